@@ -1,0 +1,258 @@
+"""Row types for the kernel's ABI as data. Rows only: no behaviour, no look-up logic beyond plain mappings.
+
+A helper, map type, program type, context field or attach type is one row; the DSL's stub, the compiler's call, the
+printer's name, the verifier's check, the VM's implementation, the loader's constant and the docs read the same row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+__all__ = [
+    "ArgKind",
+    "ArgSpec",
+    "AttachTypeSpec",
+    "ContextField",
+    "ContextSpec",
+    "DriverSpec",
+    "Effect",
+    "FieldResult",
+    "HelperSpec",
+    "HostProfile",
+    "MapTypeSpec",
+    "ProgTypeSpec",
+    "RetKind",
+    "SectionSpec",
+]
+
+
+class ArgKind(Enum):
+    """What a helper accepts in one argument register."""
+
+    ANYTHING = "anything"  # any initialised value
+    SCALAR = "scalar"  # any initialised value whose meaning is a number (the kernel treats it like ANYTHING)
+    CONST = "const"  # a known constant scalar
+    CTX = "ctx"
+    CTX_OR_NULL = "ctx_or_null"
+    CONST_MAP_PTR = "const_map_ptr"  # a map, from a wide load
+    MAP_KEY = "map_key"  # key_size readable bytes of the map in the earlier CONST_MAP_PTR argument
+    MAP_VALUE = "map_value"  # value_size readable bytes
+    MAP_VALUE_UNINIT = "map_value_uninit"  # value_size bytes that the helper writes
+    MAP_VALUE_OR_NULL = "map_value_or_null"
+    MEM = "mem"  # readable memory; its length is the following SIZE argument
+    MEM_OR_NULL = "mem_or_null"
+    MEM_UNINIT = "mem_uninit"  # the helper writes it; its length is the following SIZE argument
+    MEM_UNINIT_OR_NULL = "mem_uninit_or_null"
+    MEM_RW = "mem_rw"  # read and written
+    MEM_FIXED = "mem_fixed"  # readable memory of `size` bytes
+    MEM_FIXED_UNINIT = "mem_fixed_uninit"  # writable memory of `size` bytes, need not be initialised
+    SIZE = "size"  # bytes of the preceding memory argument, zero refused
+    SIZE_OR_ZERO = "size_or_zero"
+    ALLOC_SIZE_OR_ZERO = "alloc_size_or_zero"  # constant; the size of the returned memory
+    SPIN_LOCK = "spin_lock"
+    TIMER = "timer"
+    KPTR = "kptr"
+    SOCK_COMMON = "sock_common"
+    SOCKET = "socket"
+    BTF_SOCK_COMMON = "btf_sock_common"
+    BTF_ID = "btf_id"  # pointer to the kernel type named in `btf_type`
+    RINGBUF_MEM = "ringbuf_mem"  # a record from ringbuf_reserve
+    DYNPTR = "dynptr"
+    DYNPTR_UNINIT = "dynptr_uninit"
+    FUNC = "func"  # a callback
+    STACK_OR_NULL = "stack_or_null"
+    CONST_STR = "const_str"
+    PERCPU_BTF_ID = "percpu_btf_id"
+
+
+class RetKind(Enum):
+    """What a helper leaves in R0."""
+
+    INTEGER = "integer"
+    VOID = "void"
+    MAP_VALUE_OR_NULL = "map_value_or_null"
+    MAP_VALUE = "map_value"
+    SOCKET_OR_NULL = "socket_or_null"
+    SOCK_COMMON_OR_NULL = "sock_common_or_null"
+    TCP_SOCK_OR_NULL = "tcp_sock_or_null"
+    RINGBUF_MEM_OR_NULL = "ringbuf_mem_or_null"  # of the ALLOC_SIZE argument's size, an acquired reference
+    MEM_OR_BTF_ID = "mem_or_btf_id"
+    MEM_OR_BTF_ID_OR_NULL = "mem_or_btf_id_or_null"
+    BTF_ID = "btf_id"
+    BTF_ID_OR_NULL = "btf_id_or_null"
+    DYNPTR_MEM_OR_NULL = "dynptr_mem_or_null"
+    KPTR_OR_NULL = "kptr_or_null"
+
+
+class Effect(Enum):
+    """What a call does besides its result."""
+
+    CHANGES_PACKET = "changes_packet"  # every packet pointer dies
+    ACQUIRES = "acquires"  # R0 is a reference that must be released
+    RELEASES = "releases"  # the reference argument is released
+    MAY_SLEEP = "may_sleep"
+    TAIL_CALL = "tail_call"
+    LOCKS = "locks"
+    UNLOCKS = "unlocks"
+    CALLS_BACK = "calls_back"
+    DYNPTR_ACQUIRES = "dynptr_acquires"
+
+
+@dataclass(frozen=True, slots=True)
+class ArgSpec:
+    """One helper argument: its name and C type (for stubs and prototypes) and what the verifier demands."""
+
+    name: str
+    kind: ArgKind
+    ctype: str = "u64"
+    size: int = 0  # MEM_FIXED kinds: bytes
+    btf_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HelperSpec:
+    """One helper function. `args` is None when only its number and name are known (nothing may model a call of it).
+
+    `prog_types` names the program types that may call it ("*": every one). `ret_min`/`ret_max` bound R0 where the
+    kernel bounds it. `since` is the first kernel ("" when older than 4.4).
+    """
+
+    id: int
+    name: str  # without the bpf_ prefix
+    args: tuple[ArgSpec, ...] | None
+    ret: RetKind
+    since: str
+    prog_types: frozenset[str]
+    gpl_only: bool = False
+    effects: frozenset[Effect] = frozenset()
+    ret_ctype: str = "s64"
+    ret_range: tuple[int, int] | None = None
+    map_types: frozenset[str] | None = None  # the map types its CONST_MAP_PTR argument accepts; None: any
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MapTypeSpec:
+    """One map type. `key_size`/`value_size` are the only allowed sizes in bytes where the kernel fixes them."""
+
+    id: int
+    name: str  # "hash", as in bpftool
+    since: str
+    key_size: int | None = None
+    value_size: int | None = None
+    per_cpu: bool = False
+    lookup_from_program: bool = True
+    update_from_program: bool = True
+    delete_from_program: bool = True
+    flags: frozenset[str] = frozenset()
+    max_entries_power_of_two: bool = False
+    summary: str = ""
+
+
+class FieldResult(Enum):
+    """What a load of a context field yields."""
+
+    SCALAR = "scalar"
+    PACKET = "packet"
+    PACKET_END = "packet_end"
+    PACKET_META = "packet_meta"
+    SOCKET_OR_NULL = "socket_or_null"
+    FLOW_KEYS = "flow_keys"
+    BTF = "btf"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextField:
+    """One field of a context structure as the program sees it: byte offset and size, and what may be done with it.
+
+    `narrow`: smaller aligned loads inside it are allowed. `attach_types` restricts it (None: always).
+    """
+
+    name: str
+    offset: int
+    size: int
+    readable: bool = True
+    writable: bool = False
+    narrow: bool = True
+    result: FieldResult = FieldResult.SCALAR
+    count: int = 1  # an array of `count` elements of `size` bytes
+    wide: bool = False  # 8-byte access of two neighbours allowed
+    since: str = ""
+    attach_types: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """The context structure of a program type: `size` bytes and its fields. `raw`: plain readable memory, any width."""
+
+    name: str  # "xdp_md"
+    size: int
+    fields: tuple[ContextField, ...] = ()
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProgTypeSpec:
+    """One program type."""
+
+    id: int
+    name: str  # "xdp", as in bpftool
+    since: str
+    context: str | None  # ContextSpec name; None: not modelled
+    direct_packet_access: str = ""  # "", "read" or "write"
+    return_range: tuple[int, int] | None = None  # verdicts the verifier enforces
+    private_stack: bool = False
+    gpl_required: bool = False
+    verdicts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachTypeSpec:
+    """One attach type and the program types it belongs to."""
+
+    id: int
+    name: str  # "xdp_devmap"
+    prog_types: frozenset[str]
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionSpec:
+    """One SEC() name of libbpf. `extra`: "" none, "+" optional or required text behind a slash."""
+
+    name: str  # "xdp.frags/devmap"
+    prog_type: str
+    attach_type: str | None = None
+    extra: str = ""
+    sleepable: bool = False
+    frags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSpec:
+    """First kernels of a network driver's XDP features ("" none, "?" unknown)."""
+
+    name: str
+    native: str
+    frags: str = ""
+    zero_copy: str = ""
+    max_mtu: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """What a verdict depends on besides the program: written by `host/`, read by `verifier/`.
+
+    `basis` is "measured" for a kernel that ebpfkit was checked against, else "documented".
+    """
+
+    kernel: str = "6.18"
+    cpus: int = 2
+    privileged: bool = True
+    jit: bool = True
+    arch: str = "x86_64"
+    basis: str = "measured"
+    helpers: frozenset[str] | None = None  # None: by version
+    config: frozenset[str] = frozenset()

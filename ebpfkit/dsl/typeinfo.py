@@ -1,0 +1,104 @@
+"""What the compiler, the codecs and plain Python execution all know about a DSL type.
+
+Every type class of the language (`u64`, `be16`, `IPv4Addr`, a `Struct`) has one of these in `__ebpf_type__`. Behaviour
+of values lives with the classes; this is layout and meaning only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ArrayType", "BitsType", "Field", "HeaderLength", "IntType", "StructType", "TypeInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class IntType:
+    """An integer of 8, 16, 32 or 64 bits. `network`: kept in network order in memory; its value is the number on the wire.
+
+    `enum`: members by name, for enumerations. `is_bool`: one byte, 0 or 1.
+    """
+
+    name: str  # the DSL's name: "u64", "be16", "IPv4Addr", "XdpAction"
+    bits: int
+    signed: bool = False
+    network: bool = False
+    is_bool: bool = False
+    enum: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def size(self) -> int:
+        return self.bits // 8
+
+    @property
+    def align(self) -> int:
+        return self.bits // 8
+
+
+@dataclass(frozen=True, slots=True)
+class BitsType:
+    """`width` bits of a big-endian unit of `unit` bytes; `shift` counts from the unit's least significant bit."""
+
+    width: int
+    shift: int
+    unit: int
+
+    @property
+    def size(self) -> int:
+        return self.unit
+
+    @property
+    def align(self) -> int:
+        return self.unit
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """`length` elements in a row; MAC and IPv6 addresses are arrays of u8 with a name."""
+
+    element: TypeInfo
+    length: int
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.element.size * self.length
+
+    @property
+    def align(self) -> int:
+        return self.element.align
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A member: `offset` bytes from the start of its structure."""
+
+    name: str
+    type: TypeInfo
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderLength:
+    """A protocol header whose real length is `field * scale` bytes, at least its size and at most `maximum`."""
+
+    field: str
+    scale: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class StructType:
+    """A structure with C's layout (`packed`: none of the padding, alignment 1, as protocol headers are)."""
+
+    name: str
+    fields: tuple[Field, ...]
+    size: int
+    align: int
+    packed: bool = False
+    header_length: HeaderLength | None = None
+
+    def field(self, name: str) -> Field | None:
+        return next((f for f in self.fields if f.name == name), None)
+
+
+TypeInfo = IntType | BitsType | ArrayType | StructType
