@@ -1,7 +1,7 @@
 """The logical instruction, registers, and what an instruction may refer to.
 
-Encoding quirks (SDIV as DIV with offset 1, MOVSX as MOV with offset 8/16/32, atomics in the immediate, wide loads in two
-slots) are folded into the opcode by the codec: nobody else sees them. References and the source span ride on the
+Encoding quirks (SDIV as DIV with offset 1, MOVSX as MOV with offset 8/16/32, atomics in the immediate, wide loads in
+two slots) are folded into the opcode by the codec: nobody else sees them. References and the source span ride on the
 instruction. Encoding lives in `codec`, the table of opcodes in `isa`.
 """
 
@@ -88,10 +88,11 @@ Reference = Label | MapRef | MapValueRef | FuncRef | KfuncRef | VarRef
 class Instruction:
     """One logical instruction.
 
-    `off` is the memory displacement, or a jump distance in 8-byte slots behind the following slot (also for gotol, whose
-    distance the codec keeps in the immediate, and for calls of local functions, where it stays in `imm`). `imm` is the
+    `off` is the memory displacement, or a jump distance in 8-byte slots behind the following slot (also for gotol,
+    whose distance the codec keeps in the immediate; for calls of local functions it stays in `imm`). `imm` is the
     signed 32-bit immediate; for wide loads the unsigned 64-bit value (for map values: descriptor in the low, offset in
-    the high half). `ref`, when present, names what those numbers stand for. `span` does not count in comparisons.
+    the high half). `ref`, when present, names what those numbers stand for. `labels` are the names that jumps and calls
+    may use for this place. `span` does not count in comparisons.
     """
 
     op: Opcode
@@ -101,6 +102,7 @@ class Instruction:
     imm: int = 0
     ref: Reference | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+    labels: tuple[str, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -123,4 +125,6 @@ class Instruction:
             parts.append(f"imm={self.imm}")
         if self.ref is not None:
             parts.append(f"ref={self.ref!r}")
+        if self.labels:
+            parts.append(f"labels={self.labels!r}")
         return f"Instruction({', '.join(parts)})"
