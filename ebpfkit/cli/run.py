@@ -1,0 +1,118 @@
+"""`ebpfkit run`: a program on packets in the virtual machine, written as it goes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ebpfkit.errors import NotSupported, UsageError
+
+if TYPE_CHECKING:
+    from ebpfkit.pipeline import MachineRun
+    from ebpfkit.vm.pcap import Packet, PcapWriter
+
+
+@click.command(name="run", short_help="Run a program on packets in the virtual machine, without root.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--prog", "name", metavar="NAME", help="Which program, when FILE holds several.")
+@click.option("--pcap", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Packets to run on (pcap or pcapng).")
+@click.option("--packet", metavar="HEX", help="One packet as hex digits.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets as the program left them (pcap).")
+@click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often each packet is run.")
+@click.option("--jit", is_flag=True, help="Run native code instead of the interpreter.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: packets and maps.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON line a packet, then one with the maps.")
+def command(
+    file: Path,
+    name: str | None,
+    pcap: Path | None,
+    packet: str | None,
+    out: Path | None,
+    repeat: int,
+    jit: bool,
+    as_json: bool,
+    jsonl: bool,
+) -> None:
+    """Run a program of FILE on packets and show what it did to each, and what its maps hold afterwards."""
+    from ebpfkit import pipeline
+    from ebpfkit.vm.pcap import PcapWriter
+
+    if (pcap is None) == (packet is None):
+        raise UsageError("give the packets: either --pcap FILE or --packet HEX")
+    if as_json and jsonl:
+        raise UsageError("--json and --jsonl exclude one another")
+    if jit:
+        raise NotSupported("--jit", why="there is no native code generator yet; leave --jit out to use the interpreter")
+    source = pipeline.open_source(file)
+    machine = pipeline.MachineRun(source, source.choose(name))
+    with ExitStack() as stack:
+        frames = _frames(pcap, packet, stack)
+        writer = stack.enter_context(PcapWriter(out)) if out is not None else None
+        results = _results(machine, frames, repeat, writer)
+        if as_json:
+            _print_document(results, machine)
+        elif jsonl:
+            for row in results:
+                click.echo(json.dumps(row))
+            click.echo(json.dumps({"maps": machine.map_entries()}))
+        else:
+            _print_table(results, machine)
+
+
+def _frames(pcap: Path | None, packet: str | None, stack: ExitStack) -> Iterator[Packet]:
+    from ebpfkit.vm.pcap import Packet, open_pcap
+
+    if pcap is not None:
+        return iter(stack.enter_context(open_pcap(pcap)))
+    assert packet is not None
+    try:
+        data = bytes.fromhex(packet)
+    except ValueError as error:
+        raise UsageError(f"--packet takes hex digits, two a byte: {error}") from error
+    return iter([Packet(data)])
+
+
+def _results(
+    machine: MachineRun, frames: Iterator[Packet], repeat: int, writer: PcapWriter | None
+) -> Iterator[dict[str, Any]]:
+    for frame in frames:
+        for _ in range(repeat):
+            result = machine.run(frame.data)
+            if writer is not None:
+                writer.write(result.data, seconds=frame.seconds)
+            yield {
+                "action": machine.action_name(result.r0),
+                "retval": result.r0 & 0xFFFF_FFFF,
+                "data_out": result.data.hex(),
+                "insns": result.insns,
+            }
+
+
+def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
+    """One JSON document, written piece by piece so that memory does not grow with the capture."""
+    click.echo('{"packets": [', nl=False)
+    for position, row in enumerate(results):
+        click.echo(("," if position else "") + "\n  " + json.dumps(row), nl=False)
+    click.echo('\n], "maps": ' + json.dumps(machine.map_entries(), indent=2) + "}")
+
+
+def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
+    totals: Counter[str] = Counter()
+    click.echo(f"{'packet':>8}  {'action':<14}{'bytes':>7}{'insns':>8}")
+    for position, row in enumerate(results, 1):
+        totals[row["action"]] += 1
+        click.echo(f"{position:>8}  {row['action']:<14}{len(row['data_out']) // 2:>7}{row['insns']:>8}")
+    click.echo("\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets")
+    for name, entries in machine.map_entries().items():
+        click.echo(f"\n{name}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}")
+        for entry in entries[:50]:
+            shown = entry["formatted"]
+            click.echo(f"  {shown['key']}: {shown['value']}")
+        if len(entries) > 50:
+            click.echo(f"  ... and {len(entries) - 50} more (--json prints all)")
