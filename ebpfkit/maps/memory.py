@@ -1,0 +1,101 @@
+"""In-memory stores with the kernel's semantics: which class serves which map type, and which types are refused.
+
+The stores themselves live in `base`, `arrays`, `hashes`, `trie`, `queues` and `references`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.errors import NotSupported
+from ebpfkit.maps.arrays import ArrayStore, PerCpuArrayStore
+from ebpfkit.maps.base import Cell, MemoryStore, store_by_id
+from ebpfkit.maps.hashes import HashStore, LruHashStore, LruPerCpuHashStore, PerCpuHashStore
+from ebpfkit.maps.queues import BloomFilterStore, QueueStore, Record, RingBufferStore, StackStore
+from ebpfkit.maps.references import (
+    ArrayOfMapsStore,
+    CpuMapStore,
+    DevMapHashStore,
+    DevMapStore,
+    HashOfMapsStore,
+    PerfEventArrayStore,
+    ProgArrayStore,
+    XskMapStore,
+)
+from ebpfkit.maps.trie import LpmTrieStore
+
+__all__ = [
+    "STORES", "UNSUPPORTED", "ArrayOfMapsStore", "ArrayStore", "BloomFilterStore", "Cell", "CpuMapStore",
+    "DevMapHashStore", "DevMapStore", "HashOfMapsStore", "HashStore", "LpmTrieStore", "LruHashStore",
+    "LruPerCpuHashStore", "MemoryStore", "PerCpuArrayStore", "PerCpuHashStore", "PerfEventArrayStore",
+    "ProgArrayStore", "QueueStore", "Record", "RingBufferStore", "StackStore", "XskMapStore", "create_store",
+    "store_by_id",
+]  # fmt: skip
+
+STORES: Final = MappingProxyType[str, type[MemoryStore]](
+    {
+        "hash": HashStore,
+        "array": ArrayStore,
+        "prog_array": ProgArrayStore,
+        "perf_event_array": PerfEventArrayStore,
+        "percpu_hash": PerCpuHashStore,
+        "percpu_array": PerCpuArrayStore,
+        "lru_hash": LruHashStore,
+        "lru_percpu_hash": LruPerCpuHashStore,
+        "lpm_trie": LpmTrieStore,
+        "array_of_maps": ArrayOfMapsStore,
+        "hash_of_maps": HashOfMapsStore,
+        "devmap": DevMapStore,
+        "devmap_hash": DevMapHashStore,
+        "cpumap": CpuMapStore,
+        "xskmap": XskMapStore,
+        "queue": QueueStore,
+        "stack": StackStore,
+        "ringbuf": RingBufferStore,
+        "bloom_filter": BloomFilterStore,
+    }
+)
+"""The class for each map type that works in memory, by the kernel's name."""
+
+_SOCKETS = "its values are kernel sockets"
+_OBJECTS = "its entries live inside kernel objects (sockets, inodes, tasks, cgroups)"
+UNSUPPORTED: Final = MappingProxyType[str, str](
+    {
+        "stack_trace": "its values are kernel stack traces",
+        "cgroup_array": "its values are cgroups",
+        "sockmap": _SOCKETS,
+        "sockhash": _SOCKETS,
+        "reuseport_sockarray": _SOCKETS,
+        "cgroup_storage": _OBJECTS,
+        "cgroup_storage_deprecated": _OBJECTS,
+        "percpu_cgroup_storage": _OBJECTS,
+        "percpu_cgroup_storage_deprecated": _OBJECTS,
+        "cgrp_storage": _OBJECTS,
+        "sk_storage": _OBJECTS,
+        "inode_storage": _OBJECTS,
+        "task_storage": _OBJECTS,
+        "struct_ops": "its values are tables of kernel callbacks",
+        "user_ringbuf": "its only reader is bpf_user_ringbuf_drain, which works on dynptrs",
+        "arena": "its memory is shared with user space by address",
+        "insn_array": "its values are addresses of translated instructions",
+    }
+)
+"""Map types without an in-memory store, and why."""
+
+
+def create_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:
+    """An empty store for `spec`, with its initial data and contents in it.
+
+    `cpus` is the number of CPUs of per-CPU values. Raises NotSupported for a map type that has no in-memory store, and
+    MapError where the kernel would refuse the sizes.
+    """
+    kind = STORES.get(spec.type)
+    if kind is None:
+        why = UNSUPPORTED.get(spec.type, "no such map type is known")
+        raise NotSupported(f"map type '{spec.type}' in memory (map '{spec.name}')", why=why, span=spec.span)
+    store = kind(spec, cpus)
+    for key, value in spec.contents:
+        store.set(key, value)
+    return store
