@@ -20,7 +20,9 @@ STAGES = ("ast", "ir", "llvm", "asm", "btf", "elf")
 @click.option("--mcpu", type=click.Choice(["v1", "v2", "v3", "v4"]), help="CPU level (default v3).")
 @click.option("--emit", type=click.Choice(STAGES), help="Print one stage instead of building.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was built as JSON.")
-def command(file: Path, output: Path | None, kernel: str | None, mcpu: str | None, emit: str | None, as_json: bool) -> None:
+def command(
+    file: Path, output: Path | None, kernel: str | None, mcpu: str | None, emit: str | None, as_json: bool
+) -> None:
     """Compile FILE (Python) to an ordinary eBPF object that libbpf, bpftool and iproute2 load too."""
     from ebpfkit import pipeline
 

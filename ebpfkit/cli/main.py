@@ -54,7 +54,10 @@ class LazyGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(name, COMMANDS, n=1)
-            ctx.fail(f"no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}"))
+            ctx.fail(
+                f"no command {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}")
+            )
         return super().resolve_command(ctx, args)
 
 

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 @click.command(name="run", short_help="Run a program on packets in the virtual machine, without root.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prog", "name", metavar="NAME", help="Which program, when FILE holds several.")
-@click.option("--pcap", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Packets to run on (pcap or pcapng).")
+@click.option(
+    "--pcap", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Packets to run on (pcap or pcapng)."
+)
 @click.option("--packet", metavar="HEX", help="One packet as hex digits.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets as the program left them (pcap).")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets as the program left them (pcap)."
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often each packet is run.")
 @click.option("--jit", is_flag=True, help="Run native code instead of the interpreter.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: packets and maps.")
@@ -108,7 +112,9 @@ def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None
     for position, row in enumerate(results, 1):
         totals[row["action"]] += 1
         click.echo(f"{position:>8}  {row['action']:<14}{len(row['data_out']) // 2:>7}{row['insns']:>8}")
-    click.echo("\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets")
+    click.echo(
+        "\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets"
+    )
     for name, entries in machine.map_entries().items():
         click.echo(f"\n{name}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}")
         for entry in entries[:50]:

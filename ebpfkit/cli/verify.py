@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 @click.command(name="verify", short_help="Predict the kernel's verdict without a kernel.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prog", "names", multiple=True, metavar="NAME", help="Only this program (may be repeated).")
-@click.option("--kernel", metavar="V", help="Kernel version to judge for, such as 6.6 (default 6.18; 'current': this one).")
-@click.option("--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked.")
+@click.option(
+    "--kernel", metavar="V", help="Kernel version to judge for, such as 6.6 (default 6.18; 'current': this one)."
+)
+@click.option(
+    "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of verdicts as JSON.")
 def command(file: Path, names: tuple[str, ...], kernel: str | None, max_insns: int, as_json: bool) -> int:
     """Verify the programs of FILE as the kernel would, with the reason at the author's line.
@@ -33,7 +37,9 @@ def command(file: Path, names: tuple[str, ...], kernel: str | None, max_insns: i
     reports = [verify_program(spec, profile, max_insns=max_insns) for spec in source.select(names)]
     problems = {} if names else dict(source.object.problems)
     if as_json:
-        print_json([to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems.items()])
+        print_json(
+            [to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems.items()]
+        )
     else:
         for report in reports:
             click.echo(render(report))

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from ebpfkit.errors import KernelError
 
-__all__ = ["Namespace", "create_veth_pair"]
+__all__ = ["Namespace", "add_address", "create_veth_pair"]
 
 _CLONE_NEWNET = 0x4000_0000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -142,3 +142,16 @@ def _write_sysctl(path: str, value: str) -> None:
             handle.write(value)
     except OSError:
         return
+
+
+def add_address(namespace: Namespace, device: str, address: str) -> None:
+    """Give a device inside the namespace another address ("192.0.2.9/32")."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    ip, _, prefix = address.partition("/")
+    try:
+        with namespace.enter(), IPRoute() as route:
+            route.addr("add", index=route.link_lookup(ifname=device)[0], address=ip, prefixlen=int(prefix or 32))
+    except NetlinkError as error:
+        raise KernelError(f"cannot add {address} to {device}: {error.args[-1]}", errno=error.code) from error
