@@ -3,8 +3,8 @@
 
     python tools/gen_uapi.py [--headers DIR] [--cc "clang"] > ebpfkit/abi/uapi.py
 
-DIR holds linux/bpf.h and its siblings, the newer the better; without it the headers that the ziglang package carries are
-used, else /usr/include. The test suite compares the result with the running kernel's BTF.
+DIR holds linux/bpf.h and its siblings, the newer the better; without it those that the ziglang package carries, else
+/usr/include. The test suite compares the result with the running kernel's BTF.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def preprocess(cc: str, directory: Path, header: str, flags: list[str]) -> str:
 
 
 def read_enums(text: str, header: str) -> dict[str, list[tuple[str, int]]]:
-    """Enums of one header (line markers tell whose they are), members with values; anonymous ones as '<first member>'."""
+    """Enums of one header with member values; anonymous ones are called '<first member>'."""
     own, inside = [], False
     for line in text.splitlines():
         if marker := re.match(r'# \d+ "([^"]+)"', line):
@@ -133,7 +133,8 @@ def main() -> None:
     out = sys.stdout
     out.write(
         '"""Enums and constants of the kernel\'s user interface, by their own names. Generated: do not edit.\n\n'
-        f"Made by tools/gen_uapi.py from the Linux {headers_version(options.headers)} headers: linux/{{{','.join(HEADERS)}}}.\n"
+        f"Made by tools/gen_uapi.py from the Linux {headers_version(options.headers)} headers"
+        f" linux/{{{','.join(HEADERS)}}}.\n"
         'Names and numbers only; what they mean is in the rows of this package.\n"""\n\n'
         "from __future__ import annotations\n\nfrom collections.abc import Mapping\nfrom typing import Final\n\n"
         f"HEADERS_VERSION: Final = {headers_version(options.headers)!r}\n"

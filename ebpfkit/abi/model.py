@@ -6,6 +6,7 @@ printer's name, the verifier's check, the VM's implementation, the loader's cons
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -130,6 +131,16 @@ class HelperSpec:
     ret_range: tuple[int, int] | None = None
     map_types: frozenset[str] | None = None  # the map types its CONST_MAP_PTR argument accepts; None: any
     summary: str = ""
+    # R0 is also bounded by: "size" (-4095 .. the largest its SIZE argument can be), "cpus" (0 .. CPUs - 1), "" nothing
+    ret_bound: str = ""
+    # program type -> the other arguments it takes there
+    variants: Mapping[str, tuple[ArgSpec, ...]] = field(default_factory=dict)
+    # program type -> the first kernel that allows it there, where that is later than `since`
+    prog_types_since: Mapping[str, str] = field(default_factory=dict)
+
+    def args_in(self, prog_type: str) -> tuple[ArgSpec, ...] | None:
+        """The arguments it takes in a program of this type."""
+        return self.variants.get(prog_type, self.args)
 
 
 @dataclass(frozen=True, slots=True)
