@@ -1,8 +1,8 @@
 """The wire format of `.BTF`: header, types, strings, in either byte order.
 
 Facts: linux/btf.h and the kernel's documentation of BTF. Decoding first walks the type section, checking every size,
-and then decodes each type; with `lazy` the second step waits for the type's first use, which makes a kernel's 150,000 types
-affordable. Meaning (sizes, names, chains) is in `types`.
+and then decodes each type; with `lazy` the second step waits for the type's first use, which makes a kernel's 150,000
+types affordable. Meaning (sizes, names, chains) is in `types`.
 """
 
 from __future__ import annotations
