@@ -71,9 +71,7 @@ _UPDATES = frozenset(
     {"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "sockmap", "sockhash"}
 )
 _TIMERS = frozenset({"hash", "lru_hash", "array"})
-_ITERATED = frozenset(
-    {"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "sockmap", "sockhash"}
-) - {"sockmap", "sockhash"}
+_ITERATED = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash"})
 
 
 def _scalar(name: str, ctype: str = "u64") -> ArgSpec:

@@ -156,9 +156,15 @@ class MapTypeSpec:
     lookup_from_program: bool = True
     update_from_program: bool = True
     delete_from_program: bool = True
-    flags: frozenset[str] = frozenset()
-    max_entries_power_of_two: bool = False
+    flags: frozenset[str] = frozenset()  # BPF_F_ names that creation accepts
+    max_entries_power_of_two: bool = False  # and a multiple of the page size
     summary: str = ""
+    key_sizes: tuple[int, ...] = ()  # the allowed sizes where there are several; (): any but what key_size says
+    value_sizes: tuple[int, ...] = ()
+    min_key_size: int = 1
+    required_flags: frozenset[str] = frozenset()
+    max_entries_zero: bool = False  # max_entries must be 0
+    needs_btf: bool = False  # creation needs BTF for key and value
 
 
 class FieldResult(Enum):
