@@ -64,7 +64,7 @@ _QUEUES = frozenset({"queue", "stack"})
 _LOOKUPS = frozenset(
     {
         "hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "array_of_maps",
-        "hash_of_maps", "xskmap", "sockmap", "sockhash", "devmap", "devmap_hash", "cpumap",
+        "hash_of_maps", "xskmap", "sockmap", "sockhash", "devmap", "devmap_hash",
     }
 )  # fmt: skip
 _UPDATES = frozenset(

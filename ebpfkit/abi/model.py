@@ -175,6 +175,8 @@ class FieldResult(Enum):
     PACKET_END = "packet_end"
     PACKET_META = "packet_meta"
     SOCKET_OR_NULL = "socket_or_null"
+    SOCKET = "socket"
+    SOCK_COMMON_OR_NULL = "sock_common_or_null"
     FLOW_KEYS = "flow_keys"
     BTF = "btf"
 
@@ -197,16 +199,25 @@ class ContextField:
     wide: bool = False  # 8-byte access of two neighbours allowed
     since: str = ""
     attach_types: frozenset[str] | None = None
+    write_narrow: bool = False  # smaller aligned stores inside it are allowed too
+    write_attach_types: frozenset[str] | None = None  # restricts writing (None: wherever it is readable)
 
 
 @dataclass(frozen=True, slots=True)
 class ContextSpec:
-    """The context structure of a program type: `size` bytes and its fields. `raw`: plain readable memory, any width."""
+    """The context structure of a program type: `size` bytes and its fields. `raw`: plain readable memory, any width.
+
+    `writable` says that raw memory may be written too; `start` is the first readable offset of raw memory.
+    """
 
     name: str  # "xdp_md"
     size: int
     fields: tuple[ContextField, ...] = ()
     raw: bool = False
+    struct: str = ""  # the C structure, where several contexts share one
+    writable: bool = False
+    start: int = 0
+    raw_sizes: tuple[int, ...] = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
