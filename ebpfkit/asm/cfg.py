@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Cfg:
-    """The blocks in program order, and the blocks where functions begin (the first one, targets of local calls, callbacks).
+    """The blocks in program order, and those where functions begin (the first, targets of local calls, callbacks).
 
     Calls are no edges: control comes back to the next instruction.
     """
@@ -85,9 +85,9 @@ def build_cfg(insns: Sequence[Instruction]) -> Cfg:
         if target is not None:
             found = index_of.get(target)
             if found is None:
+                place = f"slot {starts[index]} (byte {starts[index] * SLOT_SIZE:#x})"
                 raise AsmError(
-                    f"slot {starts[index]} (byte {starts[index] * SLOT_SIZE:#x}): {insn.op.name} goes to slot {target}, "
-                    "where no instruction begins",
+                    f"{place}: {insn.op.name} goes to slot {target}, where no instruction begins",
                     span=insn.span,
                 )
             leaders.add(found)

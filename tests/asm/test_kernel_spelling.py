@@ -1,0 +1,164 @@
+"""The printer against those who own the spelling: the kernel's verifier log, bpftool, llvm-objdump."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import require_tool
+
+from ebpfkit.asm.codec import decode, encode, slot_starts
+from ebpfkit.asm.insn import R0, R1, R2, R3, R6, R10, Instruction
+from ebpfkit.asm.isa import OPCODES, Kind, Opcode
+from ebpfkit.asm.parser import parse
+from ebpfkit.asm.printer import format_instruction
+from ebpfkit.kernel import bpf
+
+SOCKET_FILTER = 1
+ARRAY = 2
+
+# Why a row of the table is not in the program that the kernel prints.
+NOT_SHOWN = {
+    "INVALID": "no instruction",
+    "ADDR_SPACE_CAST": "needs an arena map",
+    "JA_INDIRECT": "Linux 6.19",
+    "CALL_LOCAL": "in the table of its own below",
+    "CALL_KFUNC": "needs the kernel's BTF",
+    "LDDW_MAP_FD": "the log shows an address; bpftool's test below has it",
+    "LDDW_MAP_VALUE": "the log shows an address; bpftool's test below has it",
+    "LDDW_VAR": "the log shows an address",
+    "LDDW_FUNC": "needs BTF function information",
+    "LDDW_MAP_IDX": "needs an array of descriptors",
+    "LDDW_MAP_IDX_VALUE": "needs an array of descriptors",
+}
+
+
+def example(op: Opcode) -> list[Instruction]:
+    """Instructions that make the one instruction of `op` (the last) acceptable to the kernel."""
+    scalars = parse("r1 = 7\nr2 = 3")
+    address = [Instruction(OPCODES["MOV64_REG"], R3, R10)]
+    kind, reg = op.kind, op.source == "reg"
+    if kind in (Kind.ALU, Kind.MOV, Kind.MOVSX, Kind.SWAP):
+        return [*scalars, Instruction(op, R1, R2 if reg else R0, imm=5 if op.source == "imm" else 0)]
+    if kind in (Kind.LOAD, Kind.LOADSX, Kind.LOAD_ACQUIRE):
+        return [*address, Instruction(op, R1, R3, -8)]
+    if kind is Kind.STORE:
+        return [*scalars, Instruction(op, R10, R2 if reg else R0, -16, 0 if reg else -5)]
+    if kind in (Kind.ATOMIC, Kind.STORE_RELEASE):
+        return [*parse("r0 = 1"), *scalars, *address, Instruction(op, R3, R2, -8)]
+    if kind is Kind.JUMP:
+        return [*scalars, Instruction(op, R1, R2 if reg else R0, 0, 0 if reg else -2)]
+    if kind is Kind.PACKET:
+        return [*parse("r6 = r7\nr2 = 0"), Instruction(op, src=R2 if op.operation == "ind" else R0, imm=14)]
+    if kind in (Kind.GOTO, Kind.MAY_GOTO):
+        return [Instruction(op, off=0)]
+    if op.name == "CALL":
+        return [Instruction(op, imm=7)]
+    return [Instruction(op, R6 if kind is Kind.WIDE else R0, imm=0x1122334455667788 if kind is Kind.WIDE else 0)]
+
+
+def verifier_log(program: list[Instruction]) -> dict[int, tuple[int, str]]:
+    """What the kernel prints for each slot: opcode byte and text."""
+    result = bpf.prog_load(SOCKET_FILTER, encode(program), "GPL", name="asm_spelling", log_level=2, log_size=1 << 20)
+    assert result.fd is not None, result.log
+    result.fd.close()
+    found = re.findall(r"^(\d+): \(([0-9a-f]{2})\) (.*?)(?:\s*;.*)?$", result.log, re.MULTILINE)
+    return {int(slot): (int(code, 16), text.strip()) for slot, code, text in found}
+
+
+@pytest.mark.kernel
+def test_every_opcode_is_spelled_as_in_the_verifier_log() -> None:
+    program = parse("r7 = r1\nr0 = 0\n*(u64 *)(r10 -8) = 0\n*(u64 *)(r10 -16) = 0")
+    shown: list[tuple[Opcode, int]] = []
+    for op in OPCODES.values():
+        if op.name in NOT_SHOWN or op.name == "EXIT":
+            continue
+        insns = example(op)
+        at = next(index for index, insn in enumerate(insns) if insn.op is op)
+        shown.append((op, len(program) + at))
+        program += insns
+    shown.append((OPCODES["EXIT"], len(program) + 1))
+    program += parse("r0 = 0\nexit")
+    log = verifier_log(program)
+    starts = slot_starts(program)
+    assert {op.name for op, _ in shown} == OPCODES.keys() - NOT_SHOWN.keys()
+    different = []
+    for op, index in shown:
+        code, text = log[starts[index]]
+        ours = format_instruction(program[index]).removesuffix(" ll")
+        if (code, text) != (op.code, ours):
+            different.append((op, text, ours))
+        assert parse(f"({code:02x}) {text}") == [program[index]]
+    assert different == []
+
+
+@pytest.mark.kernel
+def test_local_calls_are_spelled_as_in_the_verifier_log() -> None:
+    program = parse("call f\nexit\nf: r0 = 0\nexit")
+    assert verifier_log(program)[0] == (0x85, "call pc+1")
+    assert format_instruction(program[0].replace(ref=None)) == "call pc+1"
+
+
+@pytest.mark.kernel
+def test_maps_are_read_from_what_bpftool_prints() -> None:
+    bpftool = require_tool("bpftool")
+    with bpf.map_create(ARRAY, 4, 8, 1, name="asm_map") as map_fd:
+        number = map_fd.fileno()
+        text = f"r1 = map[fd:{number}] ll\nr2 = map[fd:{number}][0]+4 ll\nr3 = 0x1122334455667788 ll\nr0 = 0\nexit"
+        result = bpf.prog_load(SOCKET_FILTER, encode(parse(text)), "GPL", name="asm_maps")
+        assert result.fd is not None
+        with result.fd as prog:
+            number = bpf.prog_info(prog).id
+            dump = subprocess.run(
+                [bpftool, "prog", "dump", "xlated", "id", str(number)], capture_output=True, text=True, check=True
+            )
+            map_id = bpf.map_info(map_fd).id
+    shown = parse(dump.stdout)
+    assert shown == parse(
+        f"r1 = map[id:{map_id}] ll\nr2 = map[id:{map_id}][0]+4 ll\nr3 = 0x1122334455667788 ll\nr0 = 0\nexit"
+    )
+    ours = [format_instruction(insn).replace("fd:", "id:").removesuffix(" ll") for insn in shown]
+    assert ours == [line.split(") ", 1)[1] for line in dump.stdout.splitlines()]
+
+
+# Instructions that CPU v3 has, in LLVM's own spelling of them where that differs in more than spaces and bases.
+FOR_LLVM = """\
+r1 = 5
+w1 = -7
+r1 += r2
+w1 <<= w2
+w3 = -w3
+r4 = be32 r4
+r4 = le16 r4
+r2 = *(u32 *)(r1 +4)
+r2 = *(u8 *)(r1 -1)
+*(u64 *)(r10 -8) = r1
+*(u16 *)(r10 -16) = r2
+r1 = 0x1122334455667788 ll
+lock *(u64 *)(r1 +0) += r2
+if r1 s> 0x5 goto pc+3
+if w1 == w2 goto pc+2
+if r1 != 0xffffffff goto pc-1
+goto pc+0
+r0 = *(u8 *)skb[14]
+call bpf_map_lookup_elem#1
+exit
+"""
+
+
+def test_llvm_reads_our_bytes_as_the_same_instructions(tmp_path: Path) -> None:
+    clang, objdump = require_tool("clang"), require_tool("llvm-objdump")
+    program = parse(FOR_LLVM)
+    source = tmp_path / "prog.s"
+    source.write_text("".join(f".byte {byte:#04x}\n" for byte in encode(program)))
+    target = tmp_path / "prog.o"
+    subprocess.run([clang, "-target", "bpfel", "-mcpu=v3", "-c", "-o", target, source], check=True)
+    listing = subprocess.run(
+        [objdump, "-d", "--no-show-raw-insn", "--mcpu=v3", target], capture_output=True, text=True, check=True
+    ).stdout
+    lines = re.findall(r"^\s*(\d+):\s+(.*?)(?: <.*>)?$", listing, re.MULTILINE)
+    assert [int(slot) for slot, _ in lines] == slot_starts(program)
+    assert [parse(text) for _, text in lines] == [[insn] for insn in program]
+    assert decode(encode(program)) == program
