@@ -1,7 +1,7 @@
-"""Context structures as programs see them: offsets, widths, access, and what a load yields. Generated: do not edit.
+"""Context structures as programs see them: offsets, widths, access, what a load yields. Generated: do not edit.
 
-Made by tools/probe_contexts.py by loading every access of every width into Linux 6.18. A context is named after its C
-structure; where program types see one structure differently, the program type follows a slash.
+Made by tools/probe_contexts.py by loading every access of every width into Linux 6.18. A context is named after its
+C structure; where program types see one structure differently, the program type follows a slash.
 """
 
 from __future__ import annotations
@@ -451,8 +451,17 @@ _ROWS = (
     ),
     ContextSpec("pt_regs", 168, raw=True, struct="pt_regs"),
     ContextSpec("tracepoint", 8192, raw=True, start=8),
-    ContextSpec("bpf_raw_tracepoint_args", 96, raw=True, struct="bpf_raw_tracepoint_args", raw_sizes=(8,)),
-    ContextSpec("syscall", 65535, raw=True, writable=True),
+    ContextSpec("bpf_raw_tracepoint_args", 96, raw=True, struct="bpf_raw_tracepoint_args"),
+    ContextSpec(
+        "bpf_perf_event_data",
+        184,
+        (
+            ContextField("regs", 0, 8, narrow=False, count=21),
+            ContextField("sample_period", 168, 8),
+            ContextField("addr", 176, 8),
+        ),
+        struct="bpf_perf_event_data",
+    ),
 )
 
 CONTEXTS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _ROWS})

@@ -232,7 +232,13 @@ class ProgTypeSpec:
     return_range: tuple[int, int] | None = None  # verdicts the verifier enforces
     private_stack: bool = False
     gpl_required: bool = False
-    verdicts: dict[str, int] = field(default_factory=dict)
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    # attach type -> the verdicts enforced there, where they differ by attach type (return_range is then the widest)
+    return_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    attach_types: tuple[str, ...] = ()  # what expected_attach_type may say; () where the kernel ignores it
+    needs_attach_type: bool = False
+    sleepable: bool = False  # may be loaded with BPF_F_SLEEPABLE
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +261,9 @@ class SectionSpec:
     extra: str = ""
     sleepable: bool = False
     frags: bool = False
+    extra_required: bool = False  # "+" with text that must follow before the program can attach by itself
+    attach_type_optional: bool = False  # the loader drops the attach type where the kernel does not know it
+    auto_attach: bool = False  # the section says enough to attach the program
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,361 @@
+"""Every program type: context, access to packets, verdicts, and what the verifier enforces at exit.
+
+Names are bpftool's. Return ranges were measured with programs that return a constant (tests/abi repeats it); a context
+of None is not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ebpfkit.abi import uapi
+from ebpfkit.abi.model import ProgTypeSpec
+
+__all__ = ["PROG_TYPES"]
+
+_SK_VERDICTS = {"SK_DROP": uapi.SK_DROP, "SK_PASS": uapi.SK_PASS}
+_TC_VERDICTS = {
+    "TC_ACT_UNSPEC": -1,
+    "TC_ACT_OK": 0,
+    "TC_ACT_RECLASSIFY": 1,
+    "TC_ACT_SHOT": 2,
+    "TC_ACT_PIPE": 3,
+    "TC_ACT_STOLEN": 4,
+    "TC_ACT_QUEUED": 5,
+    "TC_ACT_REPEAT": 6,
+    "TC_ACT_REDIRECT": 7,
+    "TC_ACT_TRAP": 8,
+}
+_LWT_VERDICTS = {
+    "BPF_OK": uapi.BPF_OK,
+    "BPF_DROP": uapi.BPF_DROP,
+    "BPF_REDIRECT": uapi.BPF_REDIRECT,
+    "BPF_LWT_REROUTE": uapi.BPF_LWT_REROUTE,
+}
+_BOOL = (0, 1)
+_ALLOW = {"deny": 0, "allow": 1}
+_ALWAYS = (1, 1)
+
+
+def _prog(number: int, name: str, since: str, context: str | None, summary: str, **fields: object) -> ProgTypeSpec:
+    return ProgTypeSpec(number, name, since, context, summary=summary, **fields)  # type: ignore[arg-type]
+
+
+_ROWS = (
+    _prog(0, "unspec", "", None, "no program type; loading refuses it"),
+    _prog(1, "socket_filter", "", "__sk_buff/socket_filter", "filters packets of a socket; returns the bytes to keep"),
+    _prog(2, "kprobe", "", "pt_regs", "runs at kernel and user functions", private_stack=True, sleepable=True),
+    _prog(
+        3,
+        "sched_cls",
+        "",
+        "__sk_buff",
+        "classifies packets at a device (tc, tcx, netkit)",
+        direct_packet_access="write",
+        verdicts=_TC_VERDICTS,
+        attach_types=("tcx_ingress", "tcx_egress", "netkit_primary", "netkit_peer"),
+    ),
+    _prog(4, "sched_act", "", "__sk_buff", "tc action", direct_packet_access="write", verdicts=_TC_VERDICTS),
+    _prog(5, "tracepoint", "4.7", "tracepoint", "runs at a kernel tracepoint", private_stack=True),
+    _prog(
+        6,
+        "xdp",
+        "4.8",
+        "xdp_md",
+        "runs in the driver for each received packet",
+        direct_packet_access="write",
+        verdicts={name: getattr(uapi, name) for name in uapi.ENUMS["xdp_action"]},
+        attach_types=("xdp", "xdp_devmap", "xdp_cpumap"),
+    ),
+    _prog(7, "perf_event", "4.9", "bpf_perf_event_data", "runs at perf events", private_stack=True),
+    _prog(
+        8,
+        "cgroup_skb",
+        "4.10",
+        "__sk_buff/cgroup_skb",
+        "filters packets of a control group",
+        direct_packet_access="read",
+        return_range=(0, 3),
+        return_ranges={"cgroup_inet_ingress": _BOOL, "cgroup_inet_egress": (0, 3)},
+        verdicts=_ALLOW,
+        attach_types=("cgroup_inet_ingress", "cgroup_inet_egress"),
+    ),
+    _prog(
+        9,
+        "cgroup_sock",
+        "4.10",
+        "bpf_sock",
+        "runs when sockets of a control group are created, bound or released",
+        return_range=_BOOL,
+        verdicts=_ALLOW,
+        attach_types=(
+            "cgroup_inet_sock_create",
+            "cgroup_inet_sock_release",
+            "cgroup_inet4_post_bind",
+            "cgroup_inet6_post_bind",
+        ),
+    ),
+    _prog(
+        10,
+        "lwt_in",
+        "4.10",
+        "__sk_buff/lwt",
+        "lightweight tunnel, input",
+        direct_packet_access="read",
+        verdicts=_LWT_VERDICTS,
+    ),
+    _prog(
+        11,
+        "lwt_out",
+        "4.10",
+        "__sk_buff/lwt",
+        "lightweight tunnel, output",
+        direct_packet_access="read",
+        verdicts=_LWT_VERDICTS,
+    ),
+    _prog(
+        12,
+        "lwt_xmit",
+        "4.10",
+        "__sk_buff/lwt_xmit",
+        "lightweight tunnel, transmit",
+        direct_packet_access="write",
+        verdicts=_LWT_VERDICTS,
+    ),
+    _prog(
+        13,
+        "sock_ops",
+        "4.13",
+        "bpf_sock_ops",
+        "runs at events of TCP connections",
+        direct_packet_access="read",
+        return_range=_BOOL,
+        attach_types=("cgroup_sock_ops",),
+    ),
+    _prog(
+        14,
+        "sk_skb",
+        "4.14",
+        "__sk_buff/sk_skb",
+        "parses and redirects messages of sockets in a map",
+        direct_packet_access="write",
+        verdicts=_SK_VERDICTS,
+        attach_types=("sk_skb_stream_parser", "sk_skb_stream_verdict", "sk_skb_verdict"),
+    ),
+    _prog(
+        15,
+        "cgroup_device",
+        "4.15",
+        "bpf_cgroup_dev_ctx",
+        "allows access to devices in a control group",
+        return_range=_BOOL,
+        verdicts=_ALLOW,
+        attach_types=("cgroup_device",),
+    ),
+    _prog(
+        16,
+        "sk_msg",
+        "4.17",
+        "sk_msg_md",
+        "redirects messages sent on sockets in a map",
+        direct_packet_access="write",
+        verdicts=_SK_VERDICTS,
+        attach_types=("sk_msg_verdict",),
+    ),
+    _prog(
+        17,
+        "raw_tracepoint",
+        "4.17",
+        "bpf_raw_tracepoint_args",
+        "runs at a tracepoint with its raw arguments",
+        private_stack=True,
+    ),
+    _prog(
+        18,
+        "cgroup_sock_addr",
+        "4.17",
+        "bpf_sock_addr",
+        "runs at bind, connect, send and receive in a control group",
+        return_range=(0, 3),
+        return_ranges={
+            **dict.fromkeys(("cgroup_inet4_bind", "cgroup_inet6_bind"), (0, 3)),
+            **dict.fromkeys(
+                (
+                    "cgroup_inet4_connect",
+                    "cgroup_inet6_connect",
+                    "cgroup_unix_connect",
+                    "cgroup_udp4_sendmsg",
+                    "cgroup_udp6_sendmsg",
+                    "cgroup_unix_sendmsg",
+                ),
+                _BOOL,
+            ),
+            **dict.fromkeys(
+                (
+                    "cgroup_udp4_recvmsg",
+                    "cgroup_udp6_recvmsg",
+                    "cgroup_unix_recvmsg",
+                    "cgroup_inet4_getpeername",
+                    "cgroup_inet6_getpeername",
+                    "cgroup_unix_getpeername",
+                    "cgroup_inet4_getsockname",
+                    "cgroup_inet6_getsockname",
+                    "cgroup_unix_getsockname",
+                ),
+                _ALWAYS,
+            ),
+        },
+        verdicts=_ALLOW,
+        attach_types=(
+            "cgroup_inet4_bind",
+            "cgroup_inet6_bind",
+            "cgroup_inet4_connect",
+            "cgroup_inet6_connect",
+            "cgroup_unix_connect",
+            "cgroup_udp4_sendmsg",
+            "cgroup_udp6_sendmsg",
+            "cgroup_unix_sendmsg",
+            "cgroup_udp4_recvmsg",
+            "cgroup_udp6_recvmsg",
+            "cgroup_unix_recvmsg",
+            "cgroup_inet4_getpeername",
+            "cgroup_inet6_getpeername",
+            "cgroup_unix_getpeername",
+            "cgroup_inet4_getsockname",
+            "cgroup_inet6_getsockname",
+            "cgroup_unix_getsockname",
+        ),
+        needs_attach_type=True,
+    ),  # fmt: skip
+    _prog(
+        19,
+        "lwt_seg6local",
+        "4.18",
+        "__sk_buff/lwt",
+        "segment routing action",
+        direct_packet_access="read",
+        verdicts=_LWT_VERDICTS,
+    ),
+    _prog(20, "lirc_mode2", "4.18", None, "decodes infrared signals", attach_types=("lirc_mode2",)),
+    _prog(
+        21,
+        "sk_reuseport",
+        "4.19",
+        "sk_reuseport_md",
+        "selects a listening socket of a reuseport group",
+        direct_packet_access="read",
+        verdicts=_SK_VERDICTS,
+        attach_types=("sk_reuseport_select", "sk_reuseport_select_or_migrate"),
+    ),
+    _prog(
+        22,
+        "flow_dissector",
+        "4.20",
+        "__sk_buff/flow_dissector",
+        "parses packet headers for flow hashing",
+        direct_packet_access="read",
+        verdicts={
+            "BPF_OK": uapi.BPF_OK,
+            "BPF_DROP": uapi.BPF_DROP,
+            "BPF_FLOW_DISSECTOR_CONTINUE": uapi.BPF_FLOW_DISSECTOR_CONTINUE,
+        },
+        attach_types=("flow_dissector",),
+    ),
+    _prog(
+        23,
+        "cgroup_sysctl",
+        "5.2",
+        "bpf_sysctl",
+        "allows and changes sysctl access in a control group",
+        return_range=_BOOL,
+        verdicts=_ALLOW,
+        attach_types=("cgroup_sysctl",),
+    ),
+    _prog(
+        24, "raw_tracepoint_writable", "5.2", None, "a raw tracepoint whose record may be written", private_stack=True
+    ),
+    _prog(
+        25,
+        "cgroup_sockopt",
+        "5.3",
+        "bpf_sockopt",
+        "runs at socket option calls in a control group",
+        direct_packet_access="write",
+        return_range=_BOOL,
+        verdicts=_ALLOW,
+        attach_types=("cgroup_getsockopt", "cgroup_setsockopt"),
+        needs_attach_type=True,
+    ),
+    _prog(
+        26,
+        "tracing",
+        "5.5",
+        None,
+        "runs at kernel functions, typed tracepoints and iterators, by BTF",
+        private_stack=True,
+        sleepable=True,
+        attach_types=(
+            "trace_raw_tp",
+            "trace_fentry",
+            "trace_fexit",
+            "modify_return",
+            "trace_iter",
+            "trace_fsession",
+            "trace_fentry_multi",
+            "trace_fexit_multi",
+            "trace_fsession_multi",
+        ),
+        needs_attach_type=True,
+    ),  # fmt: skip
+    _prog(
+        27,
+        "struct_ops",
+        "5.6",
+        None,
+        "implements an operation of a kernel table",
+        private_stack=True,
+        sleepable=True,
+        gpl_required=True,
+        attach_types=("struct_ops",),
+    ),
+    _prog(28, "ext", "5.6", None, "replaces a global function of another program"),
+    _prog(
+        29,
+        "lsm",
+        "5.7",
+        None,
+        "security hooks",
+        private_stack=True,
+        sleepable=True,
+        gpl_required=True,
+        attach_types=("lsm_mac", "lsm_cgroup"),
+        needs_attach_type=True,
+    ),
+    _prog(
+        30,
+        "sk_lookup",
+        "5.9",
+        "bpf_sk_lookup",
+        "selects the socket for an incoming connection",
+        return_range=_BOOL,
+        verdicts=_SK_VERDICTS,
+        attach_types=("sk_lookup",),
+        needs_attach_type=True,
+    ),
+    _prog(31, "syscall", "5.14", None, "runs on request, may load programs and maps", sleepable=True),
+    _prog(
+        32,
+        "netfilter",
+        "6.4",
+        None,
+        "netfilter hook",
+        return_range=_BOOL,
+        verdicts={"NF_DROP": 0, "NF_ACCEPT": 1},
+        attach_types=("netfilter",),
+        needs_attach_type=True,
+    ),
+)
+
+PROG_TYPES: Mapping[str, ProgTypeSpec] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every program type by its name, in the kernel's order."""
