@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from ebpfkit.errors import KernelError
+from ebpfkit.kernel.fd import Fd
 
 __all__ = ["Namespace", "add_address", "create_veth_pair"]
 
 _CLONE_NEWNET = 0x4000_0000
+_SO_NETNS_COOKIE = 71
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -155,3 +159,54 @@ def add_address(namespace: Namespace, device: str, address: str) -> None:
             route.addr("add", index=route.link_lookup(ifname=device)[0], address=ip, prefixlen=int(prefix or 32))
     except NetlinkError as error:
         raise KernelError(f"cannot add {address} to {device}: {error.args[-1]}", errno=error.code) from error
+
+
+class NamespaceHandle:
+    """The network namespace that the calling thread was in, to come back to: interface indices mean nothing elsewhere.
+
+    It keeps the namespace alive until closed.
+    """
+
+    def __init__(self) -> None:
+        self._fd = Fd(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "network namespace")
+
+    @property
+    def inode(self) -> int:
+        """The number that `ls -i /proc/PID/ns/net` shows."""
+        return os.fstat(self._fd.fileno()).st_ino
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """The calling thread is in that namespace for the block; nothing happens when it is there already.
+
+        Raises KernelError (EPERM without CAP_SYS_ADMIN).
+        """
+        if namespace_inode() == self.inode:
+            yield
+            return
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check(_libc.setns(self._fd.fileno(), _CLONE_NEWNET), "cannot enter the network namespace of the device")
+            try:
+                yield
+            finally:
+                _check(_libc.setns(home, _CLONE_NEWNET), "cannot return to the former network namespace")
+        finally:
+            os.close(home)
+
+    def close(self) -> None:
+        self._fd.close()
+
+
+def namespace_inode() -> int:
+    """The inode of the calling thread's network namespace; used again once the namespace is gone."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def namespace_cookie() -> int:
+    """A number of the calling thread's network namespace that is never used again (0 before Linux 5.14)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            return int(struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0])
+        except OSError:
+            return 0

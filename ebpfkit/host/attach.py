@@ -1,0 +1,136 @@
+"""Why an XDP program could not be attached: the cause on this host, and the command that mends it, in one line."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+
+from ebpfkit.errors import KernelError
+from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
+from ebpfkit.kernel import bpf, netlink
+from ebpfkit.kernel.netlink import Device
+
+__all__ = ["describe_owner", "explain_missing_device", "explain_xdp_attach"]
+
+LINK_TYPE_XDP = 6
+
+
+def explain_missing_device(name: str | int) -> str:
+    """There is no such device here: the names that come close, or those there are."""
+    try:
+        names = [device.name for device in netlink.list_devices()]
+    except KernelError:
+        names = []
+    if isinstance(name, int):
+        return f"no device with index {name} in this network namespace; there are: {', '.join(names) or 'none'}"
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names) or 'none'}"
+    return f"no device {name!r} in this network namespace; {hint}"
+
+
+def describe_owner(device: Device) -> str:
+    """What is attached to the device and what holds it: "program 12 'xdp_drop' (native, held by link 3)"."""
+    parts = []
+    for mode, number in device.xdp.program_ids:
+        link = _link_on(device.index, number)
+        holder = f"held by link {link}" if link else "attached through netlink"
+        parts.append(f"program {number}{_program_name(number)} ({mode}, {holder})")
+    return " and ".join(parts) or "no program"
+
+
+def _program_name(number: int) -> str:
+    try:
+        with bpf.prog_fd_by_id(number) as fd:
+            name = bpf.prog_info(fd).name.decode("ascii", "replace")
+            return f" {name!r}" if name else ""
+    except KernelError:
+        return ""
+
+
+def _link_on(ifindex: int, program: int) -> int:
+    """The id of the link that holds the program on the device; 0 when there is none or this process may not look."""
+    try:
+        for number in bpf.link_ids():
+            try:
+                with bpf.link_fd_by_id(number) as fd:
+                    info = bpf.link_info(fd)
+            except KernelError:
+                continue  # it went away meanwhile
+            if info.type == LINK_TYPE_XDP and info.ifindex == ifindex and info.prog_id == program:
+                return number
+    except KernelError:
+        return 0
+    return 0
+
+
+def explain_xdp_attach(
+    program: str,
+    device: Device,
+    number: int,
+    *,
+    mode: str | None,
+    via: str,
+    has_frags: bool = False,
+    extack: str = "",
+    action: str = "attach",
+) -> str:
+    """The line for a refused attach, replace or detach. `extack` is the kernel's own text where it gave one."""
+    place = {"attach": "to", "replace": "on", "detach": "from"}[action]
+    head = f"cannot {action} {program!r} {place} {device.name}: "
+    said = f' (the kernel: "{extack}")' if extack else ""
+    if number == errno.EPERM:
+        otherwise = "the program in place is not the one expected" if action == "replace" else describe_errno(number)
+        return head + explain_permission(("CAP_NET_ADMIN", "CAP_BPF"), otherwise) + said
+    if number in (errno.EBUSY, errno.EEXIST):
+        return head + _explain_occupied(device, number, mode, via) + said
+    if number in (errno.EOPNOTSUPP, ENOTSUPP):
+        if mode == "hw":
+            return f"{head}the device cannot offload programs; use mode native or skb{said}"
+        return f"{head}its driver has no native XDP; use mode skb (`--mode skb`){said}"
+    limit = _explain_mtu(device, number, has_frags, extack)
+    if limit:
+        return head + limit + said
+    if number == errno.EINVAL and mode == "hw":
+        return f"{head}the program was not loaded for offload to this device; use mode native or skb{said}"
+    if number == errno.ENODEV:
+        return f"{head}the device is gone{said}"
+    return head + (f"{extack} ({errno.errorcode.get(number, number)})" if extack else describe_errno(number))
+
+
+def _explain_occupied(device: Device, number: int, mode: str | None, via: str) -> str:
+    name = device.name
+    if not device.xdp.program_ids:
+        return f"another attach is under way or the program in place is not the one expected ({describe_errno(number)})"
+    owner = describe_owner(device)
+    held_by_link = "held by link" in owner
+    free = (
+        f"`ebpfkit unload --dev {name}`, or end the process that holds the link"
+        if held_by_link
+        else _off_command(device)
+    )
+    wanted = mode or "native"
+    if number == errno.EEXIST and wanted != "multi" and not device.xdp.id_of(wanted):
+        return f"{owner} is in place, and native and generic (skb) mode exclude each other; free the device: {free}"
+    if not held_by_link and via == "netlink":
+        return f"{owner} is in place; ask to replace it (replace=True), or free the device: {free}"
+    return f"{owner} is in place; free the device: {free}"
+
+
+def _off_command(device: Device) -> str:
+    keyword = {"native": "xdpdrv", "skb": "xdpgeneric", "hw": "xdpoffload"}.get(device.xdp.mode, "xdp")
+    return f"`ip link set dev {device.name} {keyword} off`"
+
+
+def _explain_mtu(device: Device, number: int, has_frags: bool, extack: str) -> str:
+    """Drivers refuse a program that cannot take fragments when a frame of this MTU does not fit one page."""
+    about_mtu = "mtu" in extack.lower() or number == errno.ERANGE
+    if not about_mtu and not (number == errno.EINVAL and device.mtu > 3000):
+        return ""
+    if has_frags:
+        return (
+            f"its MTU of {device.mtu} is more than its driver allows with XDP; `ip link set dev {device.name} mtu 3498`"
+        )
+    return (
+        f"its MTU of {device.mtu} needs a program that takes fragments (SEC xdp.frags, frags=True), "
+        f"or lower it: `ip link set dev {device.name} mtu 3498`"
+    )

@@ -1,0 +1,126 @@
+"""What an errno of the kernel means for maps and programs: the cause, and what to do about it, in one line.
+
+Attaching and binding have their own page (`attach`). Nothing here raises; callers put the text into their error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ebpfkit.elf.model import MapSpec, ProgramSpec
+from ebpfkit.kernel.caps import effective_capabilities
+
+__all__ = ["describe_errno", "explain_map_create", "explain_program_load", "missing_capabilities"]
+
+ENOTSUPP = 524  # the kernel's own, without a name in errno.h
+
+_POLICY = (
+    "not permitted by this system's policy "
+    "(lockdown, an LSM, or RLIMIT_MEMLOCK before Linux 5.11: `ulimit -l unlimited`)"
+)
+_TRACING_TYPES = frozenset(
+    {"kprobe", "tracepoint", "perf_event", "raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm", "ext"}
+)
+_NETWORK_TYPES = frozenset(
+    {
+        "xdp", "sched_cls", "sched_act", "cgroup_skb", "cgroup_sock", "cgroup_sock_addr", "cgroup_sockopt",
+        "cgroup_sysctl",
+        "sock_ops", "sk_skb", "sk_msg", "sk_lookup", "sk_reuseport", "flow_dissector", "lwt_in", "lwt_out", "lwt_xmit",
+        "lwt_seg6local", "netfilter", "cgroup_device", "struct_ops", "ext",
+    }
+)  # fmt: skip
+_NETWORK_MAPS = frozenset({"devmap", "devmap_hash", "cpumap", "xskmap", "sockmap", "sockhash", "reuseport_sockarray"})
+
+
+def describe_errno(number: int) -> str:
+    """The errno's own name and text: "EBUSY (Device or resource busy)"."""
+    if number == ENOTSUPP:
+        return "ENOTSUPP (Operation not supported by this map type or kernel)"
+    return f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
+
+
+def missing_capabilities(*wanted: str) -> tuple[str, ...]:
+    """Those of the capabilities that this process lacks. CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON."""
+    have = effective_capabilities()
+    if "CAP_SYS_ADMIN" in have:
+        have |= {"CAP_BPF", "CAP_PERFMON"}
+    return tuple(name for name in wanted if name not in have)
+
+
+def explain_permission(wanted: tuple[str, ...], otherwise: str) -> str:
+    """The cause of an EPERM: the capabilities that are missing, or `otherwise` when none is."""
+    missing = missing_capabilities(*wanted)
+    if missing:
+        return f"this process lacks {' and '.join(missing)}; run it as root (sudo), or give it those capabilities"
+    return otherwise
+
+
+def explain_map_create(spec: MapSpec, number: int) -> str:
+    """Why BPF_MAP_CREATE refused the map."""
+    head = f"cannot create map {spec.name!r} ({spec.type}): "
+    if number == errno.EPERM:
+        wanted = ("CAP_BPF", "CAP_NET_ADMIN") if spec.type in _NETWORK_MAPS else ("CAP_BPF",)
+        return head + explain_permission(
+            wanted,
+            _POLICY,
+        )
+    if number == errno.E2BIG:
+        return f"{head}too big for the kernel: {_map_shape(spec)}; make max_entries or value_size smaller"
+    if number == errno.ENOMEM:
+        shape = _map_shape(spec)
+        return (
+            f"{head}the kernel has no memory for it: {shape}; make it smaller, or add BPF_F_NO_PREALLOC to a hash map"
+        )
+    if number == errno.EINVAL:
+        return f"{head}the kernel does not accept its shape or does not know this type or flag: {_map_shape(spec)}"
+    if number in (ENOTSUPP, errno.EOPNOTSUPP):
+        return f"{head}not supported by this kernel: {_map_shape(spec)}"
+    return head + describe_errno(number)
+
+
+def _map_shape(spec: MapSpec) -> str:
+    flags = f", flags {spec.flags:#x}" if spec.flags else ""
+    return f"key {spec.key_size} bytes, value {spec.value_size} bytes, max_entries {spec.max_entries}{flags}"
+
+
+def explain_program_load(spec: ProgramSpec, number: int) -> str:
+    """Why BPF_PROG_LOAD refused the program before its verifier said anything."""
+    head = f"cannot load program {spec.name!r} ({spec.prog_type}): "
+    if number == errno.EPERM:
+        wanted = ["CAP_BPF"]
+        if spec.prog_type in _NETWORK_TYPES:
+            wanted.append("CAP_NET_ADMIN")
+        if spec.prog_type in _TRACING_TYPES:
+            wanted.append("CAP_PERFMON")
+        return head + explain_permission(
+            tuple(wanted),
+            _POLICY,
+        )
+    if number == errno.E2BIG:
+        slots = sum(insn.slots for insn in spec.instructions)
+        return f"{head}{slots} instructions are more than this kernel takes (1,000,000 with CAP_BPF, 4,096 without)"
+    if number == errno.EINVAL:
+        attach = f" with attach type {spec.attach_type}" if spec.attach_type else ""
+        what = f"a {spec.prog_type} program{attach} and flags {spec.flags:#x}"
+        return f"{head}this kernel does not take {what}, or its licence or BTF"
+    if number == errno.ENOMEM:
+        return f"{head}the kernel has no memory for it"
+    if number in (ENOTSUPP, errno.EOPNOTSUPP):
+        return f"{head}not supported by this kernel (JIT off, or a feature it was built without)"
+    return head + describe_errno(number)
+
+
+def explain_test_run(name: str, prog_type: str, number: int, *, data_size: int) -> str:
+    """Why BPF_PROG_TEST_RUN did not run."""
+    head = f"cannot run program {name!r} in the kernel: "
+    if number == errno.EPERM:
+        return head + explain_permission(("CAP_BPF", "CAP_NET_ADMIN"), _POLICY)
+    if number == errno.EINVAL:
+        what = f"a packet of {data_size} bytes (14 at least) or the context"
+        return f"{head}{what} does not suit a {prog_type} program"
+    if number in (ENOTSUPP, errno.EOPNOTSUPP):
+        return f"{head}this kernel has no test run for {prog_type} programs"
+    if number == errno.ENOSPC:
+        return f"{head}the packet that came back does not fit"
+    return head + describe_errno(number)

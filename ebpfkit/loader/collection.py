@@ -1,0 +1,269 @@
+"""An object file into the kernel: its maps with their contents, then its programs, then what refers to programs.
+
+One map or program by itself is `load`'s. A collection owns every descriptor it made and closes them together.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ebpfkit.asm.insn import KfuncRef
+from ebpfkit.btf.types import Btf
+from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.errors import LoadError, MapError, NotSupported, UsageError
+from ebpfkit.host.pins import explain_pin
+from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
+from ebpfkit.kernel.fd import Fd
+from ebpfkit.loader.btf import loadable_btf
+from ebpfkit.loader.load import create_map, effective_max_entries, load_btf, load_program
+from ebpfkit.loader.maps import Map
+from ebpfkit.loader.program import Program
+
+__all__ = ["Collection"]
+
+_MAPS_OF_MAPS = frozenset({"array_of_maps", "hash_of_maps"})
+_ZERO_KEY = bytes(4)
+
+
+class Collection:
+    """The live programs and maps of one object, by their names in it."""
+
+    def __init__(self, object_file: ObjectFile | None = None) -> None:
+        self.object = object_file
+        self.programs: dict[str, Program] = {}
+        self.maps: dict[str, Map] = {}
+        self.reused: set[str] = set()  # maps that were pinned already
+
+    @classmethod
+    def load(
+        cls,
+        obj: ObjectFile,
+        *,
+        programs: Iterable[str] | None = None,
+        maps: Mapping[str, Map] | None = None,
+        variables: Mapping[str, int | bytes] | None = None,
+        pin_root: str | Path | None = None,
+        ifindex: int = 0,
+        log_level: int = 0,
+    ) -> Collection:
+        """Create the maps and load the programs (`programs` by name, or all that load by themselves).
+
+        `maps` puts live maps in the place of the object's; `variables` gives global variables other first values;
+        `pin_root` is the folder of maps that are pinned by name (default: the bpffs). `log_level` 1, 2 or 4 keeps the
+        verifier's log in `Program.log`. Raises VerifierError, LoadError, MapError; then nothing is left behind.
+        """
+        collection = cls(obj)
+        try:
+            collection._load(obj, programs, maps or {}, variables or {}, pin_root, ifindex, log_level)
+        except BaseException:
+            collection.close()
+            raise
+        return collection
+
+    def _load(
+        self,
+        obj: ObjectFile,
+        names: Iterable[str] | None,
+        given: Mapping[str, Map],
+        variables: Mapping[str, int | bytes],
+        pin_root: str | Path | None,
+        ifindex: int,
+        log_level: int,
+    ) -> None:
+        specs = _chosen_programs(obj, names)
+        wanted = _needed_maps(obj, specs)
+        contents = _apply_variables(obj, variables)
+        for name in given:
+            if name not in obj.maps:
+                raise UsageError(f"the object has no map {name!r}; it has: {', '.join(obj.maps) or 'none'}")
+        with ExitStack() as temporary:
+            btfs = _LoadedBtfs(temporary, obj)
+            object_btf = btfs.get(obj.btf)
+            for name, spec in wanted.items():
+                if name in given:
+                    self.maps[name] = Map(spec, given[name].fd.duplicate())
+                    _check_compatible(spec, self.maps[name], "the map given")
+                    continue
+                self._make_map(spec.replace(data=contents[name]) if name in contents else spec, object_btf, pin_root)
+            kfuncs = _resolve_kfuncs(specs)
+            for program in specs:
+                btf = btfs.get(program.btf)
+                fd, log = load_program(program, self.maps, btf=btf, kfuncs=kfuncs, ifindex=ifindex, log_level=log_level)
+                self.programs[program.name] = Program(
+                    program, fd, name=program.name, prog_type=program.prog_type, log=log
+                )
+        self._fill_references(wanted)
+
+    def _make_map(self, spec: MapSpec, btf: Fd | None, pin_root: str | Path | None) -> None:
+        path = _pin_path(spec, pin_root) if spec.pin_by_name else None
+        if path is not None and path.exists():
+            with Map.open_pinned(path) as pinned:
+                _check_compatible(spec, pinned, str(path))
+                self.maps[spec.name] = Map(spec, pinned.fd.duplicate())
+            self.reused.add(spec.name)
+            return
+        if spec.inner is not None:
+            with create_map(spec.inner) as inner:
+                live = Map(spec, create_map(spec, btf=btf, inner=inner))
+        else:
+            live = Map(spec, create_map(spec, btf=btf))
+        self.maps[spec.name] = live
+        if spec.contents:
+            live.set_many(spec.contents)
+        if spec.data is not None and any(spec.data):
+            live.set(_ZERO_KEY, spec.data)
+        if spec.frozen:
+            live.freeze()
+        if path is not None:
+            live.pin(path)
+
+    def _fill_references(self, specs: Mapping[str, MapSpec]) -> None:
+        """Programs into program arrays and maps into maps of maps, where the object says which."""
+        for name, spec in specs.items():
+            if name in self.reused or not any(spec.value_slots):
+                continue
+            for index, target in enumerate(spec.value_slots):
+                if target is None:
+                    continue
+                source = self.maps if spec.type in _MAPS_OF_MAPS else self.programs
+                if target not in source:
+                    kind = "map" if spec.type in _MAPS_OF_MAPS else "program"
+                    raise UsageError(f"map {name!r} holds {kind} {target!r} at {index}, which is not loaded")
+                fd = source[target].fileno()
+                self.maps[name].set(struct.pack("=I", index), struct.pack("=I", fd))
+
+    def __getitem__(self, name: str) -> Program | Map:
+        """The program or map of that name."""
+        found = self.programs.get(name) or self.maps.get(name)
+        if found is None:
+            names = ", ".join([*self.programs, *self.maps]) or "nothing"
+            raise UsageError(f"nothing of the name {name!r} is loaded; there is {names}")
+        return found
+
+    def close(self) -> None:
+        """Let go of every program and map; what is attached, pinned or held by others lives on."""
+        for program in self.programs.values():
+            program.close()
+        for live in self.maps.values():
+            live.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Collection of programs {', '.join(self.programs) or 'none'}; maps {', '.join(self.maps) or 'none'}>"
+
+
+class _LoadedBtfs:
+    """Each BTF blob goes to the kernel once, and only for as long as the load takes: programs and maps hold it then."""
+
+    def __init__(self, stack: ExitStack, obj: ObjectFile) -> None:
+        self._stack = stack
+        self._object = obj
+        self._loaded: dict[int, Fd] = {}
+
+    def get(self, btf: Btf | None) -> Fd | None:
+        if btf is None:
+            return None
+        fd = self._loaded.get(id(btf))
+        if fd is None:
+            fd = self._loaded[id(btf)] = self._stack.enter_context(load_btf(loadable_btf(btf, self._object)))
+        return fd
+
+
+def _chosen_programs(obj: ObjectFile, names: Iterable[str] | None) -> list[ProgramSpec]:
+    if names is None:
+        return [spec for spec in obj.programs.values() if spec.autoload]
+    chosen = []
+    for name in names:
+        if name in obj.problems:
+            raise NotSupported(f"program {name!r}", why=obj.problems[name])
+        if name not in obj.programs:
+            raise UsageError(f"the object has no program {name!r}; it has: {', '.join(obj.programs) or 'none'}")
+        chosen.append(obj.programs[name])
+    return chosen
+
+
+def _needed_maps(obj: ObjectFile, specs: Iterable[ProgramSpec]) -> dict[str, MapSpec]:
+    """Every map of the object, plus those only a program's own table has (programs built without an object)."""
+    wanted = dict(obj.maps)
+    for spec in specs:
+        for name, map_spec in spec.maps.items():
+            wanted.setdefault(name, map_spec)
+    # Maps of maps come last: their slots name the others.
+    return dict(sorted(wanted.items(), key=lambda item: item[1].type in _MAPS_OF_MAPS))
+
+
+def _apply_variables(obj: ObjectFile, variables: Mapping[str, int | bytes]) -> dict[str, bytes]:
+    """The data of the maps whose variables get other first values."""
+    changed: dict[str, bytearray] = {}
+    for name, value in variables.items():
+        variable = obj.variables.get(name)
+        if variable is None:
+            raise UsageError(f"the object has no variable {name!r}; it has: {', '.join(obj.variables) or 'none'}")
+        spec = obj.maps[variable.map_name]
+        data = changed.setdefault(variable.map_name, bytearray(spec.data or bytes(spec.value_size)))
+        if isinstance(value, int):
+            low, high = -(1 << (variable.size * 8 - 1)), 1 << (variable.size * 8)
+            if not low <= value < high:
+                raise UsageError(f"{value} does not fit the {variable.size} bytes of variable {name!r}")
+            value = (value % high).to_bytes(variable.size, sys.byteorder)
+        if len(value) != variable.size:
+            raise UsageError(f"variable {name!r} has {variable.size} bytes, not {len(value)}")
+        data[variable.offset : variable.offset + variable.size] = value
+    return {name: bytes(data) for name, data in changed.items()}
+
+
+def _pin_path(spec: MapSpec, pin_root: str | Path | None) -> Path:
+    root = Path(pin_root) if pin_root is not None else Path(find_bpffs() or DEFAULT_BPFFS)
+    if not is_bpffs(root):
+        raise MapError(explain_pin("pin", "map", str(root / spec.name), 1), errno=1)
+    return root / spec.name
+
+
+def _check_compatible(spec: MapSpec, live: Map, where: str) -> None:
+    """A map that is used in the place of the spec's must be of its shape."""
+    info = live.info
+    wanted = {
+        "type": spec.type,
+        "key_size": spec.key_size,
+        "value_size": spec.value_size,
+        "max_entries": effective_max_entries(spec),
+    }
+    for field, value in wanted.items():
+        there = getattr(info, field)
+        if there != value:
+            raise LoadError(
+                f"map {spec.name!r} cannot use {where}: its {field} is {there}, the program's is {value}; "
+                "remove it or change the program",
+                errno=22,
+                span=spec.span,
+            )
+
+
+def _resolve_kfuncs(specs: Iterable[ProgramSpec]) -> dict[str, int]:
+    """The BTF ids of the kernel functions that the programs call."""
+    names = {
+        insn.ref.name
+        for spec in specs
+        for insn in spec.instructions
+        if isinstance(insn.ref, KfuncRef) and not insn.ref.btf_id
+    }
+    if not names:
+        return {}
+    from ebpfkit.btf.types import Func
+    from ebpfkit.btf.vmlinux import read_btf_file
+
+    kernel = read_btf_file()
+    return {name: number for name in names if (number := kernel.find_id(name, Func))}

@@ -1,0 +1,241 @@
+"""One map, one BTF blob, one program into the kernel: bytes, flags, logs, and errors that say what to do.
+
+Which maps and programs, in which order, is `collection`'s. A rejection by the kernel's verifier becomes a
+`VerifierError` in `rejection`.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Mapping
+
+from ebpfkit._bits import round_up
+from ebpfkit.abi import uapi
+from ebpfkit.asm.codec import encode
+from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef, VarRef
+from ebpfkit.btf.types import Btf
+from ebpfkit.elf.model import MapSpec, ProgramSpec
+from ebpfkit.errors import KernelError, LoadError, NotSupported, UsageError
+from ebpfkit.host.errnos import describe_errno, explain_map_create, explain_permission, explain_program_load
+from ebpfkit.kernel import bpf
+from ebpfkit.kernel.cpus import possible_cpus
+from ebpfkit.kernel.fd import Fd
+from ebpfkit.loader.rejection import kernel_rejection
+
+__all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
+
+LOG_START = 64 * 1024
+LOG_LIMIT = 64 * 1024 * 1024
+_ENOSPC = 28
+_SLOT = 8
+
+# The kernel refuses BTF on these: their keys or values are the kernel's own objects.
+_MAPS_WITHOUT_BTF = frozenset(
+    {
+        "perf_event_array", "cgroup_array", "stack_trace", "array_of_maps", "hash_of_maps", "devmap", "devmap_hash",
+        "cpumap", "xskmap", "sockmap", "sockhash", "queue", "stack", "ringbuf", "user_ringbuf", "reuseport_sockarray",
+        "prog_array", "bloom_filter",
+    }
+)  # fmt: skip
+
+
+def map_type_number(name: str) -> int:
+    """The kernel's number of a map type ("hash" is BPF_MAP_TYPE_HASH)."""
+    return _number("BPF_MAP_TYPE_", name, "map type")
+
+
+def program_type_number(name: str) -> int:
+    """The kernel's number of a program type ("xdp" is BPF_PROG_TYPE_XDP)."""
+    return _number("BPF_PROG_TYPE_", name, "program type")
+
+
+def attach_type_number(name: str) -> int:
+    """The kernel's number of an attach type ("xdp_devmap" is BPF_XDP_DEVMAP)."""
+    return _number("BPF_", name, "attach type")
+
+
+def _number(prefix: str, name: str, what: str) -> int:
+    number = getattr(uapi, prefix + name.upper(), None)
+    if not isinstance(number, int):
+        raise UsageError(f"{name!r} is no {what} of the kernel")
+    return number
+
+
+def create_map(spec: MapSpec, *, btf: Fd | None = None, inner: Fd | None = None) -> Fd:
+    """Create the map as the spec says, empty. `btf` gives the types of key and value, `inner` the inner map's template.
+
+    As libbpf does: a ring buffer is rounded up to a power of two of pages, a perf event array without size gets one
+    slot per possible CPU, `.rodata` and its like are read-only for programs. Raises LoadError.
+    """
+    flags = spec.flags
+    if spec.numa_node is not None:
+        flags |= uapi.BPF_F_NUMA_NODE
+    if spec.frozen:
+        flags |= uapi.BPF_F_RDONLY_PROG
+    typed = btf if btf is not None and spec.type not in _MAPS_WITHOUT_BTF and spec.btf_value_type else None
+    try:
+        return bpf.map_create(
+            map_type_number(spec.type),
+            spec.key_size,
+            spec.value_size,
+            effective_max_entries(spec),
+            flags=flags,
+            name=spec.name,
+            inner_map=inner,
+            numa_node=spec.numa_node or 0,
+            btf=typed,
+            btf_key_type=spec.btf_key_type if typed else 0,
+            btf_value_type=spec.btf_value_type if typed else 0,
+            map_extra=spec.map_extra,
+        )
+    except KernelError as error:
+        number = error.errno or 0
+        raise LoadError(explain_map_create(spec, number), errno=number, span=spec.span) from error
+
+
+def effective_max_entries(spec: MapSpec) -> int:
+    """The max_entries the kernel gets, where the spec leaves it to the loader or gives a size it would refuse."""
+    if spec.type == "perf_event_array" and not spec.max_entries:
+        return possible_cpus()
+    if spec.type in ("ringbuf", "user_ringbuf") and spec.max_entries:
+        page = 4096 if sys.platform != "linux" else _page_size()
+        pages = round_up(spec.max_entries, page) // page
+        return page << (pages - 1).bit_length()
+    return spec.max_entries
+
+
+def _page_size() -> int:
+    import mmap
+
+    return mmap.PAGESIZE
+
+
+def load_btf(btf: Btf) -> Fd:
+    """BPF_BTF_LOAD, with the kernel's own words when it refuses. Raises LoadError."""
+    data = btf.to_bytes()
+    result = bpf.btf_load(data)
+    if result.fd is not None:
+        return result.fd
+    number = result.errno
+    if number == 1:
+        missing = explain_permission(("CAP_BPF",), "not permitted by this system's policy")
+        raise LoadError(f"cannot load the program's BTF: {missing}", errno=number)
+    size = LOG_START
+    while True:
+        result = bpf.btf_load(data, log_level=1, log_size=size)
+        if result.fd is not None:
+            return result.fd
+        if result.errno != _ENOSPC or size >= LOG_LIMIT:
+            break
+        size = min(max(result.log_needed + 1, size * 4), LOG_LIMIT)
+    last = next((line for line in reversed(result.log.splitlines()) if line.strip()), "")
+    reason = last.strip() or describe_errno(result.errno)
+    raise LoadError(
+        f"the kernel refuses the program's BTF: {reason}; build without debug information to leave it out", errno=number
+    )
+
+
+def load_program(
+    spec: ProgramSpec,
+    maps: Mapping[str, bpf.HasFileno],
+    *,
+    btf: bpf.HasFileno | None = None,
+    kfuncs: Mapping[str, int] | None = None,
+    ifindex: int = 0,
+    log_level: int = 0,
+) -> tuple[Fd, str]:
+    """Load one program whose map references resolve through `maps`; returns its descriptor and the verifier's log.
+
+    The first try asks for no log (unless `log_level` does), which is what costs the least; a refusal is repeated with a
+    log that grows until it is whole, at most 64 MiB. Raises VerifierError (the verifier's refusal) or LoadError.
+    """
+    if "\0" in spec.license:
+        raise UsageError(f"the licence of program {spec.name!r} contains a NUL")
+    loading = _Loading(spec, encode_resolved(spec, maps, kfuncs or {}), btf, ifindex)
+    if not log_level:
+        result = loading.attempt(0, 0)
+        if result.fd is not None:
+            return result.fd, ""
+    first_errno = 0 if log_level else result.errno
+    result = loading.with_whole_log(log_level or 1)
+    if result.fd is not None:
+        return result.fd, result.log
+    number = result.errno if result.errno != _ENOSPC else first_errno or result.errno
+    if result.log.strip():
+        raise kernel_rejection(spec, result.log, number)
+    raise LoadError(explain_program_load(spec, number), errno=number)
+
+
+class _Loading:
+    """One program's load, to be tried several times."""
+
+    def __init__(self, spec: ProgramSpec, code: bytes, btf: bpf.HasFileno | None, ifindex: int) -> None:
+        self._spec = spec
+        self._code = code
+        self._btf = btf
+        self._ifindex = ifindex
+        typed = btf is not None and bool(spec.func_infos) and all(info.type_id for info in spec.func_infos)
+        self._func_info = b"".join(struct.pack("=II", f.slot, f.type_id) for f in spec.func_infos) if typed else b""
+        self._line_info = b"".join(
+            struct.pack("=IIII", i.slot, i.file_name_off, i.line_off, i.line << 10 | min(i.column, 0x3FF))
+            for i in spec.line_infos
+        )
+
+    def attempt(self, log_level: int, log_size: int) -> bpf.LoadResult:
+        spec = self._spec
+        return bpf.prog_load(
+            program_type_number(spec.prog_type),
+            self._code,
+            spec.license,
+            name=spec.name,
+            flags=spec.flags,
+            expected_attach_type=attach_type_number(spec.attach_type) if spec.attach_type else 0,
+            ifindex=self._ifindex,
+            kernel_version=spec.kernel_version,
+            btf=self._btf,
+            func_info=self._func_info,
+            line_info=self._line_info,
+            log_level=log_level,
+            log_size=log_size,
+        )
+
+    def with_whole_log(self, log_level: int) -> bpf.LoadResult:
+        """Repeat with a larger log until nothing of it is cut off (the kernel says ENOSPC when it had to)."""
+        size = LOG_START
+        while True:
+            result = self.attempt(log_level, size)
+            if result.errno != _ENOSPC or size >= LOG_LIMIT:
+                return result
+            size = min(result.log_needed + 1 if result.log_needed > size else size * 4, LOG_LIMIT)
+
+
+def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], kfuncs: Mapping[str, int]) -> bytes:
+    """The program's bytes with descriptors and BTF ids where the spec has names."""
+    code = bytearray(encode(spec.instructions, big_endian=sys.byteorder == "big"))
+    slot = 0
+    for insn in spec.instructions:
+        ref = insn.ref
+        if ref is not None:
+            at = slot * _SLOT + 4
+            if isinstance(ref, MapRef | MapValueRef):
+                if ref.name not in maps:
+                    raise UsageError(
+                        f"program {spec.name!r} uses map {ref.name!r}, which is not there",
+                    )
+                struct.pack_into("=i", code, at, maps[ref.name].fileno())
+                if isinstance(ref, MapValueRef):
+                    struct.pack_into("=I", code, at + _SLOT, ref.offset)
+            elif isinstance(ref, KfuncRef):
+                number = ref.btf_id or kfuncs.get(ref.name, 0)
+                if not number:
+                    raise NotSupported(
+                        f"kernel function {ref.name}", why="this kernel's BTF does not have it", span=insn.span
+                    )
+                struct.pack_into("=i", code, at, number)
+            elif isinstance(ref, VarRef):
+                if not ref.btf_id:
+                    raise NotSupported(f"kernel variable {ref.name}", why="its BTF id is not resolved", span=insn.span)
+                struct.pack_into("=i", code, at, ref.btf_id)
+        slot += insn.slots
+    return bytes(code)
