@@ -13,8 +13,9 @@ __all__ = ["ArrayType", "BitsType", "Field", "HeaderLength", "IntType", "StructT
 
 @dataclass(frozen=True, slots=True)
 class IntType:
-    """An integer of 8, 16, 32 or 64 bits. `network`: kept in network order in memory; its value is the number on the wire.
+    """An integer of 8, 16, 32 or 64 bits.
 
+    `network`: kept in network order in memory; its value is the number on the wire.
     `enum`: members by name, for enumerations. `is_bool`: one byte, 0 or 1.
     """
 
@@ -53,7 +54,10 @@ class BitsType:
 
 @dataclass(frozen=True, slots=True)
 class ArrayType:
-    """`length` elements in a row; MAC and IPv6 addresses are arrays of u8 with a name."""
+    """`length` elements in a row; MAC and IPv6 addresses are arrays of u8 with a name.
+
+    An array with a name is a value (read by copy, as an integer is); one without is read as a view, as a structure is.
+    """
 
     element: TypeInfo
     length: int
@@ -70,11 +74,16 @@ class ArrayType:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A member: `offset` bytes from the start of its structure."""
+    """A member: `offset` bytes from the start of its structure.
+
+    `default` is the value that a constructor gives it when it is not named, as bytes in memory order (for bit fields as
+    a number); None: it must be named.
+    """
 
     name: str
     type: TypeInfo
     offset: int
+    default: bytes | int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,504 @@
+"""Maps as a module declares them: a facade of spec, types and current store, the same object in a program and outside.
+
+Inside a run of a program an operation means what the kernel's helper does: structures are views of the value in the
+map, a failed update is not an exception. In user space it means what bpf(2) does: values are copies, a missing key is
+a `MapKeyError`. Unbound, the store is in memory, and what is put there becomes the initial contents at load. Byte
+stores live in `ebpfkit.maps`; ring buffers and maps of references are in `special_maps`.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+
+from ebpfkit._bits import round_up
+from ebpfkit.dsl.addresses import IPv4Addr, IPv6Addr, network_of, prefix_of
+from ebpfkit.dsl.memory import Region, RegionKind
+from ebpfkit.dsl.refusal import caller_span, refuse
+from ebpfkit.dsl.running import Run, ShortExit, current_run
+from ebpfkit.dsl.structs import Struct
+from ebpfkit.dsl.typeinfo import ArrayType, StructType
+from ebpfkit.dsl.types import Integer, encode, info_of, type_name, u32
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.errors import MapKeyError, NotSupported, UsageError
+from ebpfkit.maps.store import BPF_ANY, MapStore
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+__all__ = ["Array", "Hash", "LpmTrie", "LruHash", "LruPerCpuHash", "MapFacade", "PerCpuArray", "PerCpuHash"]
+
+NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN without its terminating zero
+BPF_F_NO_PREALLOC = 1
+ENOENT = 2
+
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A", IPv4Addr, IPv6Addr)
+
+
+class MapFacade:
+    """The base of all maps: name, spec and store; what can be done with entries is in the subclasses.
+
+    `key_type` and `value_type` are the types between the brackets, or None where the map has none. The name is that of
+    the module's global unless `name=` is given, at most 15 characters.
+    """
+
+    map_type: ClassVar[str] = ""
+    extra_flags: ClassVar[int] = 0
+    is_per_cpu: ClassVar[bool] = False
+    key_type: Any = None
+    value_type: Any = None
+    parameters: ClassVar[tuple[str, ...]] = ("key_type", "value_type")
+    _made: ClassVar[dict[tuple[Any, ...], type[Any]]] = {}
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, params):
+            given = params if isinstance(params, tuple) else (params,)
+            if any(isinstance(kind, TypeVar) for kind in given):
+                return super().__class_getitem__(params)
+            if len(given) != len(cls.parameters):
+                wanted = ", ".join(name.removesuffix("_type") for name in cls.parameters)
+                refuse("bad-map", f"{cls.__name__}[...] takes {wanted}, not {len(given)} types")
+            made = cls._made.get((cls, *given))
+            if made is None:
+                for kind in given:
+                    info_of(kind)
+                made = type(cls.__name__, (cls,), {"__module__": cls.__module__})
+                for name, kind in zip(cls.parameters, given):
+                    setattr(made, name, kind)
+                MapFacade._made[(cls, *given)] = made
+            return made
+
+    def __init__(self, *, max_entries: int, name: str = "", flags: int = 0) -> None:
+        if any(getattr(self, name) is None for name in self.parameters):
+            wanted = ", ".join(name.removesuffix("_type").capitalize() for name in self.parameters)
+            refuse("bad-map", f"{type(self).__name__} needs its types", f"write {type(self).__name__}[{wanted}](...)")
+        given: object = max_entries
+        if not isinstance(given, int) or not 0 < given < 1 << 32:
+            raise UsageError(f"max_entries is a positive number of 32 bits, not {max_entries!r}")
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ebpfkit.dsl"):
+            frame = frame.f_back
+        self._globals: Mapping[str, object] = frame.f_globals
+        self._name = _checked_name(name) if name else ""
+        self._bound: list[MapStore] = []
+        self._memory: Any = None
+        self.max_entries = int(max_entries)
+        self.flags = flags | self.extra_flags
+        self.span = caller_span()
+        self._check_types()
+
+    def _check_types(self) -> None:
+        """Refuse types that the map cannot have."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name or self._find_name() or '(unnamed)'}>"
+
+    def __bool__(self) -> bool:
+        return True
+
+    # --- name and spec
+
+    @property
+    def name(self) -> str:
+        """The map's name. Raises UsageError when it has none, or one that the kernel would cut off."""
+        if not self._name:
+            found = self._find_name()
+            if not found:
+                raise UsageError(f'this {type(self).__name__} is no global of its module: give it name="..."')
+            self._name = _checked_name(found)
+        return self._name
+
+    def _find_name(self) -> str:
+        return next((name for name, value in self._globals.items() if value is self), "")
+
+    def adopt_name(self, name: str) -> None:
+        """Use `name` where neither `name=` nor a global of the module gives one (a function's own map)."""
+        if not self._name and not self._find_name():
+            self._name = _checked_name(name)
+
+    @property
+    def spec(self) -> MapSpec:
+        """The map as it will be created; initial contents are apart, in `initial_contents`."""
+        return MapSpec(
+            name=self.name,
+            type=self.map_type,
+            key_size=self._key_size(),
+            value_size=self._value_size(),
+            max_entries=self.max_entries,
+            flags=self.flags,
+            span=self.span,
+        )
+
+    def _key_size(self) -> int:
+        return info_of(self.key_type).size
+
+    def _value_size(self) -> int:
+        return info_of(self.value_type).size
+
+    # --- stores
+
+    def bind(self, store: MapStore) -> None:
+        """Make `store` the one that user space works on (a load or a run does this)."""
+        if store not in self._bound:
+            self._bound.append(store)
+
+    def unbind(self, store: MapStore | None = None) -> None:
+        """Let go of one store, or of all; with none left the map is in memory again."""
+        self._bound = [bound for bound in self._bound if store is not None and bound is not store]
+
+    def close(self) -> None:
+        """Let go of every store, and forget what is in memory."""
+        self.unbind()
+        self._memory = None
+
+    def view(self, store: MapStore) -> Self:
+        """This map on one store alone, as `collection[blocked]` gives it."""
+        other = copy.copy(self)
+        other._name = self.name
+        other._bound = [store]
+        return other
+
+    @property
+    def is_bound(self) -> bool:
+        return bool(self._bound)
+
+    @property
+    def store(self) -> MapStore:
+        """The store that user space works on now. Raises UsageError while two loads are alive."""
+        if len(self._bound) > 1:
+            raise UsageError(
+                f"'{self.name}' belongs to {len(self._bound)} live loads: say which, as in collection[{self.name}]"
+            )
+        return self._bound[0] if self._bound else self.memory_store
+
+    @property
+    def memory_store(self) -> Any:
+        """The store in memory, made when first asked for."""
+        if self._memory is None:
+            from ebpfkit.maps.memory import create_store
+
+            self._memory = create_store(self.spec)
+        return self._memory
+
+    def initial_contents(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What user space has put into the map in memory; slots of an array that are still zero are left out."""
+        if self._memory is None:
+            return ()
+        return tuple((key, value) for key, value in self._memory.items() if "array" not in self.map_type or any(value))
+
+    def _run_store(self, run: Run) -> Any:
+        """The store whose live values a program sees."""
+        store = run.stores.get(self)
+        if store is None:
+            store = self.store
+        if not hasattr(store, "lookup"):
+            raise UsageError(
+                f"'{self.name}' is bound to a map in the kernel, on which plain Python cannot run: close the load first"
+            )
+        return store
+
+
+def _checked_name(name: str) -> str:
+    if len(name) > NAME_LENGTH:
+        raise UsageError(
+            f"the map name '{name}' has {len(name)} characters, and the kernel keeps {NAME_LENGTH}: "
+            f'give a shorter one, as in name="{name[:NAME_LENGTH]}"'
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.]+", name):
+        raise UsageError(f"the map name '{name}' may only have letters, digits, '_' and '.'")
+    return name
+
+
+class _Entries(MapFacade, Generic[K, V]):
+    """What every map with values can do, in a program and outside."""
+
+    def _key(self, key: Any) -> bytes:
+        return encode(self.key_type, key)
+
+    def _stored_key(self, key: Any) -> bytes:
+        """The key for storing and deleting; it differs from the one for looking up in a prefix map."""
+        return self._key(key)
+
+    def _decode_key(self, data: bytes) -> Any:
+        return _plain(self.key_type.__ebpf_load__(Region(bytearray(data), RegionKind.SNAPSHOT, self.name), 0))
+
+    def _load(self, region: Region) -> V:
+        return cast(V, self.value_type.__ebpf_load__(region, 0))
+
+    def _snapshot(self, data: bytes) -> V:
+        return self._load(Region(bytearray(data), RegionKind.SNAPSHOT, self.name))
+
+    def _find(self, key: Any) -> V | None:
+        run = current_run()
+        if run is not None:
+            cell = self._run_store(run).lookup(self._key(key), run.cpu)
+            return None if cell is None else self._load(Region(cell, RegionKind.MAP, self.name))
+        self._refuse_per_cpu("[] and get")
+        data = self.store.get(self._key(key))
+        return None if data is None else self._snapshot(data)
+
+    def _require(self, key: Any) -> V:
+        found = self._find(key)
+        if found is None:
+            message = f"'{self.name}' has no key {key!s}"
+            if current_run() is not None:
+                raise ShortExit(message)
+            raise MapKeyError(message, errno=ENOENT)
+        return found
+
+    def _put(self, key: Any, value: Any) -> None:
+        data = encode(self.value_type, value)
+        run = current_run()
+        if run is not None:
+            self._run_store(run).update(self._stored_key(key), data, BPF_ANY, run.cpu)
+        else:
+            self._refuse_per_cpu("[] =")
+            self.store.set(self._stored_key(key), data)
+
+    def _drop(self, key: Any) -> None:
+        run = current_run()
+        if run is not None:
+            self._run_store(run).remove(self._stored_key(key))
+        else:
+            self.store.delete(self._stored_key(key))
+
+    def _has(self, key: Any) -> bool:
+        run = current_run()
+        if run is not None:
+            return self._run_store(run).lookup(self._key(key), run.cpu) is not None
+        return self.store.get(self._key(key)) is not None
+
+    def _refuse_per_cpu(self, what: str) -> None:
+        if self.is_per_cpu:
+            raise UsageError(
+                f"{what} of the per-CPU map '{self.name}' has one value for each CPU: "
+                f"write {self.name}.sum(key) or {self.name}.per_cpu(key)"
+            )
+
+    def _outside(self, what: str) -> MapStore:
+        """The store for something that only user space can do."""
+        if current_run() is not None:
+            refuse("user-space-only", f"a program cannot call {what} of the map '{self.name}'")
+        return self.store
+
+    def _stored_keys(self, what: str) -> Iterator[bytes]:
+        return self._outside(what).keys()
+
+    def _items(self) -> Iterator[tuple[Any, V]]:
+        self._refuse_per_cpu("items()")
+        for key, value in self._outside("items()").items():
+            yield self._decode_key(key), self._snapshot(value)
+
+    def values(self) -> Iterator[V]:
+        """Every value, as a copy; user space only."""
+        return (value for _, value in self._items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._stored_keys("len()"))
+
+
+class _PerCpu(_Entries[K, V]):
+    """What user space can do with a map that has one value for each CPU."""
+
+    is_per_cpu = True
+
+    def per_cpu(self, key: K | int, /) -> list[V]:
+        """The value of every CPU."""
+        data = self._outside("per_cpu()").get(self._key(key))
+        if data is None:
+            raise MapKeyError(f"'{self.name}' has no key {key!s}", errno=ENOENT)
+        size = self._value_size()
+        stride = round_up(size, 8)
+        return [self._snapshot(data[start : start + size]) for start in range(0, len(data), stride)]
+
+    def sum(self, key: K | int, /) -> V:
+        """The sum over all CPUs; of a structure, field by field."""
+        return cast(V, _sum(self.value_type, self.per_cpu(key)))
+
+    def set_per_cpu(self, key: K | int, values: list[V] | list[int], /) -> None:
+        """Store one value for each CPU."""
+        pad = bytes(-self._value_size() % 8)
+        data = b"".join(encode(self.value_type, value) + pad for value in values)
+        self._outside("set_per_cpu()").set(self._key(key), data)
+
+
+def _sum(kind: Any, values: list[Any]) -> Any:
+    info = info_of(kind)
+    if isinstance(info, StructType):
+        total = kind.zero()
+        for field in info.fields:
+            view = kind.__dict__[field.name]
+            parts = [getattr(value, field.name) for value in values]
+            setattr(total, field.name, _sum(view.type_class, parts))
+        return total
+    if isinstance(info, ArrayType) or not issubclass(kind, Integer):
+        raise UsageError(f"values of type {kind.__name__} cannot be added: write per_cpu(key)")
+    return kind(sum(int(value) for value in values))
+
+
+def _plain(value: Any) -> Any:
+    return value.copy() if isinstance(value, Struct) else value
+
+
+class Hash(_Entries[K, V]):
+    """A hash table (BPF_MAP_TYPE_HASH).
+
+    `m[k]` of a missing key takes the short exit in an XDP program and raises MapKeyError in user space. In a program
+    `m[k] = v` and `del m[k]` have no result, as with the helpers: a full map keeps its entries.
+    """
+
+    map_type = "hash"
+
+    def get(self, key: K | int, /) -> V | None:
+        """The value, or None; a structure is a view of the value in the map."""
+        return self._find(key)
+
+    def __getitem__(self, key: K | int, /) -> V:
+        return self._require(key)
+
+    def __setitem__(self, key: K | int, value: V | int, /) -> None:
+        self._put(key, value)
+
+    def __delitem__(self, key: K | int, /) -> None:
+        self._drop(key)
+
+    def __contains__(self, key: K | int, /) -> bool:
+        return self._has(key)
+
+    def keys(self) -> Iterator[K]:
+        """Every key; user space only."""
+        return (self._decode_key(key) for key in self._stored_keys("keys()"))
+
+    def __iter__(self) -> Iterator[K]:
+        return self.keys()
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Every entry, the values as copies; user space only."""
+        return self._items()
+
+    def update(self, entries: Mapping[K, V], /) -> int:
+        """Store many entries, in batches where the kernel can; how many. User space only."""
+        pairs = [(self._stored_key(key), encode(self.value_type, value)) for key, value in entries.items()]
+        return self._outside("update()").set_many(pairs)
+
+
+class LruHash(Hash[K, V]):
+    """A hash table that forgets what was used longest ago when it is full (BPF_MAP_TYPE_LRU_HASH)."""
+
+    map_type = "lru_hash"
+
+
+class PerCpuHash(_PerCpu[K, V], Hash[K, V]):
+    """A hash table with one value for each CPU (BPF_MAP_TYPE_PERCPU_HASH)."""
+
+    map_type = "percpu_hash"
+
+
+class LruPerCpuHash(_PerCpu[K, V], Hash[K, V]):
+    """A hash table with one value for each CPU that forgets (BPF_MAP_TYPE_LRU_PERCPU_HASH)."""
+
+    map_type = "lru_percpu_hash"
+
+
+class Array(_Entries[u32, V], Generic[V]):
+    """An array of `max_entries` values, all zero at first (BPF_MAP_TYPE_ARRAY); the keys are u32.
+
+    An index past the end is a missing key.
+    """
+
+    map_type = "array"
+    parameters = ("value_type",)
+    key_type = u32
+
+    def get(self, index: int, /) -> V | None:
+        """The value, or None past the end; a structure is a view of the value in the map."""
+        return self._find(index)
+
+    def __getitem__(self, index: int, /) -> V:
+        return self._require(index)
+
+    def __setitem__(self, index: int, value: V | int, /) -> None:
+        self._put(index, value)
+
+    def __contains__(self, index: int, /) -> bool:
+        return self._has(index)
+
+    def keys(self) -> Iterator[u32]:
+        """Every index; user space only."""
+        return (self._decode_key(key) for key in self._stored_keys("keys()"))
+
+    def items(self) -> Iterator[tuple[u32, V]]:
+        """Every entry, the values as copies; user space only."""
+        return self._items()
+
+    def __iter__(self) -> Iterator[V]:
+        return self.values()
+
+
+class PerCpuArray(_PerCpu[u32, V], Array[V], Generic[V]):
+    """An array with one value for each CPU (BPF_MAP_TYPE_PERCPU_ARRAY)."""
+
+    map_type = "percpu_array"
+    parameters = ("value_type",)
+    key_type = u32
+
+
+class LpmTrie(_Entries[A, V], Generic[A, V]):
+    """Values by prefix (BPF_MAP_TYPE_LPM_TRIE): looking up an address finds its longest prefix.
+
+    In a program the key is an address; `m[addr] = v` stores it with all its bits. In user space it is also text
+    ("192.0.2.0/24") or an `ipaddress` network. As in the kernel, `[]` and `get` find the longest stored prefix that
+    holds it.
+    """
+
+    map_type = "lpm_trie"
+    extra_flags = BPF_F_NO_PREALLOC
+
+    def _check_types(self) -> None:
+        if self.key_type not in (IPv4Addr, IPv6Addr):
+            raise NotSupported(f"LpmTrie[{self.key_type.__name__}, ...]", why="keys are IPv4Addr or IPv6Addr")
+
+    def _key_size(self) -> int:
+        return 4 + info_of(self.key_type).size
+
+    def _key(self, key: Any) -> bytes:
+        if current_run() is not None and not isinstance(key, self.key_type):
+            refuse("bad-type", f"a {type_name(key)} is not an {self.key_type.__name__}")
+        length, address = prefix_of(key, self.key_type)
+        return length.to_bytes(4, sys.byteorder) + address
+
+    def _decode_key(self, data: bytes) -> Any:
+        return network_of(int.from_bytes(data[:4], sys.byteorder), data[4:])
+
+    def get(self, address: A | str, /) -> V | None:
+        """The value of the longest prefix that holds `address`, or None."""
+        return self._find(address)
+
+    def __getitem__(self, prefix: A | str | IPv4Network | IPv6Network, /) -> V:
+        return self._require(prefix)
+
+    def __setitem__(self, prefix: A | str | IPv4Network | IPv6Network, value: V | int, /) -> None:
+        self._put(prefix, value)
+
+    def __delitem__(self, prefix: A | str | IPv4Network | IPv6Network, /) -> None:
+        self._drop(prefix)
+
+    def __contains__(self, address: A | str, /) -> bool:
+        return self._has(address)
+
+    def keys(self) -> Iterator[IPv4Network | IPv6Network]:
+        """Every prefix; user space only."""
+        return (self._decode_key(key) for key in self._stored_keys("keys()"))
+
+    def __iter__(self) -> Iterator[IPv4Network | IPv6Network]:
+        return self.keys()
+
+    def items(self) -> Iterator[tuple[IPv4Network | IPv6Network, V]]:
+        """Every entry, the values as copies; user space only."""
+        return self._items()
