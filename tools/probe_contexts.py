@@ -175,10 +175,10 @@ def row(name: str, member: Member, by_attach: dict[str, Access]) -> str | None:
     return f"ContextField({', '.join(parts)})"
 
 
-HEADER = '''"""Context structures as programs see them: offsets, widths, access, what a load yields. Generated: do not edit.
+HEADER = '''"""Context structures as programs see them: offsets, widths, access, results. Generated: do not edit.
 
-Made by tools/probe_contexts.py by loading every access of every width into Linux {release}. A context is named after its
-C structure; where program types see one structure differently, the program type follows a slash.
+Made by tools/probe_contexts.py by loading every access of every width into Linux {release}. A context is named after
+its C structure; where program types see one structure differently, the program type follows a slash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every attach type and the program types it belongs to. Names are bpftool's style: lower case, without the BPF_ prefix."""
+"""Every attach type and its program types, named in bpftool's style: lower case, without the BPF_ prefix."""
 
 from __future__ import annotations
 

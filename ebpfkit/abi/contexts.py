@@ -1,7 +1,7 @@
-"""Context structures as programs see them: offsets, widths, access, what a load yields. Generated: do not edit.
+"""Context structures as programs see them: offsets, widths, access, results. Generated: do not edit.
 
-Made by tools/probe_contexts.py by loading every access of every width into Linux 6.18. A context is named after its
-C structure; where program types see one structure differently, the program type follows a slash.
+Made by tools/probe_contexts.py by loading every access of every width into Linux 6.18. A context is named after
+its C structure; where program types see one structure differently, the program type follows a slash.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ _ROWS = (
             "cgroup_unix_getsockname",
         ),
         needs_attach_type=True,
-    ),  # fmt: skip
+    ),
     _prog(
         19,
         "lwt_seg6local",
@@ -307,7 +307,7 @@ _ROWS = (
             "trace_fsession_multi",
         ),
         needs_attach_type=True,
-    ),  # fmt: skip
+    ),
     _prog(
         27,
         "struct_ops",
