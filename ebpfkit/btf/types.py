@@ -332,9 +332,9 @@ class Btf:
             self._data, self.strings = wire.encode(self)
         return self._data
 
-    def with_types(self, changes: Mapping[int, BtfType]) -> Btf:
-        """A copy in which some ids have other types; strings that exist keep their offsets."""
-        types = list(self.types)
+    def with_types(self, changes: Mapping[int, BtfType], added: Iterable[BtfType] = ()) -> Btf:
+        """A copy in which some ids have other types and some are added; strings that exist keep their offsets."""
+        types = [*self.types, *added]
         for type_id, changed in changes.items():
             types[type_id] = changed
         return Btf(types, self.strings, big_endian=self.big_endian, base=self.base)
@@ -364,18 +364,21 @@ class Btf:
         """The name of a type, given as itself or by id."""
         return (self.get(type_) if isinstance(type_, int) else type_).name
 
-    def string(self, offset: int) -> str:
-        """The string at an offset of the string table (undecodable bytes become U+FFFD). Raises ObjectError."""
+    def string(self, offset: int, *, limit: int = 1 << 24) -> str:
+        """The string at an offset of the string table (undecodable bytes become U+FFFD). Raises ObjectError.
+
+        No more than `limit` bytes of it are looked at.
+        """
         if self.base is not None:
             if offset < len(self.base.strings):
-                return self.base.string(offset)
+                return self.base.string(offset, limit=limit)
             offset -= len(self.base.strings)
         if not 0 <= offset < len(self.strings):
             raise ObjectError(
                 f"string offset {offset} is outside the {len(self.strings)} bytes of strings", place=".BTF strings"
             )
-        end = self.strings.find(b"\0", offset)
-        return self.strings[offset : end if end >= 0 else len(self.strings)].decode(errors="replace")
+        end = self.strings.find(b"\0", offset, offset + limit)
+        return self.strings[offset : end if end >= 0 else offset + limit].decode(errors="replace")
 
     def string_offset(self, text: str) -> int | None:
         """The offset of a whole string in the string table, or None when it is not there."""

@@ -1,0 +1,336 @@
+"""From an object to finished programs: each with its subprograms behind it, calls resolved, records rebased.
+
+A program is a global function in a section whose name says its type; functions in .text, and those that programs call,
+are appended in the order in which they are first called. What one program lacks is that program's problem alone.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ebpfkit.asm.codec import decode, slot_starts
+from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
+from ebpfkit.elf.mapdefs import MapTable, read_maps
+from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
+from ebpfkit.elf.relocate import SLOT, Code, Function, relocate
+from ebpfkit.elf.sections import SectionName, parse_section_name
+from ebpfkit.elf.types import ObjectTypes, read_types
+from ebpfkit.errors import ObjectError
+from ebpfkit.span import Span
+
+__all__ = ["open_object"]
+
+MAX_PROGRAM_SLOTS = 1_000_000  # more the kernel never takes
+MAX_OBJECT_SLOTS = 2_000_000  # of all linked programs: bounds what shared subprograms can cost
+MAX_OBJECT_BYTES = 256 << 20
+MAX_SUGGESTIONS = 64
+MAX_TEXT_BYTES = 64 << 20  # of all spans
+MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
+BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS = 1 << 4, 1 << 5
+
+
+def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "") -> ObjectFile:
+    """Read and link a BPF object, from a path or its bytes; every program in it is ready to verify, run or load.
+
+    `name` is what messages call it (default: the path). Programs that cannot be linked are in `problems` with the
+    reason. Raises ObjectError, with section and offset, for a file that cannot be read or makes no sense.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        data, path = bytes(source), name
+    else:
+        path = name or os.fspath(source)
+        data = _read_file(os.fspath(source))
+    try:
+        return _Linker(data, path).link()
+    except ObjectError as error:
+        if not path:
+            raise
+        message = error.message.removeprefix(f"{error.place}: ")
+        raise ObjectError(message, place=f"{path}: {error.place}" if error.place else path) from None
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        if os.stat(path).st_size > MAX_OBJECT_BYTES:
+            raise ObjectError(f"the file is larger than {MAX_OBJECT_BYTES >> 20} MiB", place=path)
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ObjectError(f"cannot read: {error.strerror or error}", place=path) from None
+    except ValueError as error:  # a zero byte in the path
+        raise ObjectError(f"cannot read: {error}", place=repr(path)) from None
+
+
+class _Linker:
+    """Holds the parts of one object while its programs are put together."""
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.path = path
+        self.elf: ElfFile = read_elf(data)
+        self.types: ObjectTypes = read_types(self.elf)
+        self.table: MapTable = read_maps(self.elf, self.types.btf)
+        self.license = self._text("license")
+        self.kernel_version = self._version()
+        self.map_order = {name: index for index, name in enumerate(self.table.maps)}
+        self.strings: dict[int, str] = {}
+        self.string_budget = MAX_TEXT_BYTES
+        self.section_names: dict[int, SectionName | str] = {}
+        self.linked_slots = 0
+        self.problems: dict[str, str] = {}
+        self.codes: dict[int, Code] = {
+            section.index: self._read_code(section) for section in self.elf.sections if section.is_code and section.size
+        }
+
+    def link(self) -> ObjectFile:
+        relocate(self.elf, self.codes, self.table, self.types)
+        programs: dict[str, ProgramSpec] = {}
+        for code in self.codes.values():
+            if code.section.name == ".text":
+                continue
+            if not code.functions:
+                self.problems[code.section.name] = f"section {code.section.name!r} holds code and no function symbol"
+            for function in code.functions:
+                if function.name in programs or function.name in self.problems:
+                    raise ObjectError(f"program {function.name!r} is defined twice", place=code.section.name)
+                try:
+                    programs[function.name] = self._link_program(function)
+                except _Problem as problem:
+                    self.problems[function.name] = str(problem)
+        if not programs and not self.problems:
+            self._explain_text()
+        return ObjectFile(
+            programs=programs,
+            maps=self.table.maps,
+            variables=self.table.variables,
+            license=self.license,
+            btf=self.types.btf,
+            path=self.path,
+            big_endian=self.elf.big_endian,
+            problems=self.problems,
+            raw=self.elf.data,
+        )
+
+    def _explain_text(self) -> None:
+        for code in self.codes.values():
+            for function in code.functions:
+                if not function.is_static:
+                    self.problems[function.name] = f'{function.name} is in .text; give it a section, such as SEC("xdp")'
+
+    def _text(self, section_name: str) -> str:
+        section = self.elf.section(section_name)
+        if section is None:
+            return ""
+        text = self.elf.contents(section).split(b"\0", 1)[0]
+        if len(text) > 128 or not text.isascii():
+            raise ObjectError(f"{len(text)} bytes are no licence of up to 128 ASCII characters", place=section_name)
+        return text.decode("ascii")
+
+    def _version(self) -> int:
+        section = self.elf.section("version")
+        if section is None:
+            return 0
+        if section.size != 4:
+            raise ObjectError(f"{section.size} bytes are no version number of 4", place="version")
+        return int.from_bytes(self.elf.contents(section), "big" if self.elf.big_endian else "little")
+
+    def _read_code(self, section: Section) -> Code:
+        if section.size % SLOT:
+            raise ObjectError(f"{section.size} bytes are no whole number of {SLOT}-byte slots", place=section.name)
+        insns = decode(self.elf.contents(section), big_endian=self.elf.big_endian, strict=False)
+        starts = slot_starts(insns)
+        code = Code(section, insns, starts, dict(zip(starts, range(len(starts)))))
+        code.lines = self.types.ext.lines.get(section.name, ())
+        self._read_functions(code)
+        self._put_spans(code)
+        for relo in self.types.ext.relos.get(section.name, ()):
+            index = code.index_of.get(relo.offset // SLOT)
+            if index is None or relo.offset % SLOT:
+                raise ObjectError(
+                    f"CO-RE relocation at {section.name}+{relo.offset:#x} is at no instruction", place=".BTF.ext"
+                )
+            target = self.types.btf.name(relo.type_id) if self.types.btf else ""
+            code.faults[index] = f"{code.place(index)}: CO-RE relocation of {target or 'a type'} is not supported"
+        return code
+
+    def _read_functions(self, code: Code) -> None:
+        section = code.section
+        records = {record.offset: record.type_id for record in self.types.ext.funcs.get(section.name, ())}
+        symbols = [s for s in self.elf.symbols_of(section) if s.type == STT_FUNC and s.name]
+        end = 0
+        previous = None
+        for symbol in sorted(symbols, key=lambda s: (s.value, s.size)):
+            place = f"{section.name}+{symbol.value:#x}"
+            slot, slots = symbol.value // SLOT, symbol.size // SLOT
+            if (
+                symbol.value % SLOT
+                or symbol.size % SLOT
+                or not symbol.size
+                or symbol.value + symbol.size > section.size
+            ):
+                raise ObjectError(
+                    f"function {symbol.name!r} of {symbol.size} bytes does not fit the section", place=place
+                )
+            if slot < end and (slot, slots) != previous:
+                raise ObjectError(f"function {symbol.name!r} overlaps the one before it", place=place)
+            end, previous = slot + slots, (slot, slots)
+            first = code.index_of.get(slot)
+            last = code.index_of.get(slot + slots) if (slot + slots) * SLOT < section.size else len(code.insns)
+            if first is None or last is None:
+                raise ObjectError(f"function {symbol.name!r} begins or ends inside a wide load", place=place)
+            static = symbol.bind == STB_LOCAL
+            is_global = not static and not symbol.is_hidden
+            function = Function(
+                symbol.name, code, slot, slots, first, last, static, is_global, records.get(symbol.value, 0)
+            )
+            code.functions.append(function)
+            code.by_slot.setdefault(slot, function)
+
+    def _string(self, offset: int) -> str:
+        found = self.strings.get(offset)
+        if found is None:
+            assert self.types.btf is not None
+            found = self.strings[offset] = self.types.btf.string(offset, limit=MAX_TEXT)
+            self.string_budget -= len(found)
+            if self.string_budget < 0:
+                raise ObjectError(f"source lines take more than {MAX_TEXT_BYTES >> 20} MiB", place=".BTF.ext line_info")
+        return found
+
+    def _put_spans(self, code: Code) -> None:
+        """Give each instruction of a function the source place of the last line record at or before it."""
+        insns, starts = code.insns, code.starts
+        for function in code.by_slot.values():
+            position = bisect_left(code.lines, function.slot * SLOT, key=lambda record: record.offset)
+            end = bisect_left(code.lines, (function.slot + function.slots) * SLOT, key=lambda record: record.offset)
+            span: Span | None = None
+            for index in range(function.first, function.last):
+                offset = starts[index] * SLOT
+                record = None
+                while position < end and code.lines[position].offset <= offset:
+                    record = code.lines[position]
+                    position += 1
+                # Line 0 is the compiler's word for "nowhere in particular": the place before it is of more use.
+                if record is not None and (record.line or span is None):
+                    span = Span(
+                        file=self._string(record.file_name_off),
+                        line=record.line,
+                        column=record.column,
+                        text=self._string(record.line_off) or None,
+                        function=function.name,
+                    )
+                if span is not None:
+                    insn = insns[index]
+                    insns[index] = Instruction(insn.op, insn.dst, insn.src, insn.off, insn.imm, insn.ref, span)
+
+    def _link_program(self, main: Function) -> ProgramSpec:
+        section = main.code.section
+        name = self._section_name(section)
+        if main.is_static:
+            raise _Problem(f"{main.name} is static in section {section.name!r}; a program must be a global function")
+        placed = self._place(main)
+        insns = self._join(placed)
+        maps = self._maps_of(insns)
+        spec = name.spec
+        flags = (BPF_F_XDP_HAS_FRAGS if spec.frags else 0) | (BPF_F_SLEEPABLE if spec.sleepable else 0)
+        return ProgramSpec(
+            name=main.name,
+            section=name.name,
+            prog_type=spec.prog_type,
+            instructions=tuple(insns),
+            license=self.license,
+            attach_type=spec.attach_type,
+            attach_target=name.target,
+            maps=maps,
+            func_infos=tuple(FuncInfo(base, f.name, f.type_id, f.is_global) for f, base in placed.items()),
+            line_infos=self._line_infos(placed),
+            btf=self.types.btf,
+            flags=flags,
+            kernel_version=self.kernel_version,
+            autoload=name.autoload,
+            origin=self.path,
+        )
+
+    def _section_name(self, section: Section) -> SectionName:
+        found = self.section_names.get(section.index)
+        if found is None:
+            try:
+                # Looking for the nearest name takes milliseconds, which a thousand odd sections are not worth.
+                found = parse_section_name(section.name, suggest=len(self.section_names) < MAX_SUGGESTIONS)
+            except ObjectError as error:
+                found = error.message
+            self.section_names[section.index] = found
+        if isinstance(found, str):
+            raise _Problem(found)
+        return found
+
+    def _place(self, main: Function) -> dict[Function, int]:
+        """Every function that `main` needs and the slot where it begins, in order of first mention."""
+        placed: dict[Function, int] = {}
+        total = 0
+        waiting = [main]
+        while waiting:
+            function = waiting.pop()
+            if function in placed:
+                continue
+            faulty = function.code.faulty
+            at = bisect_left(faulty, function.first)
+            if at < len(faulty) and faulty[at] < function.last:
+                raise _Problem(function.code.faults[faulty[at]])
+            placed[function] = total
+            total += function.slots
+            if total > MAX_PROGRAM_SLOTS:
+                raise _Problem(f"the linked program has more than {MAX_PROGRAM_SLOTS} slots")
+            waiting.extend(callee for _, callee in reversed(function.links))
+        self.linked_slots += total
+        if self.linked_slots > MAX_OBJECT_SLOTS:
+            raise ObjectError(f"the programs link to more than {MAX_OBJECT_SLOTS} slots", place=main.code.section.name)
+        return placed
+
+    def _join(self, placed: Mapping[Function, int]) -> list[Instruction]:
+        joined: list[Instruction] = []
+        for function, base in placed.items():
+            code = function.code
+            body = code.insns[function.first : function.last]
+            for index, callee in function.links:
+                insn = code.insns[index]
+                distance = placed[callee] - (base + code.starts[index] - function.slot) - 1
+                wide = insn.slots == 2
+                body[index - function.first] = insn.replace(imm=distance & 0xFFFF_FFFF if wide else distance)
+            joined += body
+        return joined
+
+    def _maps_of(self, insns: Iterable[Instruction]) -> dict[str, MapSpec]:
+        """The maps that a program refers to, and those that these hold from the start, in the object's order."""
+        names = {insn.ref.name for insn in insns if isinstance(insn.ref, MapRef | MapValueRef)}
+        waiting = list(names)
+        while waiting:
+            spec = self.table.maps[waiting.pop()]
+            held = {slot for slot in spec.value_slots if slot is not None and slot in self.table.maps} - names
+            names |= held
+            waiting += held
+        return {name: self.table.maps[name] for name in sorted(names, key=self.map_order.__getitem__)}
+
+    def _line_infos(self, placed: Mapping[Function, int]) -> tuple[LineInfo, ...]:
+        """The line records of the linked program; the kernel wants one at each function's start and none in between."""
+        found: list[LineInfo] = []
+        for function, base in placed.items():
+            code = function.code
+            start, end = function.slot * SLOT, (function.slot + function.slots) * SLOT
+            first = bisect_left(code.lines, start, key=lambda record: record.offset)
+            last = bisect_left(code.lines, end, key=lambda record: record.offset)
+            by_slot: dict[int, LineInfo] = {}
+            for record in code.lines[first:last]:
+                slot = record.offset // SLOT
+                if record.offset % SLOT == 0 and slot in code.index_of:
+                    at = 0 if not by_slot else slot - function.slot
+                    by_slot[at] = LineInfo(base + at, record.file_name_off, record.line_off, record.line, record.column)
+            if not by_slot:
+                return ()
+            found += by_slot.values()
+        return tuple(found)
+
+
+class _Problem(Exception):
+    """Why one program cannot be used; becomes an entry of `ObjectFile.problems`."""

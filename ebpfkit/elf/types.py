@@ -1,0 +1,122 @@
+"""The object's own BTF, made fit for a kernel: what compilers leave to the loader is filled in here.
+
+Compilers emit sections with size 0 and variables at offset 0 plus a relocation, declare externs that a kernel refuses
+in BTF, and call hidden functions global. The string table stays as it is, so `.BTF.ext` keeps its meaning.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ebpfkit.btf import types as t
+from ebpfkit.btf.ext import BtfExt
+from ebpfkit.elf.reader import STT_FUNC, ElfFile, Section
+from ebpfkit.errors import ObjectError
+
+__all__ = ["ObjectTypes", "read_types"]
+
+# R_BPF_64_ABS32 and R_BPF_64_NODYLD32: 32-bit values that stand for "offset in the section".
+_VALUE_RELOCATIONS = (3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTypes:
+    """What an object says about its types: BTF, records per section, and the section of each declared extern."""
+
+    btf: t.Btf | None = None
+    ext: BtfExt = field(default_factory=BtfExt)
+    externs: Mapping[str, str] = field(default_factory=dict)
+    typeless: frozenset[str] = frozenset()  # externs of type void: an address without a type
+
+
+def read_types(elf: ElfFile) -> ObjectTypes:
+    """The types of an object; empty where it has none. Raises ObjectError with the place."""
+    section = elf.section(".BTF")
+    if section is None or not section.size:
+        return ObjectTypes()
+    raw = t.Btf.from_bytes(_relocated(elf, section))
+    ext = elf.section(".BTF.ext")
+    records = BtfExt.from_bytes(elf.contents(ext), raw) if ext is not None and ext.size else BtfExt()
+    changes: dict[int, t.BtfType] = {}
+    added = _fix_sections(elf, raw, changes)
+    _fix_functions(elf, raw, changes)
+    btf = raw.with_types(changes, added) if changes else raw
+    btf.to_bytes()
+    externs: dict[str, str] = {}
+    typeless = set()
+    for _, datasec in raw.iter_kind(t.Datasec):
+        for row in datasec.vars:
+            type_ = raw.get(row.type)
+            if _is_extern(type_):
+                externs[type_.name] = datasec.name
+                if isinstance(type_, t.Var) and raw.resolve(type_.type).kind == 0:
+                    typeless.add(type_.name)
+    return ObjectTypes(btf, records, externs, frozenset(typeless))
+
+
+def _relocated(elf: ElfFile, section: Section) -> bytes:
+    """The section with each variable's offset added where a relocation asks for it."""
+    data = bytearray(elf.contents(section))
+    word = struct.Struct(f"{elf.order}I")
+    for relocation in elf.relocations(section):
+        place = f".BTF+{relocation.offset:#x}"
+        if relocation.type not in _VALUE_RELOCATIONS or relocation.offset + 4 > len(data):
+            raise ObjectError(f"relocation type {relocation.type} is not one that BTF can have", place=place)
+        value = word.unpack_from(data, relocation.offset)[0] + relocation.symbol.value
+        if value > 0xFFFF_FFFF:
+            raise ObjectError(f"symbol {relocation.symbol.name!r} at {value:#x} is out of range", place=place)
+        word.pack_into(data, relocation.offset, value)
+    return bytes(data)
+
+
+def _fix_sections(elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType]) -> list[t.BtfType]:
+    """Sizes of sections and order of variables; returns types to add."""
+    integer = next((type_id for type_id, type_ in btf.iter_kind(t.Int) if type_.size == 4), len(btf))
+    for type_id, datasec in btf.iter_kind(t.Datasec):
+        section = elf.section(datasec.name)
+        if any(_is_extern(btf.get(row.type)) for row in datasec.vars):
+            changes[type_id] = _declare(btf, datasec, integer, changes)
+            continue
+        rows = tuple(sorted(datasec.vars, key=lambda row: row.offset))
+        fixed = t.Datasec(datasec.name, datasec.size or (section.size if section else 0), rows)
+        if fixed != datasec:
+            changes[type_id] = fixed
+    return [t.Int("int", 4, t.Int.SIGNED, 32)] if integer == len(btf) else []
+
+
+def _is_extern(type_: t.BtfType) -> bool:
+    return isinstance(type_, t.Func | t.Var) and type_.linkage == t.Linkage.EXTERN
+
+
+def _declare(btf: t.Btf, datasec: t.Datasec, integer: int, changes: dict[int, t.BtfType]) -> t.BtfType:
+    """A kernel takes no externs: functions become global, variables integers, and their section holds the variables.
+
+    What the names stand for is found by name in the kernel's own BTF; these types are only there to be accepted.
+    """
+    rows: list[t.VarSecinfo] = []
+    for row in datasec.vars:
+        type_ = btf.get(row.type)
+        if isinstance(type_, t.Func):
+            changes[row.type] = t.Func(type_.name, type_.type, t.Linkage.GLOBAL)
+            proto = btf.get(type_.type)
+            if isinstance(proto, t.FuncProto):
+                params = tuple(t.Param(p.name or f"arg{i}", p.type) for i, p in enumerate(proto.params) if p.type)
+                changes[type_.type] = t.FuncProto(proto.name, proto.ret, params)
+        elif isinstance(type_, t.Var):
+            changes[row.type] = t.Var(type_.name, integer, t.Linkage.GLOBAL)
+            rows.append(t.VarSecinfo(row.type, len(rows) * 4, 4))
+    if not rows:
+        return t.Int("int", 4, t.Int.SIGNED, 32)
+    return t.Datasec(datasec.name, len(rows) * 4, tuple(rows))
+
+
+def _fix_functions(elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType]) -> None:
+    """A hidden function is not verified apart: its linkage becomes static."""
+    hidden = {symbol.name for symbol in elf.symbols if symbol.type == STT_FUNC and symbol.is_hidden}
+    if not hidden:
+        return
+    for type_id, func in btf.iter_kind(t.Func):
+        if func.linkage == t.Linkage.GLOBAL and func.name in hidden:
+            changes[type_id] = t.Func(func.name, func.type, t.Linkage.STATIC)
