@@ -16,7 +16,7 @@ __all__ = ["DATA_SECTIONS", "METADATA_SECTIONS", "SECTIONS"]
 
 
 def _plain(name: str, prog_type: str, attach_type: str | None = None, **fields: bool) -> SectionSpec:
-    return SectionSpec(name, prog_type, attach_type, **fields)
+    return SectionSpec(name, prog_type, attach_type, "", **fields)
 
 
 def _plus(name: str, prog_type: str, attach_type: str | None = None, **fields: bool) -> SectionSpec:
@@ -134,7 +134,7 @@ _ROWS = (
 )
 
 SECTIONS: Mapping[str, SectionSpec] = MappingProxyType({row.name: row for row in _ROWS})
-"""Every program section by its name (without a leading question mark and without what follows the slash of "+" rows)."""
+"""Every program section by its name, without a leading question mark and what follows the slash of "+" rows."""
 
 DATA_SECTIONS: tuple[str, ...] = (".rodata", ".data", ".bss", ".kconfig")
 """Sections of variables; the first three also with a dot and more text behind (".rodata.str1.1", ".data.custom")."""
