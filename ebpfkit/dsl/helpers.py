@@ -1,0 +1,223 @@
+"""Helper functions of the kernel as typed calls: `helpers.ktime_get_ns()`, also by the full name `bpf_ktime_get_ns`.
+
+One function per row of `ebpfkit.abi.helpers` that an XDP program may call and whose arguments the language can write;
+arguments are those of the C prototype. The signatures for type checkers are in `helpers.pyi`, which
+`tools/generate_helper_stubs.py` writes from the same rows. What a map or the packet offers as a method is better
+written so. In plain Python a helper runs on what the run provides; one that only a kernel can answer is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME
+from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
+from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.memory import Region
+from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.refusal import refuse
+from ebpfkit.dsl.running import Run, current_run
+from ebpfkit.dsl.special_maps import XskMap
+from ebpfkit.dsl.types import Integer, XdpAction, encode, s64, u32, u64
+from ebpfkit.errors import NotSupported
+
+__all__ = ["PYTHON_TYPES", "RESULT_TYPES", "UNSUPPORTED", "Helper", "offered", "reason_against"]  # and every helper
+
+_MEMORY = "Struct | array[Any, Any]"
+PYTHON_TYPES = {
+    ArgKind.ANYTHING: "int",
+    ArgKind.SCALAR: "int",
+    ArgKind.CONST: "int",
+    ArgKind.CTX: "Packet",
+    ArgKind.CTX_OR_NULL: "Packet | None",
+    ArgKind.CONST_MAP_PTR: "MapFacade",
+    ArgKind.MAP_KEY: "Any",
+    ArgKind.MAP_VALUE: "Any",
+    ArgKind.MEM: f"{_MEMORY} | bytes",
+    ArgKind.MEM_OR_NULL: f"{_MEMORY} | bytes | None",
+    ArgKind.MEM_UNINIT: _MEMORY,
+    ArgKind.MEM_RW: _MEMORY,
+    ArgKind.MEM_FIXED: _MEMORY,
+    ArgKind.MEM_FIXED_UNINIT: _MEMORY,
+    ArgKind.SIZE: "int",
+    ArgKind.SIZE_OR_ZERO: "int",
+}
+"""How an argument is annotated, for the kinds that the language can write."""
+
+RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64}
+
+UNSUPPORTED = {
+    "tail_call": "there is no prog array in the language yet",
+    "xdp_adjust_head": "it ends the life of every view: pkt.push_head and pkt.pop_head will do it",
+    "xdp_adjust_tail": "it ends the life of every view: pkt.trim will do it",
+    "xdp_adjust_meta": "it ends the life of every view, and there is no metadata area in the language yet",
+    "ringbuf_query": "write a program without it; the reader knows how much is there",
+}
+"""Helpers that a program could call in C and that are not offered here, by name, beside those that `reason_against`
+finds by their arguments."""
+
+_REASONS = {
+    ArgKind.FUNC: "it takes a callback",
+    ArgKind.DYNPTR: "there are no dynptrs in the language yet",
+    ArgKind.DYNPTR_UNINIT: "there are no dynptrs in the language yet",
+    ArgKind.TIMER: "there are no timers in the language yet",
+    ArgKind.SPIN_LOCK: "there are no spin locks in the language yet",
+    ArgKind.KPTR: "there are no kernel pointers in the language yet",
+    ArgKind.RINGBUF_MEM: "write record.submit() or record.discard()",
+}
+
+
+def reason_against(spec: HelperSpec) -> str:
+    """Why a row is not offered as a call; an empty string when it is."""
+    if not spec.prog_types & {"xdp", "*"}:
+        return "no XDP program may call it"
+    if spec.args is None:
+        return "its arguments are not modelled"
+    if spec.name in UNSUPPORTED:
+        return UNSUPPORTED[spec.name]
+    for argument in spec.args:
+        if argument.kind not in PYTHON_TYPES:
+            return _REASONS.get(argument.kind, f"its argument '{argument.name}' is a pointer of the kernel's")
+    if spec.ret is RetKind.RINGBUF_MEM_OR_NULL:
+        return "write events.reserve()"
+    if spec.ret is RetKind.MAP_VALUE_OR_NULL:
+        return "write m.get(key)"
+    if spec.ret not in (RetKind.INTEGER, RetKind.VOID):
+        return "its result is a pointer of the kernel's"
+    return ""
+
+
+def offered() -> dict[str, HelperSpec]:
+    """The helpers that are offered as calls, by name."""
+    return {spec.name: spec for spec in HELPERS.values() if not reason_against(spec)}
+
+
+class Helper:
+    """A callable helper. `__ebpf_helper__` is its row."""
+
+    def __init__(self, spec: HelperSpec) -> None:
+        self.__ebpf_helper__ = spec
+        self.__name__ = spec.name
+        self.__doc__ = spec.summary or None
+        self.names = tuple(argument.name for argument in spec.args or ())
+
+    def __repr__(self) -> str:
+        return f"<helper {self.__name__}>"
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        spec = self.__ebpf_helper__
+        run = current_run()
+        if run is None:
+            refuse("program-only", f"the helper {spec.name}() has a meaning only in a running program")
+        given = dict(zip(self.names, args))
+        unknown = [name for name in named if name not in self.names or name in given]
+        given.update(named)
+        if len(args) > len(self.names) or unknown or len(given) != len(self.names):
+            refuse("bad-call", f"{spec.name}() takes ({', '.join(self.names)})")
+        meaning = _MEANINGS.get(spec.name)
+        if meaning is None:
+            raise NotSupported(f"the helper {spec.name} in plain Python", why='only a kernel can answer: on="kernel"')
+        result = meaning(run, *(given[name] for name in self.names))
+        return None if spec.ret is RetKind.VOID else RESULT_TYPES[spec.ret_ctype](result)
+
+
+def __getattr__(name: str) -> Any:
+    spec = HELPERS_BY_NAME.get(name.removeprefix("bpf_"))
+    if spec is None:
+        raise AttributeError(f"there is no helper {name!r}")
+    reason = reason_against(spec)
+    if reason:
+        raise NotSupported(f"the helper {spec.name}", why=reason)
+    helper = Helper(spec)
+    globals()[spec.name] = globals()[f"bpf_{spec.name}"] = helper
+    return helper
+
+
+def __dir__() -> list[str]:
+    return sorted(offered())
+
+
+# --- what they mean in plain Python -----------------------------------------------------------------------------------
+
+
+def _clock(run: Run) -> int:
+    return run.clock()
+
+
+def _redirect(run: Run, ifindex: int, flags: int) -> int:
+    u32.accept(ifindex)
+    if flags:  # XDP knows none
+        return XdpAction.XDP_ABORTED
+    run.redirect = ("", int(ifindex))
+    return XdpAction.XDP_REDIRECT
+
+
+def _redirect_map(run: Run, target: MapFacade, key: int, flags: int) -> int:
+    if not isinstance(target, XskMap):
+        refuse("bad-type", f"redirect_map() takes a map of redirect targets, not {type(target).__name__}")
+    if not 0 <= flags <= XdpAction.XDP_TX:
+        return XdpAction.XDP_ABORTED
+    return target.redirect(u32(key), otherwise=XdpAction(int(flags)))
+
+
+def _map_update_elem(run: Run, target: Any, key: Any, value: Any, flags: int) -> int:
+    data = encode(target.value_type, value)
+    return int(target._run_store(run).update(target._stored_key(key), data, int(flags), run.cpu))
+
+
+def _map_delete_elem(run: Run, target: Any, key: Any) -> int:
+    return int(target._run_store(run).remove(target._stored_key(key)))
+
+
+def _bytes(memory: Any, size: int) -> bytes:
+    data = b"" if memory is None else bytes(memory)
+    if size > len(data):
+        refuse("bad-size", f"{size} bytes are asked of {len(data)}")
+    return data[:size]
+
+
+def _csum_diff(run: Run, before: Any, before_size: int, after: Any, after_size: int, seed: int) -> int:
+    if before_size % 4 or after_size % 4:
+        return -22
+    total = int(seed)
+    for data, sign in ((_bytes(before, before_size), 0xFFFF_FFFF), (_bytes(after, after_size), 0)):
+        for at in range(0, len(data), 4):
+            total += int.from_bytes(data[at : at + 4], "little") ^ sign
+    while total >> 32:
+        total = (total & 0xFFFF_FFFF) + (total >> 32)
+    return total
+
+
+def _xdp_load_bytes(run: Run, packet: Packet, offset: int, target: Any, size: int) -> int:
+    data = packet._region.read(int(offset), int(size))
+    if len(data) < size or size > len(bytes(target)):
+        return -22
+    region: Region = target._region
+    region.write(target._offset, data)
+    return 0
+
+
+def _xdp_store_bytes(run: Run, packet: Packet, offset: int, source: Any, size: int) -> int:
+    if offset + size > len(packet):
+        return -22
+    packet._region.write(int(offset), _bytes(source, size))
+    return 0
+
+
+_MEANINGS: dict[str, Callable[..., int]] = {
+    "ktime_get_ns": _clock,
+    "ktime_get_boot_ns": _clock,
+    "ktime_get_coarse_ns": _clock,
+    "ktime_get_tai_ns": _clock,
+    "get_prandom_u32": lambda run: run.random(),
+    "get_smp_processor_id": lambda run: run.cpu,
+    "redirect": _redirect,
+    "redirect_map": _redirect_map,
+    "map_update_elem": _map_update_elem,
+    "map_delete_elem": _map_delete_elem,
+    "csum_diff": _csum_diff,
+    "xdp_get_buff_len": lambda run, packet: len(packet),
+    "xdp_load_bytes": _xdp_load_bytes,
+    "xdp_store_bytes": _xdp_store_bytes,
+}
