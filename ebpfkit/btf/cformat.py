@@ -83,6 +83,6 @@ def format_definition(btf: t.Btf, type_id: int) -> str:
             where = f"{member.offset}" + (f" bit {member.bit_offset % 8}" if member.bitfield_size else "")
             lines.append(f"    {format_declaration(btf, member.type, member.name)}{width};  /* {where} */")
         return "\n".join([f"{_base_name(type_)} {{", *lines, f"}};  /* size {type_.size} */"])
-    if isinstance(type_, t.Enum | t.Enum64):
+    if isinstance(type_, t.Enum):
         return "\n".join([f"{_base_name(type_)} {{", *(f"    {v.name} = {v.value}," for v in type_.values), "};"])
     return format_type(btf, type_id)

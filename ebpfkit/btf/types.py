@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from ebpfkit.errors import ObjectError
 
@@ -37,9 +37,10 @@ class BtfType:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Void(BtfType):
     """Type id 0."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,18 @@ class Int(BtfType):
 
 
 @dataclass(frozen=True, slots=True)
-class Ptr(BtfType):
-    """A pointer (8 bytes in a BPF program)."""
-
-    kind: ClassVar[int] = 2
+class _Reference(BtfType):
     type: int = 0
+
+
+# Kinds without fields of their own are plain subclasses: making a dataclass takes half a millisecond each at import.
+
+
+class Ptr(_Reference):
+    """A pointer to `type` (8 bytes in a BPF program)."""
+
+    __slots__ = ()
+    kind: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,7 @@ class Array(BtfType):
     nelems: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A member at `bit_offset` bits; `bitfield_size` is its width in bits, 0 when it is no bit-field."""
 
     name: str
@@ -112,15 +119,14 @@ class Struct(BtfType):
         return next((m for m in self.members if m.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
 class Union(Struct):
     """A union of `size` bytes."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Enumerator:
+class Enumerator(NamedTuple):
     """One constant of an enumeration."""
 
     name: str
@@ -141,6 +147,13 @@ class Enum(BtfType):
         return next((v.value for v in self.values if v.name == name), None)
 
 
+class Enum64(Enum):
+    """An enumeration of 64-bit constants."""
+
+    __slots__ = ()
+    kind: ClassVar[int] = 19
+
+
 @dataclass(frozen=True, slots=True)
 class Fwd(BtfType):
     """A forward declaration of a struct or union."""
@@ -149,50 +162,52 @@ class Fwd(BtfType):
     is_union: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Alias(BtfType):
-    type: int = 0
+class _Alias(_Reference):
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Typedef(_Alias):
     """Another name for `type`."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 8
 
 
-@dataclass(frozen=True, slots=True)
 class Volatile(_Alias):
     """`volatile`."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 9
 
 
-@dataclass(frozen=True, slots=True)
 class Const(_Alias):
     """`const`."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 10
 
 
-@dataclass(frozen=True, slots=True)
 class Restrict(_Alias):
     """`restrict`."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 11
 
 
 @dataclass(frozen=True, slots=True)
-class Func(BtfType):
-    """A function; `type` is its FUNC_PROTO."""
-
-    kind: ClassVar[int] = 12
+class _Linked(BtfType):
     type: int = 0
     linkage: int = Linkage.GLOBAL
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Func(_Linked):
+    """A function; `type` is its FUNC_PROTO."""
+
+    __slots__ = ()
+    kind: ClassVar[int] = 12
+
+
+class Param(NamedTuple):
     """A parameter. A last one without name and type means `...`."""
 
     name: str
@@ -208,17 +223,14 @@ class FuncProto(BtfType):
     params: tuple[Param, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Var(BtfType):
+class Var(_Linked):
     """A variable."""
 
+    __slots__ = ()
     kind: ClassVar[int] = 14
-    type: int = 0
-    linkage: int = Linkage.GLOBAL
 
 
-@dataclass(frozen=True, slots=True)
-class VarSecinfo:
+class VarSecinfo(NamedTuple):
     """Where a VAR (or an extern FUNC) lies in its section: bytes."""
 
     type: int
@@ -262,20 +274,6 @@ class TypeTag(_Alias):
 
     kind: ClassVar[int] = 18
     attribute: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Enum64(BtfType):
-    """An enumeration of 64-bit constants."""
-
-    kind: ClassVar[int] = 19
-    size: int = 8
-    values: tuple[Enumerator, ...] = ()
-    signed: bool = False
-
-    def value(self, name: str) -> int | None:
-        """The value of the enumerator of that name, or None."""
-        return next((v.value for v in self.values if v.name == name), None)
 
 
 KIND_NAMES: Mapping[int, str] = {
@@ -435,7 +433,7 @@ class Btf:
                 type_id = type_.type
             elif isinstance(type_, Var):
                 type_id = type_.type
-            elif isinstance(type_, Int | Struct | Enum | Enum64 | Float | Datasec):
+            elif isinstance(type_, Int | Struct | Enum | Float | Datasec):
                 return count * type_.size
             elif isinstance(type_, Ptr):
                 return count * POINTER_SIZE
@@ -457,7 +455,7 @@ def _unpickle(data: bytes, base: Btf | None) -> Btf:
 
 def referenced_ids(type_: BtfType) -> Iterable[int]:
     """The ids that a type mentions, in wire order."""
-    if isinstance(type_, Ptr | _Alias | Func | Var | DeclTag):
+    if isinstance(type_, _Reference | _Linked | DeclTag):
         return (type_.type,)
     if isinstance(type_, Array):
         return (type_.type, type_.index_type)

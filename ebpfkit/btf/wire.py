@@ -419,6 +419,12 @@ def _parts(type_: t.BtfType, order: str, strings: _StringTable) -> tuple[int, in
                 for m in type_.members
             ]
             return type_.size, len(rows), flag, b"".join(rows)
+        case t.Enum64():
+            rows = [
+                pack(f"{order}III", name(v.name), v.value & 0xFFFF_FFFF, v.value >> 32 & 0xFFFF_FFFF)
+                for v in type_.values
+            ]
+            return type_.size, len(rows), type_.signed, b"".join(rows)
         case t.Enum():
             row = f"{order}Ii" if type_.signed else f"{order}II"
             return (
@@ -427,12 +433,6 @@ def _parts(type_: t.BtfType, order: str, strings: _StringTable) -> tuple[int, in
                 type_.signed,
                 b"".join(pack(row, name(v.name), v.value) for v in type_.values),
             )
-        case t.Enum64():
-            rows = [
-                pack(f"{order}III", name(v.name), v.value & 0xFFFF_FFFF, v.value >> 32 & 0xFFFF_FFFF)
-                for v in type_.values
-            ]
-            return type_.size, len(rows), type_.signed, b"".join(rows)
         case t.FuncProto():
             return (
                 type_.ret,
