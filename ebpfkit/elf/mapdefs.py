@@ -184,7 +184,7 @@ class _BtfMaps:
             array = self.btf.resolve(type_.type)
             if isinstance(array, t.Array):
                 return array.nelems
-        elif isinstance(type_, t.Enum | t.Enum64) and len(type_.values) == 1:
+        elif isinstance(type_, t.Enum) and len(type_.values) == 1:
             return type_.values[0].value & 0xFFFF_FFFF_FFFF_FFFF
         raise ObjectError("this is no number; write __uint(name, N)", place=place)
 
