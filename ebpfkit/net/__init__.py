@@ -5,6 +5,14 @@ view is `dsl`'s.
 """
 
 from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
+from ebpfkit.net.checksum import (
+    csum_fold,
+    csum_replace2,
+    csum_replace4,
+    decrement_ttl,
+    ipv4_checksum,
+    ipv4_pseudo_sum,
+)
 from ebpfkit.net.ethernet import (
     ARP,
     ARP_REPLY,
@@ -54,4 +62,5 @@ __all__ = [
     "IPPROTO_ESP", "IPPROTO_FRAGMENT", "IPPROTO_GRE", "IPPROTO_HOPOPTS", "IPPROTO_ICMP", "IPPROTO_ICMPV6",
     "IPPROTO_IGMP", "IPPROTO_IPIP", "IPPROTO_IPV6", "IPPROTO_NONE", "IPPROTO_ROUTING", "IPPROTO_SCTP", "IPPROTO_TCP",
     "IPPROTO_UDP", "MAC", "TCP", "UDP", "VLAN", "Ethernet", "ICMPv6", "IPv4", "IPv4Addr", "IPv6", "IPv6Addr",
+    "csum_fold", "csum_replace2", "csum_replace4", "decrement_ttl", "ipv4_checksum", "ipv4_pseudo_sum",
 ]  # fmt: skip
