@@ -99,7 +99,9 @@ TARGETS = {
     "LSM_CGROUP": "bpf_lsm_socket_bind", "STRUCT_OPS": "tcp_congestion_ops",
 }  # fmt: skip
 SLEEPABLE = {"kprobe", "lsm", "tracing", "syscall", "struct_ops"}
-_DENIED = re.compile(r"cannot use helper|unknown func|invalid func unknown|not supported in|helper call is not allowed")
+_DENIED = re.compile(
+    r"cannot use helper|unknown func|invalid func unknown|not supported (in|for program type)|helper call is not allowed"
+)
 
 
 def variants(name: str, targets: dict[str, int]) -> Iterator[dict[str, int]]:

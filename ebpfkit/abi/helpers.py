@@ -93,7 +93,7 @@ _TIMER = ArgSpec("timer", _A.TIMER, "struct bpf_timer *")
 _LOCK = ArgSpec("lock", _A.SPIN_LOCK, "struct bpf_spin_lock *")
 _PROBE = (DST, SIZE0, ArgSpec("unsafe_ptr", _A.ANYTHING, "const void *"))
 _OUTPUT = (CTX, MAP, FLAGS, ArgSpec("data", _A.MEM, "const void *"), SIZE0)
-_LOOKUP = (CTX, _TUPLE, ArgSpec("tuple_size", _A.SIZE, "u32"), _scalar("netns"), FLAGS)
+_LOOKUP = (CTX, _TUPLE, ArgSpec("tuple_size", _A.SIZE_OR_ZERO, "u32"), _scalar("netns"), FLAGS)
 _SYN = (
     ArgSpec("iph", _A.MEM, "const void *"), ArgSpec("iph_len", _A.SIZE, "u32"),
     ArgSpec("th", _A.MEM, "const struct tcphdr *"), ArgSpec("th_len", _A.SIZE, "u32"),
@@ -155,7 +155,7 @@ _ROWS: tuple[_Row, ...] = (
         (CTX, MAP, _scalar("index", "u32")),
         _R.VOID,
         "",
-        effects=frozenset({Effect.TAIL_CALL, Effect.CHANGES_PACKET}),
+        effects=frozenset({Effect.TAIL_CALL}),
         map_types=frozenset({"prog_array"}),
     ),
     _row(13, "clone_redirect", (SKB, _scalar("ifindex", "u32"), FLAGS), _R.INTEGER, "", effects=_PACKET),
@@ -250,7 +250,7 @@ _ROWS: tuple[_Row, ...] = (
         _R.INTEGER,
         "4.12",
         ret_ctype="u64",
-        variants={"tracing": (SOCK,), "syscall": (SOCK,)},
+        variants=dict.fromkeys(("tracing", "syscall", "sk_reuseport"), (SOCK,)),
     ),
     _row(47, "get_socket_uid", (SKB,), _R.INTEGER, "4.12", ret_ctype="u32"),
     _row(48, "set_hash", (SKB, _scalar("hash", "u32")), _R.INTEGER, "4.13"),
@@ -427,7 +427,15 @@ _ROWS: tuple[_Row, ...] = (
     _row(86, "sk_release", (SOCK,), _R.INTEGER, "4.20", effects=_RELEASES),
     _row(87, "map_push_elem", (MAP, VALUE, FLAGS), _R.INTEGER, "4.20", map_types=_QUEUES | {"bloom_filter"}),
     _row(88, "map_pop_elem", (MAP, VALUE_OUT), _R.INTEGER, "4.20", map_types=_QUEUES),
-    _row(89, "map_peek_elem", (MAP, VALUE_OUT), _R.INTEGER, "4.20", map_types=_QUEUES | {"bloom_filter"}),
+    _row(
+        89,
+        "map_peek_elem",
+        (MAP, VALUE_OUT),
+        _R.INTEGER,
+        "4.20",
+        map_types=_QUEUES | {"bloom_filter"},
+        variants_by_map={"bloom_filter": (MAP, VALUE)},
+    ),
     _row(
         90,
         "msg_push_data",
@@ -539,7 +547,13 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _row(117, "send_signal_thread", (_scalar("sig", "u32"),), _R.INTEGER, "5.6"),
     _row(118, "jiffies64", (), _R.INTEGER, "5.6", ret_ctype="u64"),
-    _row(119, "read_branch_records", (CTX, ArgSpec("buf", _A.MEM_OR_NULL, "void *"), SIZE0, FLAGS), _R.INTEGER, "5.7"),
+    _row(
+        119,
+        "read_branch_records",
+        (CTX, ArgSpec("buf", _A.MEM_UNINIT_OR_NULL, "void *"), SIZE0, FLAGS),
+        _R.INTEGER,
+        "5.7",
+    ),
     _row(
         120,
         "get_ns_current_pid_tgid",
@@ -736,7 +750,7 @@ _ROWS: tuple[_Row, ...] = (
         (
             CTX,
             _scalar("ifindex", "u32"),
-            ArgSpec("mtu_len", _A.MEM_FIXED, "u32 *", 4),
+            ArgSpec("mtu_len", _A.MEM_FIXED_RW, "u32 *", 4),
             _scalar("len_diff", "s32"),
             FLAGS,
         ),
@@ -948,8 +962,8 @@ _ROWS: tuple[_Row, ...] = (
         "5.19",
         ret_ctype="void *",
     ),
-    _row(204, "tcp_raw_gen_syncookie_ipv4", (_IP4, _TCP, ArgSpec("th_len", _A.SIZE, "u32")), _R.INTEGER, "6.0"),
-    _row(205, "tcp_raw_gen_syncookie_ipv6", (_IP6, _TCP, ArgSpec("th_len", _A.SIZE, "u32")), _R.INTEGER, "6.0"),
+    _row(204, "tcp_raw_gen_syncookie_ipv4", (_IP4, _TCP, ArgSpec("th_len", _A.SIZE_OR_ZERO, "u32")), _R.INTEGER, "6.0"),
+    _row(205, "tcp_raw_gen_syncookie_ipv6", (_IP6, _TCP, ArgSpec("th_len", _A.SIZE_OR_ZERO, "u32")), _R.INTEGER, "6.0"),
     _row(206, "tcp_raw_check_syncookie_ipv4", (_IP4, _TCP_FIXED), _R.INTEGER, "6.0"),
     _row(207, "tcp_raw_check_syncookie_ipv6", (_IP6, _TCP_FIXED), _R.INTEGER, "6.0"),
     _row(208, "ktime_get_tai_ns", (), _R.INTEGER, "6.1", ret_ctype="u64"),
@@ -973,6 +987,16 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _row(211, "cgrp_storage_delete", (MAP, _CGROUPS), _R.INTEGER, "6.2", map_types=_STORAGE["cgrp"]),
 )
+
+# Helpers whose memory arguments may lie in the packet.
+_PACKET_ACCESS = frozenset(
+    {
+        "map_lookup_elem", "map_update_elem", "map_delete_elem", "map_lookup_percpu_elem", "map_push_elem", "csum_diff",
+        "sk_lookup_tcp", "sk_lookup_udp", "skc_lookup_tcp", "tcp_check_syncookie", "tcp_gen_syncookie",
+        "tcp_raw_gen_syncookie_ipv4", "tcp_raw_gen_syncookie_ipv6", "tcp_raw_check_syncookie_ipv4",
+        "tcp_raw_check_syncookie_ipv6",
+    }
+)  # fmt: skip
 
 # Program types that could not be measured, and helpers that the measured kernel was built or locked down without: from
 # the kernel's documentation.
@@ -1015,7 +1039,7 @@ def _specs() -> Iterator[HelperSpec]:
     allowed = _allowed()
     gpl = set(helper_permissions.GPL_ONLY["*"].split())
     for number, name, args, ret, since, special in _ROWS:
-        special = {"gpl_only": name in gpl, **special}
+        special = {"gpl_only": name in gpl, "packet_access": name in _PACKET_ACCESS, **special}
         yield HelperSpec(number, name, args, ret, since, frozenset(allowed.get(name, ())), **special)  # type: ignore[arg-type]
 
 

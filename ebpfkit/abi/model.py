@@ -47,6 +47,7 @@ class ArgKind(Enum):
     MEM_UNINIT_OR_NULL = "mem_uninit_or_null"
     MEM_RW = "mem_rw"  # read and written
     MEM_FIXED = "mem_fixed"  # readable memory of `size` bytes
+    MEM_FIXED_RW = "mem_fixed_rw"  # read and written memory of `size` bytes
     MEM_FIXED_UNINIT = "mem_fixed_uninit"  # writable memory of `size` bytes, need not be initialised
     SIZE = "size"  # bytes of the preceding memory argument, zero refused
     SIZE_OR_ZERO = "size_or_zero"
@@ -137,6 +138,10 @@ class HelperSpec:
     variants: Mapping[str, tuple[ArgSpec, ...]] = field(default_factory=dict)
     # program type -> the first kernel that allows it there, where that is later than `since`
     prog_types_since: Mapping[str, str] = field(default_factory=dict)
+
+    # map type -> the other arguments it takes with such a map
+    variants_by_map: Mapping[str, tuple[ArgSpec, ...]] = field(default_factory=dict)
+    packet_access: bool = False  # its memory arguments may be packet pointers
 
     def args_in(self, prog_type: str) -> tuple[ArgSpec, ...] | None:
         """The arguments it takes in a program of this type."""
