@@ -1,0 +1,109 @@
+"""The packet of one run: a buffer with room before and behind, and the rules for moving its ends.
+
+Sizes are those of the kernel for a frame of one page on a 64-bit machine, so that adjusting fails where it fails there
+(BPF_PROG_TEST_RUN is the reference). Fields of the context are in `contexts`.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from ebpfkit.errors import UsageError
+from ebpfkit.vm.memory import AddressSpace
+
+__all__ = ["HEADROOM", "MAX_PACKET", "Frame"]
+
+HEADROOM: Final = 256  # XDP_PACKET_HEADROOM
+MAX_PACKET: Final = 1 << 20
+ENOTSUPP: Final = 524
+_FRAME_STRUCT = 40  # struct xdp_frame keeps the start of the headroom for itself
+_TAIL_STRUCT = 320  # struct skb_shared_info keeps the end of the page
+_PAGE = 4096
+_ETHERNET_HEADER = 14
+_MAX_META = 255
+
+
+class Frame:
+    """A packet between `data` and `data_end` of a buffer, its metadata between `data_meta` and `data`."""
+
+    def __init__(self, memory: AddressSpace) -> None:
+        self.buffer = bytearray(_PAGE)
+        self._memory = memory
+        self.region = memory.add("packet", self.buffer)
+        self.data_meta = self.data = self.data_end = HEADROOM
+        self.hard_end = _PAGE - _TAIL_STRUCT
+
+    def fill(self, packet: bytes, meta: bytes = b"") -> None:
+        """Start over with this packet, and `meta` in front of it. Raises UsageError for what fits no frame."""
+        size = len(packet)
+        if size > MAX_PACKET:
+            raise UsageError(f"a packet of {size} bytes; the machine takes at most {MAX_PACKET}")
+        if len(meta) % 4 or len(meta) > HEADROOM - _FRAME_STRUCT:
+            raise UsageError(f"metadata is a multiple of 4 bytes, at most {HEADROOM - _FRAME_STRUCT}, not {len(meta)}")
+        needed = HEADROOM + size + _TAIL_STRUCT
+        if needed > len(self.buffer):
+            self._grow(-(-needed // _PAGE) * _PAGE)
+        start = HEADROOM - len(meta)
+        end = HEADROOM + size
+        self.buffer[:end] = bytes(start) + meta + packet
+        self.data_meta, self.data, self.data_end = start, HEADROOM, end
+        self.region.set_window(start, end)
+
+    def _grow(self, size: int) -> None:
+        self._memory.remove(self.region)
+        self.buffer = bytearray(size)
+        self.region = self._memory.add("packet", self.buffer)
+        self.hard_end = size - _TAIL_STRUCT
+
+    @property
+    def packet(self) -> bytes:
+        """A copy of the packet as it is now."""
+        return bytes(self.buffer[self.data : self.data_end])
+
+    @property
+    def meta(self) -> bytes:
+        """A copy of the metadata."""
+        return bytes(self.buffer[self.data_meta : self.data])
+
+    def __len__(self) -> int:
+        return self.data_end - self.data
+
+    def address(self, place: int) -> int:
+        return self.region.base + place
+
+    def adjust_head(self, delta: int) -> int:
+        """Move the start of the packet, metadata with it: 0 or -EINVAL."""
+        meta_size = self.data - self.data_meta
+        data = self.data + delta
+        if data < _FRAME_STRUCT + meta_size or data > self.data_end - _ETHERNET_HEADER:
+            return -errno.EINVAL
+        if meta_size:
+            meta = self.meta
+            self.buffer[data - meta_size : data] = meta
+        self.data_meta, self.data = data - meta_size, data
+        self.region.set_window(self.data_meta, self.data_end)
+        return 0
+
+    def adjust_tail(self, delta: int) -> int:
+        """Move the end of the packet; new bytes are zero: 0 or -EINVAL."""
+        end = self.data_end + delta
+        if end > self.hard_end or end < self.data + _ETHERNET_HEADER:
+            return -errno.EINVAL
+        if delta > 0:
+            self.buffer[self.data_end : end] = bytes(delta)
+        self.data_end = end
+        self.region.set_window(self.data_meta, end)
+        return 0
+
+    def adjust_meta(self, delta: int) -> int:
+        """Move the start of the metadata: 0, -EINVAL, or -EACCES for a size that is not allowed."""
+        meta = self.data_meta + delta
+        if meta < _FRAME_STRUCT or meta > self.data:
+            return -errno.EINVAL
+        size = self.data - meta
+        if size % 4 or size > _MAX_META:
+            return -errno.EACCES
+        self.data_meta = meta
+        self.region.set_window(meta, self.data_end)
+        return 0

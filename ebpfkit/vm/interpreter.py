@@ -1,0 +1,498 @@
+"""The interpreter: the readable oracle of what programs do.
+
+Every instruction becomes a step, a small function of the register list that returns the slot to go on with; a run is
+the loop that calls one step after the other. The register list holds r0 to r10 as unsigned 64-bit numbers, and behind
+them the immediates of the program, so that a register and an immediate operand are the same thing. What computing
+instructions mean is in `semantics`, memory is in `memory`, helpers are in `helpers`; programs and maps are put
+together by `machine`. All programs of a machine share one numbering of slots, so that a tail call is a jump.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import Final, NoReturn, Protocol
+
+from ebpfkit._bits import U32_MAX, U64_MAX, to_signed
+from ebpfkit.asm.codec import resolve_labels
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.isa import Kind
+from ebpfkit.errors import MachineFault, NotSupported
+from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
+from ebpfkit.vm.semantics import Step, condition_maker, step_maker
+
+__all__ = ["FRAME_BYTES", "MAX_FRAMES", "UNSUPPORTED", "Environment", "Interpreter"]
+
+MAX_FRAMES: Final = 8
+FRAME_BYTES: Final = 512
+MAX_LOOPS: Final = 8 * 1024 * 1024  # may_goto's own limit in each frame
+_R10 = 10
+_REGISTERS = 11
+_ZEROS = bytes(FRAME_BYTES)
+_FORMATS = MappingProxyType({1: "=B", 2: "=H", 4: "=I", 8: "=Q"})
+_SIGNED_FORMATS = MappingProxyType({1: "=b", 2: "=h", 4: "=i"})
+
+UNSUPPORTED: Final = MappingProxyType(
+    {
+        "ADDR_SPACE_CAST": "there are no arena maps in memory",
+        "JA_INDIRECT": "there are no instruction-array maps in memory",
+        "LDDW_VAR": "kernel variables exist in a kernel only",
+        "CALL_KFUNC": "kernel functions exist in a kernel only",
+    }
+)
+"""Instructions that raise NotSupported when they are executed, and why."""
+
+
+class Environment(Protocol):
+    """What linking needs to know: what wide loads and calls refer to."""
+
+    memory: AddressSpace
+
+    def map_address(self, insn: Instruction) -> int: ...
+
+    def map_value_address(self, insn: Instruction) -> int: ...
+
+    def helper(self, number: int) -> tuple[Callable[..., int], int] | None: ...
+
+    def tail_call(self, context: int, array: int, index: int) -> int | None: ...
+
+    def packet_word(self, context: int, offset: int, size: int) -> int | None: ...
+
+
+Trace = Callable[[int, Instruction, list[int]], None]
+
+
+class _Finished(Exception):
+    """A run, or a callback, came to its end."""
+
+
+class Interpreter:
+    """Steps of all linked programs, registers, and the stack.
+
+    `run` executes one program; helpers call functions of the program back through `call`.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.memory = environment.memory
+        self.registers: list[int] = [0] * _REGISTERS
+        self._constants: dict[int, int] = {}
+        self.instructions: list[Instruction | None] = [None]
+        self.slots: list[int] = [0]
+        self._code: list[Step] = [_finish]  # slot 0 ends a run: what an outermost frame returns to
+        self._frames: list[tuple[int, int, int, int, int, int]] = []
+        self._stack: list[Region] = [
+            self.memory.add(f"stack of frame {depth}", bytearray(FRAME_BYTES)) for depth in range(MAX_FRAMES)
+        ]
+        self._loops = [MAX_LOOPS] * (MAX_FRAMES + 1)
+        self._function_region = self.memory.add("function address", bytearray())
+        self._left = 0
+        self.trace: Trace | None = None
+
+    # Linking.
+
+    def link(self, instructions: Sequence[Instruction]) -> int:
+        """Make the steps of a program; the slot where it starts. Messages keep its own numbering."""
+        base = len(self._code)
+        program = resolve_labels(instructions)
+        total = sum(insn.slots for insn in program)
+        slot = 0
+        for insn in program:
+            here = base + slot
+            self._code.append(self._checked_step(insn, here, base, base + total))
+            self.instructions.append(insn)
+            self.slots.append(slot)
+            for extra in range(1, insn.slots):
+                self._append_fault("the second half of a wide load is no instruction", insn, slot + extra)
+            slot += insn.slots
+        self._append_fault("control runs past the last instruction: a program ends with exit", None, total)
+        return base
+
+    def _append_fault(self, message: str, insn: Instruction | None, slot: int) -> None:
+        self._code.append(_fault(message))
+        self.instructions.append(insn)
+        self.slots.append(slot)
+
+    def _checked_step(self, insn: Instruction, here: int, base: int, end: int) -> Step:
+        for register in (insn.dst, insn.src):
+            if register > _R10:
+                return _fault(f"register r{int(register)} does not exist")
+        if insn.op.name in UNSUPPORTED:
+            return _refuse(insn)
+        if insn.op.kind is Kind.INVALID:
+            return _fault(f"no instruction: {insn.imm & U64_MAX:#018x}")
+        try:
+            return _STEPS[insn.op.kind](self, insn, here, base, end)
+        except MemoryFault as fault:  # a map that is not there: an error when control comes by
+            return _fault(fault.message, fault.region)
+
+    def _operand(self, insn: Instruction) -> int:
+        """Where the second operand stands in the register list."""
+        return int(insn.src) if insn.op.source == "reg" else self._constant(insn.imm)
+
+    def _constant(self, value: int) -> int:
+        value &= U64_MAX
+        index = self._constants.get(value)
+        if index is None:
+            index = self._constants[value] = len(self.registers)
+            self.registers.append(value)
+        return index
+
+    def function_address(self, slot: int) -> int:
+        return self._function_region.base + slot
+
+    def function_at(self, address: int) -> int:
+        """The slot of a function from its address. Raises MemoryFault."""
+        slot = address - self._function_region.base
+        if not 0 < slot < len(self._code):
+            raise MemoryFault(f"{address:#x} is no function address")
+        return slot
+
+    # Running.
+
+    def run(self, start: int, arguments: Sequence[int], budget: int) -> tuple[int, int]:
+        """Run from `start` with r1, r2, ... = `arguments`; (r0, instructions executed). Raises MachineFault."""
+        registers = self.registers
+        registers[:_REGISTERS] = [0] * _REGISTERS
+        registers[1 : 1 + len(arguments)] = arguments
+        stack = self._stack[0]
+        stack.data[:] = _ZEROS
+        registers[_R10] = stack.base + FRAME_BYTES
+        self._frames = [(0, 0, 0, 0, 0, 0)]
+        self._loops[1] = MAX_LOOPS
+        self._left = budget
+        self._execute(start)
+        return registers[0], budget - self._left
+
+    def call(self, function: int, *arguments: int) -> int:
+        """Call a function of the program from a helper, at its slot; its r0."""
+        registers = self.registers
+        self._enter(0)
+        registers[1 : 1 + len(arguments)] = arguments
+        self._execute(function)
+        return registers[0]
+
+    def _enter(self, return_to: int) -> None:
+        """Open a frame for a call."""
+        frames, registers = self._frames, self.registers
+        depth = len(frames)
+        if depth >= MAX_FRAMES:
+            raise MemoryFault(f"call stack of more than {MAX_FRAMES} frames", "stack")
+        frames.append((return_to, registers[6], registers[7], registers[8], registers[9], registers[10]))
+        stack = self._stack[depth]
+        stack.data[:] = _ZEROS
+        registers[_R10] = stack.base + FRAME_BYTES
+        self._loops[depth + 1] = MAX_LOOPS
+
+    def _execute(self, slot: int) -> None:
+        """The loop: until the frame that is on top now returns."""
+        if self.trace is not None:
+            self._execute_traced(slot, self.trace)
+            return
+        code, registers, limit = self._code, self.registers, self._left
+        count = 0
+        try:
+            for count in range(limit + 1):  # noqa: B007 (read when the run ends)
+                slot = code[slot](registers)
+        except _Finished:
+            self._left = min(self._left, limit) - count
+            return
+        except MemoryFault as fault:
+            self._stop(fault, slot)
+        self._out_of_budget(slot)
+
+    def _execute_traced(self, slot: int, trace: Trace) -> None:
+        code, registers, limit = self._code, self.registers, self._left
+        count = 0
+        try:
+            for count in range(limit + 1):  # noqa: B007 (read when the run ends)
+                insn = self.instructions[slot]
+                if insn is not None:
+                    trace(self.slots[slot], insn, registers)
+                slot = code[slot](registers)
+        except _Finished:
+            self._left = min(self._left, limit) - count
+            return
+        except MemoryFault as fault:
+            self._stop(fault, slot)
+        self._out_of_budget(slot)
+
+    def _stop(self, fault: MemoryFault, slot: int) -> NoReturn:
+        insn = self.instructions[slot]
+        raise MachineFault(
+            f"instruction {self.slots[slot]}: {fault.message}",
+            insn=self.slots[slot],
+            span=insn.span if insn is not None else None,
+            region=fault.region,
+        ) from None
+
+    def _out_of_budget(self, slot: int) -> NoReturn:
+        self._stop(MemoryFault("the instruction budget is used up: an endless loop, or raise `budget`", "budget"), slot)
+
+
+def _finish(registers: list[int]) -> int:
+    raise _Finished
+
+
+def _fault(message: str, region: str = "program") -> Step:
+    def step(registers: list[int]) -> int:
+        raise MemoryFault(message, region)
+
+    return step
+
+
+def _refuse(insn: Instruction) -> Step:
+    what = f" of '{insn.ref.name}'" if insn.ref is not None else ""
+
+    def step(registers: list[int]) -> int:
+        raise NotSupported(
+            f"{insn.op.name}{what} in the virtual machine", why=UNSUPPORTED[insn.op.name], span=insn.span
+        )
+
+    return step
+
+
+# --- how each kind of instruction becomes a step ----------------------------------------------------------------------
+# Each takes (interpreter, instruction, its slot, first slot of the program, slot behind the program).
+
+
+def _compute(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    return step_maker(insn.op)(int(insn.dst), vm._operand(insn), here + 1)
+
+
+def _target(insn: Instruction, here: int, base: int, end: int, distance: int) -> int:
+    """Where a jump goes; a place outside the program is the step behind its end, which faults."""
+    target = here + 1 + distance
+    return target if base <= target < end else end
+
+
+def _jump(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    target = _target(insn, here, base, end, insn.off)
+    return condition_maker(insn.op)(int(insn.dst), vm._operand(insn), target, here + 1)
+
+
+def _goto(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    target = _target(insn, here, base, end, insn.off)
+
+    def step(registers: list[int]) -> int:
+        return target
+
+    return step
+
+
+def _may_goto(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    target, following = _target(insn, here, base, end, insn.off), here + 1
+
+    def step(registers: list[int]) -> int:
+        depth = len(vm._frames)
+        if not vm._loops[depth]:
+            return target
+        vm._loops[depth] -= 1
+        return following
+
+    return step
+
+
+def _exit(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    def step(registers: list[int]) -> int:
+        return_to, *registers[6:11] = vm._frames.pop()
+        return return_to
+
+    return step
+
+
+def _load(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    signed = insn.op.kind is Kind.LOADSX
+    size, off, following = insn.op.size, insn.off, here + 1
+    dst, src = int(insn.dst), int(insn.src)
+    unpack = struct.Struct((_SIGNED_FORMATS if signed else _FORMATS)[size]).unpack_from
+    find, slow = vm.memory.regions.get, vm.memory.load
+
+    def step(registers: list[int]) -> int:
+        address = registers[src] + off
+        region = find(address >> 32)
+        if region is not None:
+            offset = address - region.base
+            if region.low <= offset and offset + size <= region.high:
+                registers[dst] = unpack(region.data, offset)[0]
+                return following
+        registers[dst] = slow(address, size)
+        return following
+
+    def step_signed(registers: list[int]) -> int:
+        address = registers[src] + off
+        region = find(address >> 32)
+        if region is not None:
+            offset = address - region.base
+            if region.low <= offset and offset + size <= region.high:
+                registers[dst] = unpack(region.data, offset)[0] & U64_MAX
+                return following
+        registers[dst] = to_signed(slow(address, size), size * 8) & U64_MAX
+        return following
+
+    return step_signed if signed else step
+
+
+def _store(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    size, off, following = insn.op.size, insn.off, here + 1
+    dst, src = int(insn.dst), vm._operand(insn)
+    mask = (1 << size * 8) - 1
+    pack = struct.Struct(_FORMATS[size]).pack_into
+    find, slow = vm.memory.regions.get, vm.memory.store
+
+    def step(registers: list[int]) -> int:
+        address = registers[dst] + off
+        region = find(address >> 32)
+        if region is not None:
+            offset = address - region.base
+            if region.low <= offset and offset + size <= region.write_high:
+                pack(region.data, offset, registers[src] & mask)
+                return following
+        slow(address, size, registers[src])
+        return following
+
+    return step
+
+
+_ATOMICS: Final[MappingProxyType[str, Callable[[int, int], int]]] = MappingProxyType(
+    {
+        "add": lambda old, operand: old + operand,
+        "or": lambda old, operand: old | operand,
+        "and": lambda old, operand: old & operand,
+        "xor": lambda old, operand: old ^ operand,
+        "xchg": lambda old, operand: operand,
+    }
+)
+
+
+def _atomic(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    """Read-modify-write. Fetching forms leave the old value, zero-extended, in src (cmpxchg: in r0)."""
+    size, off, following = insn.op.size, insn.off, here + 1
+    dst, src = int(insn.dst), int(insn.src)
+    mask = U32_MAX if size == 4 else U64_MAX
+    load, store = vm.memory.load, vm.memory.store
+    operation = insn.op.operation
+
+    def compare_exchange(registers: list[int]) -> int:
+        address = registers[dst] + off
+        old = load(address, size)
+        # The kernel stores in either case; a region that cannot be written faults even when the comparison fails.
+        store(address, size, registers[src] if old == registers[0] & mask else old)
+        registers[0] = old
+        return following
+
+    if operation == "cmpxchg":
+        return compare_exchange
+    fetches = operation.startswith("fetch_") or operation == "xchg"
+    compute = _ATOMICS[operation.removeprefix("fetch_")]
+
+    def step(registers: list[int]) -> int:
+        address = registers[dst] + off
+        old = load(address, size)
+        store(address, size, compute(old, registers[src]))
+        if fetches:
+            registers[src] = old
+        return following
+
+    return step
+
+
+def _call(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    if insn.op.operation == "local":
+        return _call_local(vm, insn, here, base, end)
+    following = here + 1
+    if insn.imm == 12:  # tail_call: the only helper that is a jump
+        return _tail_call(vm, following)
+    found = vm.environment.helper(insn.imm)
+    if found is None:
+        return _fault(f"there is no helper {insn.imm}")
+    function, reads = found
+    end_of_arguments = 1 + reads
+
+    def step(registers: list[int]) -> int:
+        registers[0] = function(*registers[1:end_of_arguments]) & U64_MAX
+        return following
+
+    return step
+
+
+def _tail_call(vm: Interpreter, following: int) -> Step:
+    """The target takes over this frame; when there is none, the program goes on."""
+    enter = vm.environment.tail_call
+
+    def step(registers: list[int]) -> int:
+        target = enter(registers[1], registers[2], registers[3] & U32_MAX)
+        return following if target is None else target
+
+    return step
+
+
+def _call_local(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    target, following = _target(insn, here, base, end, insn.imm), here + 1
+    enter = vm._enter
+
+    def step(registers: list[int]) -> int:
+        enter(following)
+        return target
+
+    return step
+
+
+def _wide(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    operation = insn.op.operation
+    if operation == "imm":
+        value = insn.imm
+    elif operation in ("map_fd", "map_idx"):
+        value = vm.environment.map_address(insn)
+    elif operation in ("map_value", "map_idx_value"):
+        value = vm.environment.map_value_address(insn)
+    else:  # the address of a function; its distance counts from the slot that follows the first half
+        value = vm.function_address(_target(insn, here, base, end, to_signed(insn.imm, 32)))
+    dst, constant, following = int(insn.dst), value & U64_MAX, here + 2
+
+    def step(registers: list[int]) -> int:
+        registers[dst] = constant
+        return following
+
+    return step
+
+
+def _packet(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    """LD_ABS and LD_IND: r0 = a number in network order from the packet of the context in r6; outside, 0 and exit."""
+    size, imm, following = insn.op.size, insn.imm, here + 1
+    index = int(insn.src) if insn.op.operation == "ind" else None
+    word = vm.environment.packet_word
+    leave = _exit(vm, insn, here, base, end)
+
+    def step(registers: list[int]) -> int:
+        offset = to_signed(imm + (registers[index] if index is not None else 0), 32)
+        value = word(registers[6], offset, size)
+        registers[0] = value or 0
+        return following if value is not None else leave(registers)
+
+    return step
+
+
+_Maker = Callable[[Interpreter, Instruction, int, int, int], Step]
+_STEPS: Final[MappingProxyType[Kind, _Maker]] = MappingProxyType(
+    {
+        Kind.ALU: _compute,
+        Kind.MOV: _compute,
+        Kind.MOVSX: _compute,
+        Kind.SWAP: _compute,
+        Kind.LOAD: _load,
+        Kind.LOADSX: _load,
+        Kind.STORE: _store,
+        Kind.LOAD_ACQUIRE: _load,
+        Kind.STORE_RELEASE: _store,
+        Kind.ATOMIC: _atomic,
+        Kind.JUMP: _jump,
+        Kind.GOTO: _goto,
+        Kind.MAY_GOTO: _may_goto,
+        Kind.CALL: _call,
+        Kind.EXIT: _exit,
+        Kind.WIDE: _wide,
+        Kind.PACKET: _packet,
+    }
+)

@@ -1,0 +1,400 @@
+"""The machine: programs, maps and one packet at a time, put together.
+
+It takes what a user has (an object, a linked program, instructions, raw bytes), gives maps their in-memory stores, and
+runs. It is the environment of the interpreter and the place where helpers find clock, chance, packet and maps. The
+instructions themselves are executed in `interpreter`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ebpfkit.abi.helpers import HELPERS
+from ebpfkit.asm.codec import decode
+from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
+from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.elf.raw import program_from_code
+from ebpfkit.errors import NotSupported, UsageError
+from ebpfkit.maps.base import BPF_F_RDONLY_PROG, ORDER, Cell
+from ebpfkit.maps.memory import (
+    MemoryStore,
+    ProgArrayStore,
+    Record,
+    RingBufferStore,
+    create_store,
+)
+from ebpfkit.maps.store import MapStore
+from ebpfkit.vm.contexts import Context, context_for
+from ebpfkit.vm.frame import Frame
+from ebpfkit.vm.helpers import IMPLEMENTED, arity, unsupported_reason
+from ebpfkit.vm.interpreter import Interpreter
+from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
+
+__all__ = ["DEFAULT_BUDGET", "MAX_TAIL_CALLS", "Machine", "Result", "Step"]
+
+DEFAULT_BUDGET: Final = 10_000_000
+"""Instructions that one run may execute unless told otherwise."""
+MAX_TAIL_CALLS: Final = 33
+
+_ETHERNET_TYPE = slice(12, 14)
+_LINK_LAYER, _NETWORK_LAYER = -0x200000, -0x100000  # bases of LD_ABS offsets below zero
+_ETHERNET_HEADER = 14
+
+Runnable = ObjectFile | ProgramSpec | Sequence[Instruction] | bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run did: r0 (unsigned, 64 bits), the packet or memory afterwards, and how many instructions it took.
+
+    `redirect` is (map name, key, number stored there) of the last redirection, with an empty name and the interface
+    index twice for a redirection without a map. `printed` are the lines of trace_printk, `meta` the metadata before the
+    packet.
+    """
+
+    r0: int
+    data: bytes
+    insns: int
+    redirect: tuple[str, int, int] | None = None
+    printed: tuple[str, ...] = ()
+    meta: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An instruction about to be executed: its slot, and r0 to r10 before it."""
+
+    slot: int
+    instruction: Instruction
+    registers: tuple[int, ...]
+
+
+class Machine:
+    """A program with its maps, ready to run on packets.
+
+    `x` is an ObjectFile (`program` chooses when it holds several), a ProgramSpec, instructions, or raw bytes, whose
+    wide map loads name `maps` by index. `maps` are MapSpecs or in-memory stores; those of an object or spec are made by
+    themselves, and one given here under the same name takes their place. `prog_type` counts for instructions and
+    bytes; with None, r1 is the address of the memory given to `run` and r2 its length. `clock` gives nanoseconds,
+    `seed` starts the random numbers, so that runs repeat.
+
+    Raises AsmError for bytes that are no instructions, NotSupported for what the machine does not model, UsageError.
+    """
+
+    def __init__(
+        self,
+        x: Runnable,
+        prog_type: str | None = "xdp",
+        maps: Iterable[MapSpec | MapStore] = (),
+        *,
+        program: str | None = None,
+        cpus: int = 1,
+        clock: Callable[[], int] | None = None,
+        seed: int = 0,
+        budget: int = DEFAULT_BUDGET,
+    ) -> None:
+        self.cpus = cpus
+        self.cpu = 0
+        self.clock: Callable[[], int] = clock or time.monotonic_ns
+        self.random = random.Random(seed)
+        self.budget = budget
+        self.memory = AddressSpace()
+        self.interpreter = Interpreter(self)
+        self.frame = Frame(self.memory)
+        self.printed: list[str] = []
+        self.redirected: tuple[str, int, int] | None = None
+        self.maps: dict[str, MemoryStore] = {}
+        self._map_regions: dict[int, Region] = {}
+        self._records: dict[int, tuple[Region, RingBufferStore, Record]] = {}
+        self._starts: dict[int, int] = {}
+        self._ids: dict[str, int] = {}
+        self._waiting: dict[int, ProgramSpec] = {}
+        self._tail_calls = 0
+        self._stores = [self._store(entry) for entry in maps]
+        for store in self._stores:
+            self._register(store)
+        self.spec = self._open(x, prog_type, program)
+        self._context: Context | None = None
+        self._memory_region: Region | None = None
+        if self.spec.prog_type:
+            self._context = context_for(self.spec.prog_type, self.frame, self.memory)
+        self.is_xdp = self.spec.prog_type == "xdp"
+        self._entry = self._link(self._ids[self.spec.name])
+
+    # Putting together.
+
+    def _store(self, entry: MapSpec | MapStore) -> MemoryStore:
+        if isinstance(entry, MapSpec):
+            return create_store(entry, cpus=self.cpus)
+        if isinstance(entry, MemoryStore):
+            if entry.per_cpu and entry.cpus < self.cpus:
+                raise UsageError(
+                    f"map '{entry.spec.name}' has values for {entry.cpus} CPUs, the machine has {self.cpus}"
+                )
+            return entry
+        raise UsageError(f"{entry!r} cannot be used by the virtual machine: give a MapSpec or an in-memory store")
+
+    def _register(self, store: MemoryStore) -> None:
+        if store.spec.name in self.maps:
+            raise UsageError(f"two maps are named '{store.spec.name}'; names must differ")
+        self.maps[store.spec.name] = store
+
+    def _open(self, x: Runnable, prog_type: str | None, program: str | None) -> ProgramSpec:
+        """The program to start; everything it may need is registered."""
+        if isinstance(x, ObjectFile):
+            chosen = self._choose(x, program)
+            self._create_maps(x.maps)
+            for other in x.programs.values():
+                self._announce(other)
+            self._fill_slots(x.maps)
+            return chosen
+        if isinstance(x, ProgramSpec):
+            spec = x
+            self._create_maps(spec.maps)
+        else:
+            if isinstance(x, (bytes, bytearray, memoryview)):
+                decode(x)  # strict: bytes that are no instruction are refused here
+            specs = [store.spec for store in self._stores]
+            spec = program_from_code(x, prog_type=prog_type, maps=specs)
+        self._announce(spec)
+        self._fill_slots(spec.maps)
+        return spec
+
+    @staticmethod
+    def _choose(x: ObjectFile, program: str | None) -> ProgramSpec:
+        names = ", ".join(x.programs)
+        if program is None:
+            if len(x.programs) != 1:
+                raise UsageError(f"the object holds {names or 'no program'}: choose one with program=")
+            return next(iter(x.programs.values()))
+        if program not in x.programs:
+            why = x.problems.get(program)
+            raise UsageError(f"program '{program}' {'cannot be used: ' + why if why else 'is not among ' + names}")
+        return x.programs[program]
+
+    def _create_maps(self, specs: Mapping[str, MapSpec]) -> None:
+        for name, spec in specs.items():
+            if name not in self.maps:
+                self.maps[name] = create_store(spec, cpus=self.cpus)
+
+    def _announce(self, spec: ProgramSpec) -> int:
+        """Give a program its id; it is linked when it is first needed."""
+        number = len(self._ids) + 1
+        if spec.name in self._ids:
+            raise UsageError(f"two programs are named '{spec.name}'")
+        self._ids[spec.name] = number
+        self._waiting[number] = spec
+        return number
+
+    def _link(self, number: int) -> int:
+        start = self._starts.get(number)
+        if start is None:
+            start = self._starts[number] = self.interpreter.link(self._waiting.pop(number).instructions)
+        return start
+
+    def _fill_slots(self, specs: Mapping[str, MapSpec]) -> None:
+        """Initial programs and inner maps that an object names."""
+        for name, spec in specs.items():
+            store = self.maps[name]
+            for index, target in enumerate(spec.value_slots):
+                if target is None:
+                    continue
+                number = self.maps[target].id if target in self.maps else self._ids.get(target)
+                if number is None:
+                    raise UsageError(f"map '{name}' refers to '{target}', which is not there")
+                store.set(index.to_bytes(4, ORDER), number.to_bytes(4, ORDER))
+
+    def add_program(self, spec: ProgramSpec) -> int:
+        """Another program, as a target of tail calls: its id, to be stored in a program array."""
+        self._create_maps(spec.maps)
+        return self._announce(spec)
+
+    def program_id(self, name: str) -> int:
+        """The id of a program by name, the value that stands for it in a program array."""
+        if name not in self._ids:
+            raise UsageError(f"there is no program '{name}'; there are {', '.join(self._ids)}")
+        return self._ids[name]
+
+    # Running.
+
+    def run(
+        self,
+        packet: bytes | bytearray | memoryview = b"",
+        *,
+        rx_queue: int = 0,
+        ifindex: int = 1,
+        egress_ifindex: int = 0,
+        cpu: int = 0,
+        meta: bytes = b"",
+        context: Mapping[str, int] | None = None,
+        time_ns: int | None = None,
+        budget: int | None = None,
+        trace: Callable[[Step], None] | None = None,
+    ) -> Result:
+        """Run the program once on `packet` (without a program type: on that memory).
+
+        `context` gives further fields of the context by name; `meta` is the metadata before the packet; `time_ns` stops
+        the clock for this run; `trace` is called before every instruction. Raises MachineFault, and NotSupported when
+        the program comes to an instruction or helper that is not modelled.
+        """
+        if not 0 <= cpu < self.cpus:
+            raise UsageError(f"there is no CPU {cpu}; the machine has {self.cpus}")
+        self.cpu = cpu
+        self.printed = []
+        self.redirected = None
+        self._tail_calls = 0
+        self._drop_records()
+        self.memory.forget_cells()
+        data = bytes(packet)
+        arguments = self._prepare(data, meta, rx_queue, ifindex, egress_ifindex, context or {})
+        self.interpreter.trace = partial(_trace_step, trace) if trace is not None else None
+        clock = self.clock
+        if time_ns is not None:
+            self.clock = lambda: time_ns
+        try:
+            r0, insns = self.interpreter.run(self._entry, arguments, self.budget if budget is None else budget)
+        finally:
+            self.clock = clock
+        if self._memory_region is not None:
+            return Result(r0, bytes(self._memory_region.data), insns, self.redirected, tuple(self.printed))
+        return Result(r0, self.frame.packet, insns, self.redirected, tuple(self.printed), self.frame.meta)
+
+    def _prepare(
+        self, data: bytes, meta: bytes, rx_queue: int, ifindex: int, egress_ifindex: int, given: Mapping[str, int]
+    ) -> tuple[int, ...]:
+        """Set up memory or packet and context; the arguments of the program."""
+        if self._context is None:
+            if self._memory_region is None:
+                self._memory_region = self.memory.add("memory", bytearray())
+            self._memory_region.data = bytearray(data)
+            self._memory_region.set_window(0, len(data))
+            return self._memory_region.base, len(data)
+        self.frame.fill(data, meta)
+        if self.is_xdp:
+            values = {"ingress_ifindex": ifindex, "rx_queue_index": rx_queue, "egress_ifindex": egress_ifindex}
+        else:
+            protocol = int.from_bytes(data[_ETHERNET_TYPE], ORDER)
+            values = {"ifindex": ifindex, "ingress_ifindex": ifindex, "queue_mapping": rx_queue, "protocol": protocol}
+        self._context.start({**values, **given})
+        return (self._context.region.base,)
+
+    # What the interpreter asks when it links (the Environment protocol).
+
+    def map_address(self, insn: Instruction) -> int:
+        """The map pointer that a wide load gives."""
+        return self.address_of_store(self._map_of(insn))
+
+    def map_value_address(self, insn: Instruction) -> int:
+        """The address in the first value of a map that a wide load gives."""
+        store = self._map_of(insn)
+        offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
+        cell = store.lookup(bytes(4)) if store.spec.key_size == 4 else None
+        if cell is None:
+            raise MemoryFault(f"map '{store.spec.name}' ({store.spec.type}) has no value with a fixed address")
+        return self.memory.address_of_cell(cell, f"map '{store.spec.name}'", self._may_write(store), keep=True) + offset
+
+    def _map_of(self, insn: Instruction) -> MemoryStore:
+        if isinstance(insn.ref, (MapRef, MapValueRef)):
+            store = self.maps.get(insn.ref.name)
+            if store is None:
+                raise UsageError(f"the program uses map '{insn.ref.name}', which was not given")
+            return store
+        index = insn.imm & 0xFFFF_FFFF
+        if index >= len(self._stores):
+            raise MemoryFault(f"there is no map {index}: {len(self._stores)} were given", "program")
+        return self._stores[index]
+
+    def helper(self, number: int) -> tuple[Callable[..., int], int] | None:
+        """The function of a helper and how many registers it reads; None for a number that no helper has."""
+        row = HELPERS.get(number)
+        if row is None:
+            return None
+        function = IMPLEMENTED.get(row.name)
+        if function is None:
+            return partial(_refuse, row.name), 0
+        return partial(function, self), arity(function)
+
+    def tail_call(self, context: int, array: int, index: int) -> int | None:
+        """The slot where a tail call goes on, or None when it falls through."""
+        store = self.memory.store_at(array)
+        if not isinstance(store, ProgArrayStore):
+            raise MemoryFault(f"map '{store.spec.name}' is no program array", f"map '{store.spec.name}'")
+        number = store.target(index)
+        if number is None or self._tail_calls >= MAX_TAIL_CALLS:
+            return None
+        if number not in self._starts and number not in self._waiting:
+            raise MemoryFault(f"entry {index} of map '{store.spec.name}' is {number}, which is no program here")
+        self._tail_calls += 1
+        return self._link(number)
+
+    def packet_word(self, context: int, offset: int, size: int) -> int | None:
+        """`size` bytes of the packet as a number in network order, or None outside it (LD_ABS and LD_IND)."""
+        if self._context is None or self._context.spec.name != "__sk_buff":
+            raise MemoryFault("legacy packet loads work on __sk_buff contexts only", "program")
+        self.frame_of(context)
+        if _LINK_LAYER <= offset < _NETWORK_LAYER:
+            offset -= _LINK_LAYER
+        elif _NETWORK_LAYER <= offset < 0:
+            offset += _ETHERNET_HEADER - _NETWORK_LAYER
+        if not 0 <= offset <= len(self.frame) - size:
+            return None
+        start = self.frame.data + offset
+        return int.from_bytes(self.frame.buffer[start : start + size], "big")
+
+    # What helpers ask.
+
+    def frame_of(self, context: int) -> Frame:
+        """The packet of a context pointer. Raises MemoryFault when it is none."""
+        if self._context is None or context != self._context.region.base:
+            raise MemoryFault(f"{context:#x} is no context pointer")
+        return self.frame
+
+    def address_of_store(self, store: MemoryStore) -> int:
+        """The map pointer that stands for a store."""
+        region = self._map_regions.get(store.id)
+        if region is None:
+            region = self.memory.add(f"map '{store.spec.name}'", bytearray(), store=store)
+            self._map_regions[store.id] = region
+        return region.base
+
+    def address_of_value(self, store: MemoryStore, cell: Cell) -> int:
+        """The address of a live value."""
+        return self.memory.address_of_cell(cell, f"value of map '{store.spec.name}'", self._may_write(store))
+
+    @staticmethod
+    def _may_write(store: MemoryStore) -> bool:
+        return not (store.spec.frozen or store.spec.flags & BPF_F_RDONLY_PROG)
+
+    def add_record(self, store: RingBufferStore, record: Record) -> int:
+        """The address of a reserved record."""
+        region = self.memory.add(f"record of ring buffer '{store.spec.name}'", record.data)
+        self._records[region.base] = (region, store, record)
+        return region.base
+
+    def finish_record(self, address: int, *, discard: bool) -> None:
+        """Submit or throw away a record; its memory goes. Raises MemoryFault for what is no reserved record."""
+        found = self._records.pop(address, None)
+        if found is None:
+            raise MemoryFault(f"{address:#x} is no reserved ring buffer record")
+        region, store, record = found
+        self.memory.remove(region)
+        store.finish(record, discard=discard)
+
+    def _drop_records(self) -> None:
+        """Records that the last run never finished stay reserved for ever, as in the kernel; their memory goes."""
+        for region, _, _ in self._records.values():
+            self.memory.remove(region)
+        self._records.clear()
+
+
+def _refuse(name: str, *arguments: int) -> int:
+    raise NotSupported(f"helper bpf_{name} in the virtual machine", why=unsupported_reason(name))
+
+
+def _trace_step(report: Callable[[Step], None], slot: int, insn: Instruction, registers: list[int]) -> None:
+    report(Step(slot, insn, tuple(registers[:11])))
