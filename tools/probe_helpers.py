@@ -4,8 +4,8 @@
     sudo python tools/probe_helpers.py > ebpfkit/abi/helper_permissions.py
 
 For each program type (with each of its attach types, without and with BPF_F_SLEEPABLE where that is allowed) it loads
-`r1 = ... = r5 = 0; call N; r0 = 0; exit` and reads the verifier's answer: "cannot use helper" or "unknown func" is no,
-everything else is yes. Nothing is attached and nothing stays loaded.
+`r1 = ... = r5 = 0; call N; r0 = 1; exit`, once more with the context in r1, and reads the verifier's answer: "cannot use
+helper" or "unknown func" is no, everything else is yes. Nothing is attached and nothing stays loaded.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> b
     return struct.pack("<BBhi", code, dst | src << 4, off, imm)
 
 
-def call_program(helper: int, result: int) -> bytes:
-    zeros = b"".join(insn(0xB7, reg, 0, 0, 0) for reg in range(1, 6))
+def call_program(helper: int, result: int, first: int = 1) -> bytes:
+    """A call with zeroes from R`first` on; from R2 on, the context stays in R1."""
+    zeros = b"".join(insn(0xB7, reg, 0, 0, 0) for reg in range(first, 6))
     return zeros + insn(0x85, imm=helper) + insn(0xB7, 0, 0, 0, result) + insn(0x95)
 
 
@@ -100,7 +101,7 @@ TARGETS = {
 }  # fmt: skip
 SLEEPABLE = {"kprobe", "lsm", "tracing", "syscall", "struct_ops"}
 _DENIED = re.compile(
-    r"cannot use helper|unknown func|invalid func unknown|not supported (in|for program type)|helper call is not allowed"
+    r"cannot use helper|unknown func|invalid func unknown|not supported (in|for program type)|call is not allowed"
 )
 
 
@@ -148,8 +149,8 @@ def probe() -> tuple[dict[str, dict[int, str]], list[str], set[int]]:
             if helper == 0:
                 continue
             for keys in usable:
-                taken, log = load(call_program(helper, 1), number, **keys)
-                if taken or not _DENIED.search(log):
+                answers = [load(call_program(helper, 1, first), number, **keys) for first in (1, 2)]
+                if all(taken or not _DENIED.search(log) for taken, log in answers):
                     rows[helper] = helper_name
                     if (
                         helper not in gpl
@@ -179,8 +180,8 @@ def main() -> None:
     release = ".".join(platform.release().split("-")[0].split(".")[:2])
     print(
         '"""Which helpers each program type may call. Generated: do not edit.\n\n'
-        f"Made by tools/probe_helpers.py by loading one call of each helper into Linux {release} for each program type, with\n"
-        'all its attach types and every privilege. Rows only; `helpers` joins them with the prototypes.\n"""\n\n'
+        f"Made by tools/probe_helpers.py by loading one call of each helper into Linux {release} for each program\n"
+        'type, with all its attach types and every privilege. Rows only; `helpers` joins them with prototypes.\n"""\n\n'
         "from __future__ import annotations\n\nfrom collections.abc import Mapping\nfrom typing import Final\n\n"
         f"MEASURED_ON: Final = {release!r}\n\n"
         "# Program types that the measured kernel refused before verification: nothing is known by experiment.\n"

@@ -1,7 +1,7 @@
 """Which helpers each program type may call. Generated: do not edit.
 
-Made by tools/probe_helpers.py by loading one call of each helper into Linux 6.18 for each program type, with
-all its attach types and every privilege. Rows only; `helpers` joins them with the prototypes.
+Made by tools/probe_helpers.py by loading one call of each helper into Linux 6.18 for each program
+type, with all its attach types and every privilege. Rows only; `helpers` joins them with prototypes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ALLOWED: Final[Mapping[str, str]] = {
         "skc_to_mptcp_sock tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 tcp_raw_check_syncookie_ipv4 "
         "tcp_raw_check_syncookie_ipv6"
     ),
-    "tracepoint": ("probe_read perf_event_output get_stackid probe_read_str get_stack get_func_ip get_attach_cookie"),
+    "tracepoint": ("probe_read perf_event_output get_stackid probe_read_str get_stack get_attach_cookie"),
     "xdp": (
         "redirect perf_event_output csum_diff xdp_adjust_head redirect_map xdp_adjust_meta xdp_adjust_tail "
         "fib_lookup sk_lookup_tcp sk_lookup_udp sk_release skc_lookup_tcp tcp_check_syncookie tcp_gen_syncookie "
@@ -76,7 +76,7 @@ ALLOWED: Final[Mapping[str, str]] = {
     ),
     "perf_event": (
         "probe_read perf_event_output get_stackid probe_read_str perf_prog_read_value get_stack "
-        "read_branch_records get_func_ip get_attach_cookie"
+        "read_branch_records get_attach_cookie"
     ),
     "cgroup_skb": (
         "perf_event_output skb_load_bytes get_socket_cookie get_socket_uid skb_load_bytes_relative skb_cgroup_id "
@@ -126,9 +126,7 @@ ALLOWED: Final[Mapping[str, str]] = {
         "skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock ktime_get_coarse_ns "
         "skc_to_unix_sock skc_to_mptcp_sock"
     ),
-    "raw_tracepoint": (
-        "probe_read perf_event_output get_stackid probe_read_str get_stack get_func_ip get_attach_cookie"
-    ),
+    "raw_tracepoint": ("probe_read perf_event_output get_stackid probe_read_str get_stack get_attach_cookie"),
     "cgroup_sock_addr": (
         "perf_event_output get_socket_cookie setsockopt getsockopt bind get_local_storage sk_lookup_tcp "
         "sk_lookup_udp sk_release skc_lookup_tcp sk_storage_get sk_storage_delete get_netns_cookie "
@@ -152,9 +150,7 @@ ALLOWED: Final[Mapping[str, str]] = {
         "perf_event_output get_local_storage sysctl_get_name sysctl_get_current_value sysctl_get_new_value "
         "sysctl_set_new_value ktime_get_coarse_ns get_retval set_retval"
     ),
-    "raw_tracepoint_writable": (
-        "probe_read perf_event_output get_stackid probe_read_str get_stack get_func_ip get_attach_cookie"
-    ),
+    "raw_tracepoint_writable": ("probe_read perf_event_output get_stackid probe_read_str get_stack get_attach_cookie"),
     "cgroup_sockopt": (
         "perf_event_output setsockopt getsockopt get_local_storage tcp_sock sk_storage_get sk_storage_delete "
         "get_netns_cookie get_retval set_retval"
@@ -173,7 +169,7 @@ ALLOWED: Final[Mapping[str, str]] = {
     "syscall": (
         "probe_read perf_event_output get_stackid probe_read_str get_socket_cookie get_stack skb_output "
         "xdp_output skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock "
-        "skc_to_udp6_sock sock_from_file sys_bpf btf_find_by_name_kind sys_close get_func_ip skc_to_unix_sock "
+        "skc_to_udp6_sock sock_from_file sys_bpf btf_find_by_name_kind sys_close skc_to_unix_sock "
         "kallsyms_lookup_name xdp_get_buff_len skc_to_mptcp_sock"
     ),
     "netfilter": (""),
