@@ -18,7 +18,14 @@ from types import TracebackType
 from ebpfkit.errors import KernelError
 from ebpfkit.kernel.fd import Fd
 
-__all__ = ["Namespace", "add_address", "create_veth_pair"]
+__all__ = [
+    "Namespace",
+    "NamespaceHandle",
+    "add_address",
+    "create_veth_pair",
+    "namespace_cookie",
+    "namespace_inode",
+]
 
 _CLONE_NEWNET = 0x4000_0000
 _SO_NETNS_COOKIE = 71

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from ebpfkit.loader.links.base import Link
     from ebpfkit.loader.maps import Map
     from ebpfkit.loader.program import Program, TestRun
+    from ebpfkit.loader.ringbuf import RingBuffer
 
-__all__ = ["Collection", "Link", "Map", "Program", "TestRun"]
+__all__ = ["Collection", "Link", "Map", "Program", "RingBuffer", "TestRun"]
 
 _HOMES = {
     "Collection": "ebpfkit.loader.collection",
     "Link": "ebpfkit.loader.links.base",
     "Map": "ebpfkit.loader.maps",
     "Program": "ebpfkit.loader.program",
+    "RingBuffer": "ebpfkit.loader.ringbuf",
     "TestRun": "ebpfkit.loader.program",
 }
 

@@ -42,22 +42,22 @@ _MAPS_WITHOUT_BTF = frozenset(
 
 def map_type_number(name: str) -> int:
     """The kernel's number of a map type ("hash" is BPF_MAP_TYPE_HASH)."""
-    return _number("BPF_MAP_TYPE_", name, "map type")
+    return _number("bpf_map_type", "BPF_MAP_TYPE_", name, "map type")
 
 
 def program_type_number(name: str) -> int:
     """The kernel's number of a program type ("xdp" is BPF_PROG_TYPE_XDP)."""
-    return _number("BPF_PROG_TYPE_", name, "program type")
+    return _number("bpf_prog_type", "BPF_PROG_TYPE_", name, "program type")
 
 
 def attach_type_number(name: str) -> int:
     """The kernel's number of an attach type ("xdp_devmap" is BPF_XDP_DEVMAP)."""
-    return _number("BPF_", name, "attach type")
+    return _number("bpf_attach_type", "BPF_", name, "attach type")
 
 
-def _number(prefix: str, name: str, what: str) -> int:
-    number = getattr(uapi, prefix + name.upper(), None)
-    if not isinstance(number, int):
+def _number(enum: str, prefix: str, name: str, what: str) -> int:
+    number = uapi.ENUMS[enum].get(prefix + name.upper())
+    if number is None:
         raise UsageError(f"{name!r} is no {what} of the kernel")
     return number
 

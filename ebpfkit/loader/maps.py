@@ -38,9 +38,9 @@ _NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP})
 _CHUNK = 4096  # entries per batch call, unless a bucket needs more
 
 _TYPE_NAMES = {
-    value: name.removeprefix("BPF_MAP_TYPE_").lower()
-    for name, value in vars(uapi).items()
-    if name.startswith("BPF_MAP_TYPE_") and not name.endswith("_DEPRECATED") and isinstance(value, int)
+    number: name.removeprefix("BPF_MAP_TYPE_").lower()
+    for name, number in uapi.ENUMS["bpf_map_type"].items()
+    if not name.endswith("_DEPRECATED")
 }
 
 

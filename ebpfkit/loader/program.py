@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Program", "ProgramInfo", "TestRun", "program_type_name"]
 
 _TYPE_NAMES = {
-    value: name.removeprefix("BPF_PROG_TYPE_").lower()
-    for name, value in vars(uapi).items()
-    if name.startswith("BPF_PROG_TYPE_") and isinstance(value, int)
+    number: name.removeprefix("BPF_PROG_TYPE_").lower() for name, number in uapi.ENUMS["bpf_prog_type"].items()
 }
 
 

@@ -1,0 +1,164 @@
+"""Where attachments that outlive their process are kept: `<bpffs>/ebpfkit/<namespace>/<device>/`.
+
+The folder of a device holds `link`, `program` and `maps/<name>`. The namespace part is the network namespace's cookie
+(its inode, marked so, before Linux 5.14), since the names of devices repeat between namespaces that share a bpffs.
+Maps that an object asks to pin by name are `collection`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ebpfkit.errors import AttachError, KernelError
+from ebpfkit.host.pins import explain_no_bpffs, explain_pin
+from ebpfkit.kernel.bpffs import find_bpffs
+from ebpfkit.kernel.netns import namespace_cookie, namespace_inode
+from ebpfkit.loader.links.base import Link
+from ebpfkit.loader.links.xdp import XdpLink
+from ebpfkit.loader.maps import Map
+from ebpfkit.loader.program import Program
+
+__all__ = ["Removed", "device_folder", "list_pinned", "namespace_folder", "pin_attachment", "remove"]
+
+_ROOT = "ebpfkit"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `remove` took away."""
+
+    device: str
+    program_id: int
+    mode: str
+    map_ids: tuple[int, ...]
+
+
+def namespace_folder(bpffs: str | Path | None = None) -> Path:
+    """The folder of the current network namespace. Raises AttachError when no bpffs is mounted."""
+    root = str(bpffs) if bpffs is not None else find_bpffs()
+    if root is None:
+        raise AttachError(explain_no_bpffs(), errno=errno.ENODEV)
+    cookie = namespace_cookie()
+    return Path(root) / _ROOT / (str(cookie) if cookie else f"inode-{namespace_inode()}")
+
+
+def device_folder(dev: str, bpffs: str | Path | None = None) -> Path:
+    """The folder of a device of the current network namespace. Raises AttachError when no bpffs is mounted."""
+    # Device names may hold anything but a slash and white space; bpffs refuses names with a full stop.
+    return namespace_folder(bpffs) / dev.replace("%", "%25").replace(".", "%2e")
+
+
+def pin_attachment(
+    link: Link, dev: str, program: Program, maps: Mapping[str, Map], *, bpffs: str | Path | None = None
+) -> Path:
+    """Pin the maps, the program and, last, the link of a device; returns the folder. Raises AttachError, MapError.
+
+    When one of them cannot be pinned, those before it are removed again.
+    """
+    folder = device_folder(dev, bpffs)
+    if (folder / "link").exists():
+        raise AttachError(
+            f"something of ebpfkit's is pinned for {dev} already; `ebpfkit unload --dev {dev}` removes it",
+            errno=errno.EEXIST,
+        )
+    _remove_tree(folder)
+    try:
+        (folder / "maps").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("pin", "link", str(folder), number), errno=number) from error
+    try:
+        for name, live in maps.items():
+            live.pin(folder / "maps" / _file_name(name))
+        program.pin(folder / "program")
+        link.pin(folder / "link")
+    except BaseException:
+        _remove_tree(folder)
+        raise
+    return folder
+
+
+def _file_name(name: str) -> str:
+    """A map's name as bpffs takes it: without full stops."""
+    return name.replace("%", "%25").replace(".", "%2e")
+
+
+def _name_of(file_name: str) -> str:
+    return file_name.replace("%2e", ".").replace("%25", "%")
+
+
+def list_pinned(bpffs: str | Path | None = None) -> dict[str, Path]:
+    """The devices of the current namespace with something pinned, and their folders."""
+    folder = namespace_folder(bpffs)
+    try:
+        return {_name_of(entry.name): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("open", "link", str(folder), number), errno=number) from error
+
+
+def remove(dev: str, *, bpffs: str | Path | None = None) -> Removed:
+    """Detach what is pinned for a device and remove the pins. Raises AttachError when nothing is pinned there."""
+    folder = device_folder(dev, bpffs)
+    if not _is_there(folder):
+        others = ", ".join(list_pinned(bpffs)) or "nothing"
+        raise AttachError(
+            f"nothing of ebpfkit's is pinned for {dev} in this network namespace; pinned here: {others}",
+            errno=errno.ENOENT,
+        )
+    program_id, mode = 0, ""
+    if (folder / "link").exists():
+        with Link.open_pinned(folder / "link") as link:
+            program_id = link.program_id
+            mode = link.mode if isinstance(link, XdpLink) else ""
+            with contextlib.suppress(AttachError):  # a link whose device is gone has nothing to detach
+                link.detach()
+    map_ids = _map_ids(folder / "maps")
+    try:
+        _remove_tree(folder)
+    except OSError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("remove", "link", str(folder), number), errno=number) from error
+    return Removed(dev, program_id, mode, map_ids)
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("open", "link", str(folder), number), errno=number) from error
+
+
+def _map_ids(folder: Path) -> tuple[int, ...]:
+    ids = []
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(KernelError), Map.open_pinned(path) as live:
+                ids.append(live.info.id)
+    return tuple(ids)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Unpin what this module pinned, and nothing else; folders above go when they are empty."""
+    for name in ("link", "program"):  # the link first: from then on no packet meets a half-removed set
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        for path in list((folder / "maps").iterdir()):
+            path.unlink(missing_ok=True)
+    for empty in (folder / "maps", folder, folder.parent, folder.parent.parent):
+        try:
+            os.rmdir(empty)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EPERM, errno.EACCES, errno.EBUSY):
+                return
+            raise
