@@ -66,7 +66,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """An eBPF toolchain in pure Python.
 
-    A FILE is a Python file with decorated functions, or an eBPF object (.o) of any compiler. Every command takes --json.
+    A FILE is a Python file with decorated functions, or an eBPF object (.o) of any compiler.
+    Every command takes --json.
 
     \b
     Exit status: 0 done or accepted; 1 rejected by a verifier; 2 usage or bad input;

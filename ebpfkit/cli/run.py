@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ebpfkit.cli.entries import map_entries
 from ebpfkit.errors import NotSupported, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def command(
         elif jsonl:
             for row in results:
                 click.echo(json.dumps(row))
-            click.echo(json.dumps({"maps": machine.map_entries()}))
+            click.echo(json.dumps({"maps": map_entries(machine)}))
         else:
             _print_table(results, machine)
 
@@ -103,7 +104,7 @@ def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> N
     click.echo('{"packets": [', nl=False)
     for position, row in enumerate(results):
         click.echo(("," if position else "") + "\n  " + json.dumps(row), nl=False)
-    click.echo('\n], "maps": ' + json.dumps(machine.map_entries(), indent=2) + "}")
+    click.echo('\n], "maps": ' + json.dumps(map_entries(machine), indent=2) + "}")
 
 
 def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
@@ -115,7 +116,7 @@ def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None
     click.echo(
         "\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets"
     )
-    for name, entries in machine.map_entries().items():
+    for name, entries in map_entries(machine).items():
         click.echo(f"\n{name}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}")
         for entry in entries[:50]:
             shown = entry["formatted"]

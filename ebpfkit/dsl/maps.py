@@ -141,6 +141,16 @@ class MapFacade:
     def _value_size(self) -> int:
         return info_of(self.value_type).size
 
+    # --- bytes as values of the map's types
+
+    def decode_key(self, data: bytes) -> Any:
+        """A stored key in the map's key type. Raises UsageError for maps whose entries have no types."""
+        raise UsageError(f"the entries of '{self.name}' ({self.map_type}) are no values of the language")
+
+    def decode_value(self, data: bytes) -> Any:
+        """A stored value in the map's value type; of a per-CPU map, the list over all CPUs."""
+        raise UsageError(f"the entries of '{self.name}' ({self.map_type}) are no values of the language")
+
     # --- stores
 
     def bind(self, store: MapStore) -> None:
@@ -228,6 +238,17 @@ class _Entries(MapFacade, Generic[K, V]):
     def _decode_key(self, data: bytes) -> Any:
         return _plain(self.key_type.__ebpf_load__(Region(bytearray(data), RegionKind.SNAPSHOT, self.name), 0))
 
+    def decode_key(self, data: bytes) -> Any:
+        """A stored key in the map's key type."""
+        return self._decode_key(data)
+
+    def decode_value(self, data: bytes) -> Any:
+        """A stored value in the map's value type, as a copy; of a per-CPU map, the list over all CPUs."""
+        if not self.is_per_cpu:
+            return self._snapshot(data)
+        size = self._value_size()
+        return [self._snapshot(data[at : at + size]) for at in range(0, len(data), round_up(size, 8))]
+
     def _load(self, region: Region) -> V:
         return cast(V, self.value_type.__ebpf_load__(region, 0))
 
@@ -313,9 +334,7 @@ class _PerCpu(_Entries[K, V]):
         data = self._outside("per_cpu()").get(self._key(key))
         if data is None:
             raise MapKeyError(f"'{self.name}' has no key {key!s}", errno=ENOENT)
-        size = self._value_size()
-        stride = round_up(size, 8)
-        return [self._snapshot(data[start : start + size]) for start in range(0, len(data), stride)]
+        return cast(list[V], self.decode_value(data))
 
     def sum(self, key: K | int, /) -> V:
         """The sum over all CPUs; of a structure, field by field."""

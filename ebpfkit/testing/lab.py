@@ -16,8 +16,8 @@ __all__ = ["VethLab", "ping", "udp_exchange"]
 class VethLab:
     """Two namespaces, `near` and `far`, joined by a veth pair whose ends are `near_dev` and `far_dev`.
 
-    Enter one for the length of a block with `lab.near.enter()`: sockets and links made there belong to it. The namespaces
-    have no names; they and their devices are gone when the lab is closed or the process dies.
+    Enter one for the length of a block with `lab.near.enter()`: sockets and links made there belong to it. The
+    namespaces have no names; they and their devices are gone when the lab is closed or the process dies.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class VethLab:
 
 
 def ping(address: str, *, count: int = 3, timeout: float = 1.0, source: str = "") -> int:
-    """Send ICMP echo requests from the current namespace; how many of `count` were answered within `timeout` seconds each."""
+    """Send ICMP echo requests from the current namespace; how many were answered within `timeout` seconds each."""
     identifier = os.getpid() & 0xFFFF
     answered = 0
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
