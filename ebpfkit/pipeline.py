@@ -533,7 +533,7 @@ def _memory_of(facade: MapFacade) -> MapStore:
     store = facade.store
     if not hasattr(store, "lookup"):
         raise UsageError(
-            f"{facade.name!r} is bound to a map in the kernel, where the virtual machine cannot work: close the load first"
+            f"{facade.name!r} is bound to a map in the kernel, out of the virtual machine's reach: close the load first"
         )
     return store
 

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from ebpfkit._bits import to_signed
-from ebpfkit.btf.types import Array, Btf, Enum, Enum64, Float, Int, Member, Ptr, Struct, Union
+from ebpfkit.btf.types import Array, Btf, Datasec, Enum, Enum64, Float, Int, Member, Ptr, Struct, Union, Var
 from ebpfkit.errors import ObjectError
 
 __all__ = ["decode_value"]
@@ -16,13 +16,18 @@ def decode_value(btf: Btf, type_id: int, data: bytes) -> Any:
     """The value of type `type_id` at the start of `data`.
 
     Integers and enumerations become int (bool for `bool`), pointers int, arrays lists (of `char`: text up to the first
-    zero, when it is printable), structures and unions dictionaries by member. Raises ObjectError for types that have no
+    zero, when it is printable), structures, unions and data sections dictionaries by member or variable. Raises ObjectError for types that have no
     value, or when `data` is too short.
     """
     order = "big" if btf.big_endian else "little"
     kind = btf.resolve(type_id)
     if isinstance(kind, (Struct, Union)):
         return {member.name: _member(btf, member, data) for member in kind.members}
+    if isinstance(kind, Datasec):
+        sections = ((btf.get(entry.type), entry) for entry in kind.vars)
+        return {var.name: decode_value(btf, entry.type, data[entry.offset :]) for var, entry in sections}
+    if isinstance(kind, Var):
+        return decode_value(btf, kind.type, data)
     if isinstance(kind, Array):
         return _array(btf, kind, data)
     size = btf.size_of(type_id)

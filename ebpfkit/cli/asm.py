@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ def command(file: Path, output: Path | None, as_json: bool) -> None:
     from ebpfkit.errors import AsmError
 
     name = "<stdin>" if str(file) == "-" else str(file)
-    data = click.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 
 import click
@@ -37,7 +38,7 @@ def command(
         if output is not None:
             output.write_bytes(stage.encode() if isinstance(stage, str) else stage)
         elif isinstance(stage, bytes):
-            click.get_binary_stream("stdout").write(stage)
+            sys.stdout.buffer.write(stage)
         else:
             click.echo(stage.rstrip("\n"))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import click
@@ -51,6 +52,6 @@ def command(
             print_json(shown)
         else:
             click.echo(json.dumps(shown))
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
         if not pin:
             signal.sigwait(waited)
