@@ -288,7 +288,7 @@ def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table:
     if relocations:
         first = relocations[0]
         table.faults[section.name] = (
-            f"{section.name}+{first.offset:#x} holds the address of {first.symbol.name or 'a section'!r}: "
+            f"{section.name}+{first.offset:#x} holds the address of {first.symbol.name or 'something'}: "
             "addresses inside global data are not supported"
         )
     datasec = btf.types[datasec_id] if btf and datasec_id else None

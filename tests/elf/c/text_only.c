@@ -1,0 +1,3 @@
+#include "bpf.h"
+
+int lonely(struct xdp_md *ctx) { return XDP_PASS; }

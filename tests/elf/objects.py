@@ -1,0 +1,31 @@
+"""Compiled test programs: the C sources of `tests/elf/c`, built when a test asks for them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+
+from ebpfkit.elf import ObjectFile, open_object
+from tests.conftest import require_tool
+
+SOURCES = Path(__file__).parent / "c"
+
+
+def compile_c(name: str, *flags: str) -> bytes:
+    """The object that clang makes of `tests/elf/c/NAME.c`."""
+    return _compile(require_tool("clang"), name, flags)
+
+
+@functools.cache
+def _compile(clang: str, name: str, flags: tuple[str, ...]) -> bytes:
+    target = () if any(flag.startswith("--target") for flag in flags) else ("--target=bpf",)
+    command = [clang, *target, "-O2", "-g", "-mcpu=v3", *flags, "-c", f"{name}.c", "-o", "-"]
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def open_c(name: str, *flags: str) -> ObjectFile:
+    """That object, read and linked."""
+    return open_object(compile_c(name, *flags), name=f"{name}.o")
