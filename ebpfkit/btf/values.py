@@ -16,8 +16,8 @@ def decode_value(btf: Btf, type_id: int, data: bytes) -> Any:
     """The value of type `type_id` at the start of `data`.
 
     Integers and enumerations become int (bool for `bool`), pointers int, arrays lists (of `char`: text up to the first
-    zero, when it is printable), structures, unions and data sections dictionaries by member or variable. Raises ObjectError for types that have no
-    value, or when `data` is too short.
+    zero, when it is printable), structures, unions and data sections dictionaries by member or variable. Raises
+    ObjectError for types that have no value, or when `data` is too short.
     """
     order = "big" if btf.big_endian else "little"
     kind = btf.resolve(type_id)

@@ -48,4 +48,4 @@ def command(file: Path, names: tuple[str, ...], raw: bool, no_source: bool, as_j
         if position:
             click.echo()
         click.echo(f"{spec.name} ({spec.section or 'raw'}):")
-        click.echo(format_program(spec.instructions, source=not no_source))
+        click.echo(format_program(spec.instructions, slots=True, source=not no_source), nl=False)
