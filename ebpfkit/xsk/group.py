@@ -1,0 +1,207 @@
+"""Several queues of a device at once: a socket for each, the XSK map filled, the redirect program attached.
+
+One queue's rings and frames are `socket`'s; programs and maps are loaded and attached by `loader/`.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self, runtime_checkable
+
+from ebpfkit.elf.model import ObjectFile
+from ebpfkit.errors import KernelError, UsageError
+from ebpfkit.loader.collection import Collection
+from ebpfkit.loader.links.base import Link
+from ebpfkit.loader.links.xdp import find_device
+from ebpfkit.loader.maps import Map
+from ebpfkit.loader.program import Program
+from ebpfkit.xsk.redirect import DEFAULT_SLOTS, MAP_NAME, redirect_object
+from ebpfkit.xsk.socket import XskSocket
+from ebpfkit.xsk.stats import XskStatistics
+
+__all__ = ["XskGroup"]
+
+_FRAGS_MTU = 3498  # above it native mode needs a program that takes packets of several buffers
+
+
+class _Loaded(Protocol):
+    """Programs and maps in the kernel: a `Collection`, or what loading a decorated function gives."""
+
+    @property
+    def programs(self) -> Mapping[str, Program]: ...
+    @property
+    def maps(self) -> Mapping[str, Map]: ...
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class _Loadable(Protocol):
+    """A decorated XDP function: it compiles and loads itself."""
+
+    name: str
+
+    def load(self) -> Any: ...
+
+
+class XskGroup:
+    """Sockets on the queues of a device, fed by an XDP program; one call opens all, leaving the block closes all.
+
+    `queues` are the queues' numbers (None: all). `program` is None for the default that redirects everything, a
+    decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found by type, or is
+    `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to `XskSocket`.
+    Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        dev: str | int,
+        queues: Iterable[int] | None = None,
+        program: _Loadable | ObjectFile | Collection | None = None,
+        *,
+        program_name: str | None = None,
+        map_name: str | None = None,
+        attach_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._closing: ExitStack | None = None
+        self.device = find_device(dev)
+        self.queues = tuple(queues) if queues is not None else tuple(range(self.device.rx_queues))
+        if not self.queues or len(set(self.queues)) != len(self.queues):
+            raise UsageError(f"the queues {self.queues} are none, or one is named twice")
+        self.sockets: dict[int, XskSocket] = {}
+        with ExitStack() as undo:
+            self.loaded = self._load(undo, program)
+            self.program = _choose(self.loaded.programs, program_name or getattr(program, "name", None))
+            self.map = _choose_map(self.loaded.maps, map_name)
+            for queue in self.queues:
+                self.sockets[queue] = undo.enter_context(XskSocket(self.device.index, queue, **options))
+            for queue, sock in self.sockets.items():
+                self._enter(queue, sock)
+            undo.callback(self._empty_map)
+            self.link: Link = undo.enter_context(self.program.attach_xdp(self.device.index, attach_mode))
+            self._poller = select.poll()
+            for sock in self.sockets.values():
+                self._poller.register(sock.fileno(), select.POLLIN)
+            self._by_number = {sock.fileno(): sock for sock in self.sockets.values()}
+            # Closing goes backwards: program off the device, sockets out of the map, rings unmapped, sockets closed.
+            self._closing = undo.pop_all()
+
+    def _load(self, undo: ExitStack, program: _Loadable | ObjectFile | Collection | None) -> _Loaded:
+        if isinstance(program, Collection):
+            return program
+        if program is None:
+            slots = max(DEFAULT_SLOTS, max(self.queues) + 1)
+            program = redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU)
+        if isinstance(program, ObjectFile):
+            loaded: _Loaded = Collection.load(program)
+        elif isinstance(program, _Loadable):
+            loaded = program.load()
+        else:
+            raise UsageError(f"{program!r} is no XDP program; give a decorated function, an ObjectFile or a Collection")
+        undo.callback(loaded.close)
+        return loaded
+
+    def _enter(self, queue: int, sock: XskSocket) -> None:
+        if queue >= self.map.spec.max_entries:
+            raise UsageError(
+                f"queue {queue} has no slot in map {self.map.spec.name!r} of {self.map.spec.max_entries} entries; "
+                "make it larger"
+            )
+        self.map.set(_key(queue), struct.pack("=I", sock.fileno()))
+
+    def _empty_map(self) -> None:
+        for queue in self.sockets:
+            try:
+                self.map.delete(_key(queue))
+            except KernelError:
+                continue  # the kernel has taken the socket out itself
+
+    def wait(self, timeout: float | None = None) -> list[XskSocket]:
+        """The sockets with packets; waits up to `timeout` seconds (None: for ever) until there is one."""
+        ready = [sock for sock in self.sockets.values() if sock.wait(0)]
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        events = self._poller.poll(None if timeout is None else timeout * 1000)
+        return [self._by_number[number] for number, _ in events]
+
+    def statistics(self) -> XskStatistics:
+        """The kernel's counts, summed over the queues."""
+        first, *others = (sock.statistics() for sock in self.sockets.values())
+        for other in others:
+            first += other
+        return first
+
+    def __getitem__(self, queue: int) -> XskSocket:
+        """The socket of a queue."""
+        if queue not in self.sockets:
+            raise UsageError(f"queue {queue} is not in this group; it has {', '.join(map(str, self.sockets))}")
+        return self.sockets[queue]
+
+    def __iter__(self) -> Iterator[XskSocket]:
+        return iter(self.sockets.values())
+
+    def __len__(self) -> int:
+        return len(self.sockets)
+
+    @property
+    def closed(self) -> bool:
+        return self._closing is None
+
+    def close(self) -> None:
+        """Detach the program, empty the map, close the sockets, unload. Raises XskError when frames have leaked."""
+        self._close(None, None, None)
+
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.__exit__(kind, error, trace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(kind, error, trace)
+
+    def __del__(self) -> None:
+        if getattr(self, "_closing", None) is not None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<XskGroup on {self.device.name}, queues {', '.join(map(str, self.queues))}>"
+
+
+def _key(queue: int) -> bytes:
+    return struct.pack("=I", queue)
+
+
+def _choose(programs: Mapping[str, Program], name: str | None) -> Program:
+    if name is not None and name in programs:
+        return programs[name]
+    if name is None and len(programs) == 1:
+        return next(iter(programs.values()))
+    what = f"no program {name!r}" if name is not None else "several programs"
+    raise UsageError(f"there is {what} among {', '.join(programs) or 'none'}; say which with program_name")
+
+
+def _choose_map(maps: Mapping[str, Map], name: str | None) -> Map:
+    found = {key: value for key, value in maps.items() if value.spec.type == "xskmap"}
+    if name is None and MAP_NAME in found:
+        name = MAP_NAME
+    if name is not None and name in found:
+        return found[name]
+    if name is None and len(found) == 1:
+        return next(iter(found.values()))
+    what = f"no XSK map {name!r}" if name is not None else ("several XSK maps" if found else "no XSK map")
+    raise UsageError(
+        f"the program has {what} (of {', '.join(maps) or 'no maps'}); it redirects through one: `xsks_map`"
+    )

@@ -1,0 +1,421 @@
+"""An AF_XDP socket: one queue of a device, its UMEM and four rings, receiving and sending.
+
+Two speeds, one state: `receive` and `send` hand out one packet at a time as a `Frame`; `receive_batch`, `send_batch`
+and `release_batch` take arrays of descriptors. The rings are public, for those who do it all by themselves. Several
+queues are `group`'s, the program that steers packets here is `redirect`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ebpfkit.abi import uapi
+from ebpfkit.errors import UsageError, XskError
+from ebpfkit.kernel import netlink, xdp_socket
+from ebpfkit.xsk.frame import Frame
+from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
+from ebpfkit.xsk.setup import MODES, Opened, Sizes, open_bound
+from ebpfkit.xsk.stats import XskStatistics
+from ebpfkit.xsk.umem import FrameOwner, Umem
+
+__all__ = ["XskSocket"]
+
+BATCH = 64
+"""How many packets one round of receiving takes at most, unless told otherwise."""
+
+_LATER = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS, errno.EINTR})
+_PAUSE = 50e-6
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the application's side did, in packets; `wakeups` counts system calls that woke the kernel."""
+
+    received: int = 0
+    sent: int = 0
+    completed: int = 0
+    wakeups: int = 0
+
+
+class XskSocket:
+    """Bound to queue `queue` of device `dev` of the current network namespace, ready to receive and send.
+
+    `mode` is "auto" (the kernel's choice), "copy" or "zero-copy". Sizes are entries of the rings; a socket without TX
+    ring (`tx_size=0`) only receives, without RX ring only sends. Without `umem` it makes one of `frame_count` frames of
+    `frame_size` bytes. A queue that is still being torn down is waited for `bind_timeout` seconds. Packets arrive once
+    an XDP program redirects them here through an XSK map (see `XskGroup`). Raises XskError, AttachError, UsageError.
+    """
+
+    def __init__(
+        self,
+        dev: str | int,
+        queue: int = 0,
+        *,
+        umem: Umem | None = None,
+        mode: str = "auto",
+        rx_size: int = 2048,
+        tx_size: int = 2048,
+        fill_size: int = 2048,
+        completion_size: int = 2048,
+        frame_count: int = 4096,
+        frame_size: int = 4096,
+        headroom: int = 0,
+        huge_pages: bool = False,
+        need_wakeup: bool = True,
+        tx_budget: int | None = None,
+        bind_timeout: float = 1.0,
+    ) -> None:
+        if mode not in MODES:
+            raise UsageError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        self._opened: Opened | None = None
+        self._forked = False
+        self.device = _find_device(dev)
+        self.queue = queue
+        self.umem = umem or Umem(frame_count, frame_size, headroom=headroom, huge_pages=huge_pages)
+        sizes = Sizes(rx_size, tx_size, fill_size, completion_size)
+        self._opened = opened = open_bound(
+            self.umem, self.device, queue, sizes, mode=mode, need_wakeup=need_wakeup, tx_budget=tx_budget,
+            timeout=bind_timeout,
+        )  # fmt: skip
+        _OPEN.add(self)
+        self.fill: ProducerRing = opened.fill
+        self.completion: ConsumerRing = opened.completion
+        self._rx, self._tx = opened.rx, opened.tx
+        self.tx_budget = opened.tx_budget
+        self.counters = Counters()
+        self._number = opened.fd.fileno()
+        self._receiving = False
+        self._unsent = False
+        self._fill_target = _fill_target(self.umem.frame_count, sizes)
+        self.zero_copy = bool(xdp_socket.get_options(opened.fd) & uapi.XDP_OPTIONS_ZEROCOPY)
+        self.refill()
+
+    # --- what it is
+
+    @property
+    def rx(self) -> ConsumerRing:
+        """The RX ring. Raises UsageError on a socket that only sends."""
+        if self._rx is None:
+            raise UsageError("this socket has no RX ring (rx_size=0)")
+        return self._rx
+
+    @property
+    def tx(self) -> ProducerRing:
+        """The TX ring. Raises UsageError on a socket that only receives."""
+        if self._tx is None:
+            raise UsageError("this socket has no TX ring (tx_size=0)")
+        return self._tx
+
+    def fileno(self) -> int:
+        """The descriptor, for XSK maps, selectors and asyncio: readable while the RX ring has packets."""
+        self._check_open()
+        return self._number
+
+    @property
+    def closed(self) -> bool:
+        return self._opened is None
+
+    def statistics(self) -> XskStatistics:
+        """The kernel's counts (XDP_STATISTICS)."""
+        return XskStatistics.from_bytes(xdp_socket.get_statistics(self._check_open().fd))
+
+    def _check_open(self) -> Opened:
+        if self._opened is None:
+            if self._forked:
+                raise XskError(
+                    "this AF_XDP socket belongs to the parent process; open one in the child, or start it with "
+                    "multiprocessing's spawn method"
+                )
+            raise XskError("this AF_XDP socket is closed")
+        return self._opened
+
+    # --- receiving
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the RX ring has packets; False after `timeout` seconds (None: for ever)."""
+        self._check_open()
+        if self.rx.available():
+            return True
+        self.refill()
+        if self.fill.needs_wakeup:
+            self.counters.wakeups += 1
+            xdp_socket.kick_rx(self._number)
+        if timeout is not None and timeout <= 0:
+            return bool(self.rx.available())
+        return xdp_socket.wait_ready(self._number, timeout=timeout) and bool(self.rx.available())
+
+    def receive(self, timeout: float | None = None, *, count: int = BATCH) -> Iterator[Frame]:
+        """The packets that are there, at most `count`; waits up to `timeout` seconds for the first (None: for ever).
+
+        Each frame is valid in the body of the loop and released behind it, unless it was sent or kept. What is sent in
+        the loop leaves when the loop ends. Frames not yet seen when the loop is left early come again next time.
+        """
+        if self._receiving:
+            raise XskError("a loop over receive() is running on this socket already")
+        if not self.wait(timeout):
+            return
+        index, found = self.rx.peek(count)
+        descriptors = self.rx.read(index, found).tolist()
+        seen = 0
+        self._receiving = True
+        try:
+            for address, length, _options in descriptors:
+                seen += 1
+                self.umem.move_one(address, FrameOwner.FILL, FrameOwner.USER)
+                frame = Frame(self, address, length)
+                try:
+                    yield frame
+                finally:
+                    if frame.address >= 0 and not frame.is_kept:
+                        frame.release()
+        finally:
+            self._receiving = False
+            if self._opened is not None:
+                self.rx.cancel(found - seen)
+                self.rx.release(seen)
+                self.counters.received += seen
+                self.refill()
+                if self._unsent:
+                    self.flush()
+
+    def receive_batch(self, count: int = BATCH, timeout: float | None = 0) -> NDArray[Any]:
+        """Up to `count` descriptors (`DESCRIPTOR`: addr, len, options); their frames are the application's.
+
+        Waits up to `timeout` seconds for the first (None: for ever). Give them back with `release_batch`, or send them.
+        """
+        if self._receiving:
+            raise XskError("a loop over receive() is running on this socket already")
+        if not self.wait(timeout):
+            return np.empty(0, DESCRIPTOR)
+        descriptors = self.rx.consume(count)
+        self.umem.move(descriptors["addr"], FrameOwner.FILL, FrameOwner.USER)
+        self.counters.received += len(descriptors)
+        return descriptors
+
+    def release_batch(self, descriptors: NDArray[Any]) -> None:
+        """Give frames back and top up the fill ring. Raises XskError naming a frame that is not the application's."""
+        self._check_open()
+        self.umem.release(descriptors["addr"])
+        self.refill()
+
+    def refill(self) -> int:
+        """Take back sent frames, and put free ones into the fill ring up to its share; how many were put in."""
+        self._check_open()
+        self.reap()
+        if self._rx is None:
+            return 0
+        waiting = self.fill.size - self.fill.free()
+        wanted = min(self._fill_target - waiting, len(self.umem))
+        if wanted <= 0:
+            return 0
+        self.fill.produce(self.umem.take_free(wanted, FrameOwner.FILL))
+        return wanted
+
+    # --- sending
+
+    def allocate(self, length: int = 0) -> Frame:
+        """A free frame for a packet of `length` bytes, to be filled in and sent. Raises XskError when none is free."""
+        self._check_open()
+        self.reap()
+        room = self.umem.frame_size - self.umem.headroom
+        if not 0 <= length <= room:
+            raise UsageError(f"a packet of {length} bytes does not fit a frame, which has room for {room}")
+        taken = self.umem.allocate(1)
+        if not len(taken):
+            raise XskError(
+                f"no frame is free: {self.umem.count(FrameOwner.USER)} are the application's, "
+                f"{self.umem.count(FrameOwner.FILL)} in the fill ring, {self.umem.count(FrameOwner.TX)} being sent; "
+                "release some, or make the socket with a larger frame_count"
+            )
+        return Frame(self, int(taken[0]) + self.umem.headroom, length, kept=True)
+
+    def send(self, packet: Frame | bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
+        """Send a frame without a copy, or a copy of any bytes (or of a frame of another socket).
+
+        Waits up to `timeout` seconds (None: for ever) for room in the TX ring. In a loop over `receive` the packet
+        leaves when the loop ends, else at once. Raises XskError (ETIMEDOUT, ENETDOWN), UsageError.
+        """
+        self._check_open()
+        if isinstance(packet, Frame) and packet.socket.umem is self.umem:
+            packet.check()
+            frame = packet
+        else:
+            data = packet.data if isinstance(packet, Frame) else memoryview(packet).cast("B")
+            self._await_free_frame(timeout)
+            frame = self.allocate(len(data))
+            frame.data[:] = data
+        descriptor = np.array([(frame.address, len(frame.data), 0)], DESCRIPTOR)
+        try:
+            self._await_room(1, timeout)
+        except XskError:
+            if frame is not packet:
+                frame.release()
+            raise
+        self.umem.move_one(frame.address, FrameOwner.USER, FrameOwner.TX)
+        frame.invalidate()
+        self.tx.produce(descriptor)
+        self.counters.sent += 1
+        self._unsent = True
+        if not self._receiving:
+            self.flush()
+
+    def send_batch(self, descriptors: NDArray[Any], *, timeout: float | None = None) -> None:
+        """Send frames of the application by descriptor; waits for room as `send` does, and wakes the kernel once.
+
+        Raises XskError naming a frame that is not the application's, or ETIMEDOUT; then none has been sent.
+        """
+        self._check_open()
+        if len(descriptors) > self.tx.size:
+            raise UsageError(f"{len(descriptors)} descriptors do not fit the TX ring of {self.tx.size}")
+        self._await_room(len(descriptors), timeout)
+        self.umem.move(descriptors["addr"], FrameOwner.USER, FrameOwner.TX)
+        self.tx.produce(descriptors)
+        self.counters.sent += len(descriptors)
+        self._unsent = True
+        self.flush()
+
+    def flush(self) -> int:
+        """Wake the kernel until it has taken everything in the TX ring or takes no more now; how many are left.
+
+        Copy mode needs it always; zero-copy only when the ring says so. Raises XskError (ENETDOWN, ENXIO).
+        """
+        self._check_open()
+        left = len(self.tx)
+        idle = 0
+        while left and idle < 3:
+            if self.zero_copy and not self.tx.needs_wakeup:
+                break
+            self.counters.wakeups += 1
+            number = xdp_socket.kick_tx(self._number)
+            if number and number not in _LATER:
+                raise self._send_error(number)
+            before, left = left, len(self.tx)
+            if left == before:
+                idle += 1
+                self.reap()
+        self._unsent = left > 0
+        return left
+
+    def reap(self) -> int:
+        """Take frames that have been sent back from the completion ring; how many."""
+        self._check_open()
+        if not self.completion.available():
+            return 0
+        addresses = self.completion.consume(self.completion.size)
+        self.umem.free_from(addresses, FrameOwner.TX)
+        self.counters.completed += len(addresses)
+        return len(addresses)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until everything sent has left and its frames are back; False after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.umem.count(FrameOwner.TX):
+            left = self.flush()
+            if not self.reap():
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                time.sleep(_PAUSE if left else 10 * _PAUSE)
+        return True
+
+    def _await_room(self, count: int, timeout: float | None) -> None:
+        self._await(lambda: self.tx.free(count) >= count, "the TX ring stayed full", timeout)
+
+    def _await_free_frame(self, timeout: float | None) -> None:
+        if not len(self.umem) and self.umem.count(FrameOwner.TX):
+            self._await(lambda: len(self.umem) > 0, "no frame came back from sending", timeout)
+
+    def _await(self, is_ready: Callable[[], bool], what: str, timeout: float | None) -> None:
+        if is_ready():
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.reap()
+            self.flush()
+            if is_ready():
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                where = f"queue {self.queue} of {self.device.name}"
+                raise XskError(f"{what} for {timeout} seconds on {where}", errno=errno.ETIMEDOUT)
+            time.sleep(_PAUSE)
+
+    def _send_error(self, number: int) -> XskError:
+        where = f"queue {self.queue} of {self.device.name}"
+        if number == errno.ENETDOWN:
+            mend = f"bring it up: ip link set dev {self.device.name} up"
+            return XskError(f"cannot send on {where}: the device is down; {mend}", errno=number)
+        return XskError(f"cannot send on {where}: {os.strerror(number)}", errno=number)
+
+    # --- the end
+
+    def close(self, *, check: bool = True) -> None:
+        """Release the queue: unmap the rings, then close. Take the socket out of XSK maps before.
+
+        With `check`, raises XskError after closing when the application still holds frames, naming them.
+        """
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        opened.close()
+        self.umem.in_use = False
+        self.umem.abandon()
+        if check:
+            self.umem.check_leaks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(check=error is None)
+
+    def __del__(self) -> None:
+        if getattr(self, "_opened", None) is not None:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close(check=False)
+
+    def _abandon_in_child(self) -> None:
+        """After fork: the rings are not mapped here; only the copy of the descriptor holds the queue, so close it."""
+        opened, self._opened, self._forked = self._opened, None, True
+        if opened is not None:
+            opened.detach()
+            opened.fd.close()
+
+    def __repr__(self) -> str:
+        state = "closed " if self._opened is None else ""
+        return f"<{state}XskSocket on queue {self.queue} of {self.device.name}>"
+
+
+def _find_device(dev: str | int) -> netlink.Device:
+    from ebpfkit.loader.links.xdp import find_device
+
+    return find_device(dev)
+
+
+def _fill_target(frame_count: int, sizes: Sizes) -> int:
+    """How many frames the fill ring is kept at: all of it, or its share when there are not frames enough for TX too."""
+    if not sizes.tx or frame_count >= sizes.fill + sizes.tx:
+        return min(sizes.fill, frame_count)
+    return max(1, frame_count * sizes.fill // (sizes.fill + sizes.tx))
+
+
+_OPEN: weakref.WeakSet[XskSocket] = weakref.WeakSet()
+
+
+def _abandon_all_in_child() -> None:
+    for socket in list(_OPEN):
+        socket._abandon_in_child()
+
+
+os.register_at_fork(after_in_child=_abandon_all_in_child)
