@@ -17,7 +17,7 @@ from ebpfkit.maps.memory import MemoryStore
 __all__ = ["AddressSpace", "Fields", "MemoryFault", "Region"]
 
 REGION_SHIFT = 32
-_LOW_HALF = (1 << REGION_SHIFT) - 1
+_MIDDLE = 1 << (REGION_SHIFT - 1)  # data starts here, so that places before it are still of its region
 _CELLS_KEPT = 1024  # map values that keep their address from one run to the next
 
 
@@ -93,7 +93,7 @@ class AddressSpace:
         store: MemoryStore | None = None,
     ) -> Region:
         """A new region; its address is `region.base`."""
-        region = Region(name, self._next << REGION_SHIFT, data, writable=writable, fields=fields, store=store)
+        region = Region(name, self._next << REGION_SHIFT | _MIDDLE, data, writable=writable, fields=fields, store=store)
         self.regions[self._next] = region
         self._next += 1
         return region
