@@ -163,7 +163,7 @@ def _redirect_map(run: Run, target: MapFacade, key: int, flags: int) -> int:
 
 def _map_update_elem(run: Run, target: Any, key: Any, value: Any, flags: int) -> int:
     data = encode(target.value_type, value)
-    return int(target._run_store(run).update(target._stored_key(key), data, int(flags), run.cpu))
+    return int(target._run_store(run).update(target._stored_key(key), data, int(flags), target._cpu(run)))
 
 
 def _map_delete_elem(run: Run, target: Any, key: Any) -> int:

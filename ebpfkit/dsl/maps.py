@@ -204,14 +204,23 @@ class MapFacade:
 
     def _run_store(self, run: Run) -> Any:
         """The store whose live values a program sees."""
-        store = run.stores.get(self)
+        store: Any = run.stores.get(self)
         if store is None:
             store = self.store
         if not hasattr(store, "lookup"):
             raise UsageError(
                 f"'{self.name}' is bound to a map in the kernel, on which plain Python cannot run: close the load first"
             )
+        if self.is_per_cpu and run.cpu >= store.cpus:
+            raise UsageError(
+                f"'{self.name}' has {store.cpus} CPU in memory and the run is on CPU {run.cpu}: "
+                f"give it a store, as in maps={{{self.name}: create_store({self.name}.spec, cpus={run.cpu + 1})}}"
+            )
         return store
+
+    def _cpu(self, run: Run) -> int:
+        """Which of a value's copies a program sees."""
+        return run.cpu if self.is_per_cpu else 0
 
 
 def _checked_name(name: str) -> str:
@@ -258,7 +267,7 @@ class _Entries(MapFacade, Generic[K, V]):
     def _find(self, key: Any) -> V | None:
         run = current_run()
         if run is not None:
-            cell = self._run_store(run).lookup(self._key(key), run.cpu)
+            cell = self._run_store(run).lookup(self._key(key), self._cpu(run))
             return None if cell is None else self._load(Region(cell, RegionKind.MAP, self.name))
         self._refuse_per_cpu("[] and get")
         data = self.store.get(self._key(key))
@@ -277,7 +286,7 @@ class _Entries(MapFacade, Generic[K, V]):
         data = encode(self.value_type, value)
         run = current_run()
         if run is not None:
-            self._run_store(run).update(self._stored_key(key), data, BPF_ANY, run.cpu)
+            self._run_store(run).update(self._stored_key(key), data, BPF_ANY, self._cpu(run))
         else:
             self._refuse_per_cpu("[] =")
             self.store.set(self._stored_key(key), data)
@@ -292,7 +301,7 @@ class _Entries(MapFacade, Generic[K, V]):
     def _has(self, key: Any) -> bool:
         run = current_run()
         if run is not None:
-            return self._run_store(run).lookup(self._key(key), run.cpu) is not None
+            return self._run_store(run).lookup(self._key(key), self._cpu(run)) is not None
         return self.store.get(self._key(key)) is not None
 
     def _refuse_per_cpu(self, what: str) -> None:
