@@ -28,10 +28,10 @@ def _lines(findings: dict[str, Any], indent: str = "") -> list[str]:
     width = max((len(key) for key in findings), default=0)
     lines = []
     for key, value in findings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
         else:
-            shown = ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else _word(value)
+            shown = ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple, dict)) else _word(value)
             lines.append(f"{indent}{key:<{width}}  {shown}")
     return lines
 
@@ -39,4 +39,4 @@ def _lines(findings: dict[str, Any], indent: str = "") -> list[str]:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "unknown" if value is None else str(value)
+    return "-" if value is None else str(value)
