@@ -43,11 +43,11 @@ def parse_section_name(text: str, *, suggest: bool = True) -> SectionName:
 
 def nearest_name(name: str) -> str:
     """The legal section name that looks most like `name`."""
-    short = name[:64]
+    short = name[:64].lower()
     known = list(SECTIONS)
-    # "xdp_filter", "xdp/drop", "socket1": old habits put free text behind a legal name.
+    close = difflib.get_close_matches(short, known, n=1, cutoff=0.8)
+    if close:
+        return close[0]
+    # "xdp_filter", "xdp/drop": old habits put free text behind a legal name.
     prefixes = [legal for legal in known if short.startswith(legal) and not SECTIONS[legal].extra]
-    if prefixes:
-        return max(prefixes, key=len)
-    found = difflib.get_close_matches(short, known, n=1, cutoff=0.0)
-    return found[0] if found else "xdp"
+    return max(prefixes, key=len) if prefixes else difflib.get_close_matches(short, known, n=1, cutoff=0.0)[0]
