@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import require_tool
 
 from ebpfkit.asm.codec import decode, encode, slot_starts
 from ebpfkit.asm.insn import R0, R1, R2, R3, R6, R10, Instruction
@@ -15,6 +14,7 @@ from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.asm.parser import parse
 from ebpfkit.asm.printer import format_instruction
 from ebpfkit.kernel import bpf
+from tests.conftest import require_tool
 
 SOCKET_FILTER = 1
 ARRAY = 2
