@@ -145,9 +145,23 @@ def import_file(path: str | os.PathLike[str]) -> ModuleType:
 
         span = Span(str(error.filename or file), error.lineno or 1, error.offset or 1, text=error.text)
         raise CompileError(f"syntax error: {error.msg}", span=span, code="syntax") from error
+    except EbpfError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code, which may raise anything
+        raise UsageError(f"{_place_of(error, file)}: importing it raised {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(file.resolve().parent))
     return module
+
+
+def _place_of(error: BaseException, file: Path) -> str:
+    """The last line of the file that was running when the error came up."""
+    trace, place = error.__traceback__, str(file)
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            place = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def _programs_of(source: Program | Sequence[Program] | ModuleType) -> list[Program]:

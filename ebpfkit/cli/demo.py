@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FILES = Path(__file__).parent / "demo_files"
 ECHO_PORT = 7007
 BLOCKED_SOURCE = "192.0.2.9"
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(name="demo", short_help="See the whole road at work.")
@@ -138,12 +139,10 @@ def _maps(program: ebpfkit.Program) -> dict[str, dict[str, str]]:
     """The contents of the program's maps as text: per-CPU values as their sum."""
     shown: dict[str, dict[str, str]] = {}
     for facade in program.maps:
-        keys = getattr(facade, "keys", None)
-        if keys is None:
-            continue
-        entries = {}
-        for key in keys():
-            value = facade.sum(key) if hasattr(facade, "sum") else facade.get(key)
+        entries: dict[str, str] = {}
+        contents: Any = facade
+        for key in contents.keys() if hasattr(contents, "keys") else ():
+            value = contents.sum(key) if facade.is_per_cpu else contents.get(key)
             if "array" not in facade.map_type or value:
                 entries[str(key)] = str(value)
         shown[facade.name] = entries

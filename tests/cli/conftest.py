@@ -58,7 +58,18 @@ def clang_object(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         source.write_text(text)
         target = source.with_suffix(".o")
         subprocess.run(
-            [require_tool("clang"), "-O2", "-g", "-target", "bpf", "-I/usr/include/x86_64-linux-gnu", "-c", source, "-o", target],
+            [
+                require_tool("clang"),
+                "-O2",
+                "-g",
+                "-target",
+                "bpf",
+                "-I/usr/include/x86_64-linux-gnu",
+                "-c",
+                source,
+                "-o",
+                target,
+            ],
             check=True,
         )
         return target
