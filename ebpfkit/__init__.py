@@ -9,9 +9,11 @@ This module re-exports the language and the pipeline's verbs, each imported when
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it; importing typing would take longer than the rest of this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from ebpfkit.dsl import helpers as helpers
     from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
     from ebpfkit.dsl.arrays import array
