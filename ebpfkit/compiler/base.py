@@ -1,0 +1,345 @@
+"""What every part of lowering stands on: the frame, the state, names, places in the source, and reading constants.
+
+Belongs here: no syntax of its own; the parts (`expressions`, `memory`, `operators`, `calls`, `maps`, `statements`) build
+on it and are put together in `lower.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from ebpfkit.compiler.ir import Builder, Null, Operand, Place, Scope, Temp
+from ebpfkit.compiler.source import FunctionSource
+from ebpfkit.compiler.state import Binding, Conflict, Known, Record, State, constant_type, join
+from ebpfkit.compiler.values import (
+    Bytes,
+    Const,
+    Location,
+    OptionalScalar,
+    OptionalView,
+    Scalar,
+    Tuple,
+    Value,
+    View,
+    Void,
+    chunks,
+    describe,
+    ir_type,
+    scalar,
+    shape_of,
+)
+from ebpfkit.errors import CompileError, EbpfError
+from ebpfkit.span import Span
+
+__all__ = ["Base", "Frame", "Loop", "assigned_names"]
+
+_MISSING = object()
+_LARGEST = 200_000
+"""Instructions of typed IR after which a program is refused as too large (the kernel's own limit is a million)."""
+
+
+@dataclass(slots=True)
+class Loop:
+    """A loop being lowered: where `break` and `continue` go, and what was known there."""
+
+    break_label: str
+    continue_label: str
+    breaks: list[State] = field(default_factory=list)
+    continues: list[State] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Frame:
+    """One function being lowered: the program, or a function inlined into it."""
+
+    number: int
+    function: types.FunctionType
+    source: FunctionSource
+    scope: Scope
+    locals: frozenset[str]
+    exit_label: str = ""
+    exits: list[State] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    parent: Frame | None = None
+
+
+def assigned_names(nodes: list[ast.stmt]) -> set[str]:
+    """Every name that these statements bind, nested functions apart."""
+    names: set[str] = set()
+    todo: list[ast.AST] = list(nodes)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            names.add(node.id)
+        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
+            names.add(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            continue
+        elif isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            continue
+        todo.extend(ast.iter_child_nodes(node))
+    return names
+
+
+class Base:
+    """State and services of one program's lowering."""
+
+    builder: Builder
+    frame: Frame
+    state: State | None
+    short_label: str
+    short_used: bool
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.frames = 0
+        self.slots: dict[tuple[int, str, tuple[str, ...]], tuple[Temp, ...]] = {}
+        self.map_names: list[str] = []
+
+    # Places and errors
+
+    def span(self, node: ast.AST) -> Span:
+        return self.frame.source.span(node)
+
+    def fail(self, node: ast.AST, code: str, message: str, hint: str = "") -> NoReturn:
+        """Refuse the program at a node."""
+        raise CompileError(message, span=self.span(node), code=code, hint=hint)
+
+    @contextmanager
+    def at(self, node: ast.AST) -> Iterator[None]:
+        """Instructions emitted inside belong to this node."""
+        before = self.builder.place
+        if hasattr(node, "lineno"):
+            self.builder.place = Place(self.span(node), self.frame.scope)
+        try:
+            yield
+        finally:
+            self.builder.place = before
+
+    @property
+    def live(self) -> State:
+        """The state, where there is one: lowering never goes on in unreachable code."""
+        assert self.state is not None
+        return self.state
+
+    def go(self, label: str) -> None:
+        """Leave for a block; the state there is the caller's to keep."""
+        self.builder.br(label)
+        self.state = None
+
+    def enter(self, label: str, states: list[State | None]) -> None:
+        """Begin a block where these paths meet. With none, what follows is unreachable."""
+        self.state = join([s for s in states if s is not None])
+        if self.state is not None:
+            self.builder.start(label)
+            if len(self.builder.function.blocks) > _LARGEST // 4:
+                raise CompileError(
+                    "the program is too large", span=self.builder.place.span, code="too-large", hint="shorten its loops"
+                )
+
+    # Names
+
+    def bind(self, name: str, value: Value, node: ast.AST) -> None:
+        """Give a name of this frame a value."""
+        if isinstance(value, Void):
+            self.fail(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
+        key = (self.frame.number, name)
+        operands = self._operands(value)
+        slots: tuple[Temp, ...] = ()
+        if operands:
+            types_ = tuple(o.type for o in operands)
+            slot_key = (self.frame.number, name, types_)
+            if slot_key not in self.slots:
+                self.slots[slot_key] = tuple(self.builder.slot(t, name) for t in types_)
+            slots = self.slots[slot_key]
+            for operand, slot in zip(operands, slots, strict=True):
+                self.builder.store(operand, slot, 8)
+        self.live.names[key] = Binding(shape_of(value), slots, span=self.span(node))
+
+    def _operands(self, value: Value) -> tuple[Operand, ...]:
+        """What of a value has to be kept in slots."""
+        match value:
+            case Const(value=constant):
+                type = constant_type(constant)
+                if type is None:
+                    return ()
+                from ebpfkit.compiler.ir import Imm
+
+                return (Imm(int(constant), ir_type(type)),)
+            case Scalar(op=op, place=place):
+                shape = shape_of(value)
+                assert isinstance(shape, Scalar)
+                return (op,) if place is None or shape.place is None else (op, place.pointer)
+            case Bytes(ops=ops):
+                return ops
+            case View(pointer=pointer):
+                return (pointer,)
+            case OptionalView(view=view):
+                return (view.pointer,)
+            case OptionalScalar(pointer=pointer, scalar=inner):
+                return (pointer, *(inner.ops if isinstance(inner, Bytes) else (inner.op,)))
+            case _:
+                return ()
+
+    def read(self, name: str, node: ast.AST) -> Value:
+        """The value of a local name here. Refuses one that has none, or not one alone."""
+        binding = self.live.names.get((self.frame.number, name))
+        if binding is None:
+            self.fail(node, "unbound", f"{name} has no value yet", "give it one before this line")
+        if isinstance(binding, Conflict):
+            self.fail(node, binding.code, binding.message, binding.hint)
+        return self._restore(binding)
+
+    def _restore(self, binding: Binding) -> Value:
+        shape, slots = binding.shape, binding.slots
+        load = self.builder.load
+        match shape:
+            case Scalar(place=None):
+                return replace(shape, op=load(ir_type(shape.type), slots[0], 8))
+            case Scalar(place=place):
+                assert place is not None
+                at = replace(place, pointer=load("ptr", slots[1], 8)) if len(slots) > 1 else None
+                return replace(shape, op=load(ir_type(shape.type), slots[0], 8), place=at)
+            case Bytes(type=type):
+                sizes = chunks(type.size)
+                return replace(
+                    shape, ops=tuple(load(f"i{n * 8}", s, 8) for (_, n), s in zip(sizes, slots, strict=True))
+                )
+            case View():
+                return replace(shape, pointer=load("ptr", slots[0], 8))
+            case OptionalView(view=view):
+                if binding.known is Known.ABSENT:
+                    return Const(None)
+                held = replace(view, pointer=load("ptr", slots[0], 8))
+                return held if binding.known is Known.PRESENT else replace(shape, view=held)
+            case OptionalScalar():
+                return self._restore_optional(shape, binding)
+            case _:
+                return shape
+
+    def _restore_optional(self, shape: OptionalScalar, binding: Binding) -> Value:
+        if binding.known is Known.ABSENT:
+            return Const(None)
+        pointer: Operand = self.builder.load("ptr", binding.slots[0], 8)
+        inner: Scalar | Bytes
+        if isinstance(shape.scalar, Bytes):
+            sizes = chunks(shape.scalar.type.size)
+            ops = tuple(
+                self.builder.load(f"i{n * 8}", s, 8) for (_, n), s in zip(sizes, binding.slots[1:], strict=True)
+            )
+            inner = replace(shape.scalar, ops=ops)
+        else:
+            op = self.builder.load(ir_type(shape.scalar.type), binding.slots[1], 8)
+            place = replace(shape.scalar.place, pointer=pointer) if shape.scalar.place else None
+            inner = replace(shape.scalar, op=op, place=place)
+        return inner if binding.known is Known.PRESENT else replace(shape, pointer=pointer, scalar=inner)
+
+    def know(self, state: State | None, name: str | None, known: Known) -> None:
+        """Note what a test has shown about an optional name."""
+        if state is None or name is None:
+            return
+        key = (self.frame.number, name)
+        binding = state.names.get(key)
+        if isinstance(binding, Binding) and isinstance(binding.shape, (OptionalView, OptionalScalar)):
+            state.names[key] = replace(binding, known=known)
+            if isinstance(binding.shape, OptionalView):
+                self.know_record(state, binding.shape.view.owner, known)
+
+    def know_record(self, state: State, owner: int, known: Known) -> None:
+        """Note that a reservation has, or has not, succeeded."""
+        if owner in state.records and state.records[owner][0] in (Record.MAYBE, Record.OPEN, Record.ABSENT):
+            status = Record.OPEN if known is Known.PRESENT else Record.ABSENT
+            state.records[owner] = (status, state.records[owner][1])
+
+    # Names outside the function
+
+    def outer(self, node: ast.Name) -> Value:
+        """The constant that a name means outside the function: closure, module global or builtin."""
+        function, name = self.frame.function, node.id
+        if name in function.__code__.co_freevars and function.__closure__ is not None:
+            cell = function.__closure__[function.__code__.co_freevars.index(name)]
+            try:
+                return Const(cell.cell_contents)
+            except ValueError:
+                self.fail(node, "unknown-name", f"{name} has no value yet in the enclosing function")
+        found = function.__globals__.get(name, _MISSING)
+        if found is _MISSING:
+            found = getattr(builtins, name, _MISSING)
+        if found is _MISSING:
+            self.fail(node, "unknown-name", f"there is no name {name} here", self._similar(name))
+        return Const(found)
+
+    def _similar(self, name: str) -> str:
+        import difflib
+
+        known = [*self.frame.locals, *self.frame.function.__globals__]
+        near = difflib.get_close_matches(name, known, 1)
+        return f"write {near[0]}" if near else ""
+
+    def attribute_of(self, owner: Any, name: str, node: ast.AST) -> Any:
+        """An attribute of a compile-time object, without running a property of the user's."""
+        if not isinstance(owner, (types.ModuleType, type)) and isinstance(
+            inspect.getattr_static(type(owner), name, None), property
+        ):
+            self.fail(node, "no-such-attribute", f"{name} of {describe(Const(owner))} is not known at compile time")
+        try:
+            return getattr(owner, name)
+        except AttributeError:
+            kind = f"module {owner.__name__}" if isinstance(owner, types.ModuleType) else describe(Const(owner))
+            self.fail(node, "no-such-attribute", f"{kind} has no {name}")
+        except EbpfError as error:
+            self.fail(node, getattr(error, "code", "") or "no-such-attribute", error.message)
+
+    # Small conveniences over the builder
+
+    def null(self) -> Operand:
+        return Null()
+
+    def short_exit(self, failed: Operand, node: ast.AST, why: str) -> None:
+        """Leave by the shared short exit when `failed` holds, else go on."""
+        for status, span in self.live.records.values():
+            if status in (Record.MAYBE, Record.OPEN, Record.TORN):
+                self.fail(
+                    node,
+                    "record-leak",
+                    f"{why} may end the program while the record reserved in line {span.line} is neither submitted "
+                    "nor discarded",
+                    "do this before reserve(), or use get() or peek()",
+                )
+        self.short_used = True
+        onward = self.builder.label("go")
+        self.builder.condbr(failed, self.short_label, onward, likely=False)
+        self.builder.start(onward)
+
+    def place_of(self, value: Value) -> Location | None:
+        return value.place if isinstance(value, Scalar) else None
+
+    def boolean(self, op: Operand) -> Scalar:
+        from ebpfkit.compiler.values import BOOL
+
+        return scalar(op, BOOL)
+
+    def refuse_value(self, value: Value, node: ast.AST, wanted: str) -> NoReturn:
+        """Refuse a value of the wrong kind, with the reason that fits it best."""
+        if isinstance(value, (OptionalView, OptionalScalar)):
+            self.fail(
+                node,
+                "untested-optional",
+                f"this is {describe(value)}: {value.source} may have found nothing",
+                "test it first: if x is not None",
+            )
+        if isinstance(value, Void):
+            self.fail(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
+        if isinstance(value, Const) and value.value is None:
+            self.fail(node, "none-value", f"this is None where {wanted} is wanted")
+        if isinstance(value, Tuple):
+            self.fail(node, "tuple-value", f"a tuple stands where {wanted} is wanted", "take it apart")
+        self.fail(node, "bad-type", f"this is {describe(value)} where {wanted} is wanted")

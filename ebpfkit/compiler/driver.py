@@ -1,0 +1,205 @@
+"""Programs to an object: lowering, LLVM text, optimisation, ELF, and every stage on the way for whoever wants to look.
+
+Belongs here: options, the order of the stages, map definitions and the licence in the object. The same programs and options
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ebpfkit.compiler.debuginfo import DebugInfo
+from ebpfkit.compiler.ir import Function, print_function
+from ebpfkit.compiler.llvm_ir import BpfTarget, print_module
+from ebpfkit.compiler.lower import lower_program
+from ebpfkit.compiler.source import find_source
+from ebpfkit.dsl.typeinfo import ArrayType, IntType
+from ebpfkit.errors import CompileError, UsageError
+from ebpfkit.llvm.emit import Emission, optimise
+from ebpfkit.llvm.fence import LlvmError
+from ebpfkit.span import Span
+
+if TYPE_CHECKING:
+    from ebpfkit.dsl.maps import MapFacade
+    from ebpfkit.dsl.program import Program
+
+__all__ = ["STAGES", "Compiled", "Options", "compile_programs", "cpu_for_kernel"]
+
+STAGES = ("ast", "ir", "llvm", "asm", "btf", "elf")
+CPUS = ("v1", "v2", "v3", "v4")
+
+
+def cpu_for_kernel(kernel: str | None) -> str:
+    """The instruction set to compile for: v2 below 5.12, v4 from 6.6, else v3. Raises UsageError for a bad version."""
+    if kernel is None:
+        return "v3"
+    parts = kernel.split(".")
+    try:
+        version = int(parts[0]), int(parts[1].split("-")[0]) if len(parts) > 1 else 0
+    except ValueError:
+        raise UsageError(f"{kernel!r} is no kernel version: write 6.6") from None
+    return "v2" if version < (5, 12) else "v4" if version >= (6, 6) else "v3"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compile. `mcpu` wins over what `kernel` implies; without either it is v3."""
+
+    mcpu: str | None = None
+    kernel: str | None = None
+
+    @property
+    def cpu(self) -> str:
+        """The instruction set: "v1" to "v4"."""
+        if self.mcpu is not None and self.mcpu not in CPUS:
+            raise UsageError(f"no BPF CPU is called {self.mcpu!r}; there are {', '.join(CPUS)}")
+        return self.mcpu or cpu_for_kernel(self.kernel)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A finished object. `maps`: facades by name, in the order of the object."""
+
+    elf: bytes
+    maps: Mapping[str, MapFacade]
+    programs: tuple[Program, ...]
+    options: Options
+    llvm: str
+    functions: tuple[Function, ...] = field(repr=False)
+    emission: Emission = field(repr=False)
+
+    @cached_property
+    def stages(self) -> Mapping[str, str | bytes]:
+        """Every stage by name: "ast", "ir", "llvm", "optimised", "asm" as text, "btf" and "elf" as bytes."""
+        trees = [ast.dump(find_source(p.function).node, indent=2) for p in self.programs]
+        return {
+            "ast": "\n".join(trees) + "\n",
+            "ir": "\n".join(print_function(f) for f in self.functions),
+            "llvm": self.llvm,
+            "optimised": self.emission.text,
+            "asm": self.emission.emit(assembly=True).decode(),
+            "btf": section_bytes(self.elf, ".BTF"),
+            "elf": self.elf,
+        }
+
+
+def section_bytes(elf: bytes, name: str) -> bytes:
+    """One section of a little-endian ELF64 object, as it stands in the file; empty when there is none."""
+    headers = int.from_bytes(elf[0x28:0x30], "little")
+    size, count, names = (int.from_bytes(elf[at : at + 2], "little") for at in (0x3A, 0x3C, 0x3E))
+
+    def header(index: int) -> tuple[int, int, int]:
+        at = headers + index * size
+        return (
+            int.from_bytes(elf[at : at + 4], "little"),
+            int.from_bytes(elf[at + 0x18 : at + 0x20], "little"),
+            int.from_bytes(elf[at + 0x20 : at + 0x28], "little"),
+        )
+
+    table = header(names)[1]
+    for index in range(count):
+        start, offset, length = header(index)
+        end = elf.index(b"\0", table + start)
+        if elf[table + start : end].decode() == name:
+            return elf[offset : offset + length]
+    return b""
+
+
+def compile_programs(programs: Sequence[Program], *, options: Options | None = None) -> Compiled:
+    """Compile programs into one object. Raises CompileError at the author's line, UsageError for bad options."""
+    options = options or Options()
+    if not programs:
+        raise UsageError("there is no program to compile")
+    _check_names(programs)
+    maps: dict[str, MapFacade] = {}
+    functions = [lower_program(program, cpu=options.cpu, maps=maps) for program in programs]
+    text = _module_text(programs, functions, maps, options.cpu)
+    try:
+        emission = optimise(text, cpu=options.cpu)
+        elf = emission.emit()
+    except LlvmError as error:
+        raise _located(error, functions) from error
+    return Compiled(elf, maps, tuple(programs), options, text, tuple(functions), emission)
+
+
+def _check_names(programs: Sequence[Program]) -> None:
+    seen: dict[str, Program] = {}
+    for program in programs:
+        if seen.setdefault(program.name, program) is not program:
+            raise CompileError(
+                f"two programs of one object are called {program.name}",
+                span=_span(program),
+                code="duplicate-program",
+                hint='give one a name="..." of its own',
+            )
+    if len({program.license for program in programs}) > 1:
+        raise CompileError(
+            "programs of one object have different licences",
+            span=_span(programs[-1]),
+            code="licence",
+            hint="compile them apart",
+        )
+
+
+def _span(program: Program) -> Span:
+    source = find_source(program.function)
+    return source.span(source.node)
+
+
+def _module_text(
+    programs: Sequence[Program], functions: Sequence[Function], maps: Mapping[str, MapFacade], cpu: str
+) -> str:
+    sources: dict[str, str] = {}
+    for program in programs:
+        source = find_source(program.function)
+        if not source.on_disk:
+            sources[source.file] = source.text
+    debug = DebugInfo(find_source(programs[0].function).file, sources)
+    variables = [(name, *_define_map(debug, facade, functions[0])) for name, facade in maps.items()]
+    return print_module(list(functions), BpfTarget(cpu), debug, variables, programs[0].license)
+
+
+def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tuple[int, int]:
+    """The size of a map's definition variable and its debug node."""
+    from ebpfkit.abi.map_types import MAP_TYPES
+
+    spec = facade.spec
+    kind = MAP_TYPES[spec.type].id
+    members = [("type", debug.number(kind)), ("max_entries", debug.number(spec.max_entries))]
+    if spec.key_size:
+        members.append(("key", _key_type(debug, facade)))
+    if spec.value_size:
+        members.append(("value", debug.type(facade.value_type.__ebpf_type__)))
+    if spec.flags:
+        members.append(("map_flags", debug.number(spec.flags)))
+    file, line = (spec.span.file, spec.span.line) if spec.span else (function.scope.file, function.scope.line)
+    return 8 * len(members), debug.map_variable(spec.name, file, line, members)
+
+
+def _key_type(debug: DebugInfo, facade: MapFacade) -> int:
+    info = facade.key_type.__ebpf_type__
+    if facade.map_type != "lpm_trie":
+        return debug.type(info)
+    # The kernel wants a prefix length before the address, and BTF that says so.
+    assert isinstance(info, (IntType, ArrayType))
+    length = debug.integer("u32", 32)
+    members = [("prefixlen", length, 4, 0), ("data", debug.type(info), info.size, 4)]
+    return debug.structure(f"{info.name}_prefix", members, 4 + info.size)
+
+
+def _located(error: LlvmError, functions: Sequence[Function]) -> CompileError:
+    """LLVM's refusal at the function it is about, with the largest local variables where the stack is too small."""
+    function = next((f for f in functions if f.name == error.function), functions[0])
+    blocks = [(a.args[0], a.note, a.place) for a in function.allocas if a.args]
+    message = error.message
+    span: Span = Span(function.scope.file, function.scope.line, function=function.name)
+    if error.code == "stack-too-large" and blocks:
+        blocks.sort(key=lambda b: -getattr(b[0], "value", 0))
+        largest = [f"{note} ({getattr(size, 'value', 0)} bytes, line {at.span.line})" for size, note, at in blocks[:3]]
+        message += f"; the largest are {', '.join(largest)}"
+        span = blocks[0][2].span
+    return CompileError(message, span=span, code=error.code, hint=error.hint)

@@ -1,0 +1,553 @@
+"""Expressions: names, attributes, subscripts, conditions and everything that chooses between values.
+
+Belongs here: evaluation order and control flow inside expressions, and what tests show about optional names. What
+operators mean is in `operators.py`, calls are in `calls.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+from dataclasses import replace
+from typing import Any
+
+from ebpfkit.compiler.ir import Imm
+from ebpfkit.compiler.operators import SYMBOLS, Operators, is_plain_int
+from ebpfkit.compiler.state import Binding, Conflict, Known, State, join
+from ebpfkit.compiler.values import (
+    Bytes,
+    Const,
+    ContextValue,
+    OptionalScalar,
+    OptionalView,
+    Scalar,
+    Tuple,
+    Value,
+    View,
+    describe,
+    ir_type,
+    limits,
+    scalar,
+)
+from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.typeinfo import ArrayType, IntType
+from ebpfkit.errors import EbpfError
+
+__all__ = ["Expressions"]
+
+_NO_EXPRESSION = {
+    "List": ("a list has no size the machine knows", "use an array in a Struct, or a tuple"),
+    "Dict": ("a dict has no meaning in a program", "declare a Hash map in the module"),
+    "Set": ("a set has no meaning in a program", "write a tuple, or declare a Hash map in the module"),
+    "ListComp": ("a comprehension builds a list", "write a for loop"),
+    "SetComp": ("a comprehension builds a set", "write a for loop"),
+    "DictComp": ("a comprehension builds a dict", "write a for loop"),
+    "GeneratorExp": ("a generator has no meaning in a program", "write a for loop"),
+    "Lambda": ("a lambda cannot be compiled", "write a def in the module"),
+    "Await": ("a program cannot wait", "remove await"),
+    "Yield": ("a program is no generator", "use a RingBuf to hand values out"),
+    "YieldFrom": ("a program is no generator", "use a RingBuf to hand values out"),
+    "JoinedStr": ("text has no meaning in a program", "hand the values out through a RingBuf"),
+    "FormattedValue": ("text has no meaning in a program", "hand the values out through a RingBuf"),
+    "TemplateStr": ("text has no meaning in a program", "hand the values out through a RingBuf"),
+    "Interpolation": ("text has no meaning in a program", "hand the values out through a RingBuf"),
+    "Starred": ("* needs a length that is known here", "name the elements"),
+    "Slice": ("a slice makes a copy of unknown length", "name the elements, or read a Struct"),
+}
+
+
+class Expressions(Operators):
+    """Evaluation of expressions."""
+
+    def expr(self, node: ast.expr) -> Value:
+        """The value of an expression; emits what computes it."""
+        handler = getattr(self, f"_expr_{type(node).__name__}", None)
+        if handler is None:
+            name = type(node).__name__
+            message, hint = _NO_EXPRESSION.get(name, (f"{name} has no meaning in a program", ""))
+            self.fail(node, "unsupported-syntax", message, hint)
+        with self.at(node):
+            value: Value = handler(node)
+            return value
+
+    def _expr_Constant(self, node: ast.Constant) -> Value:
+        if isinstance(node.value, complex):
+            self.fail(node, "float", "the machine has no complex numbers")
+        return Const(node.value)
+
+    def _expr_Name(self, node: ast.Name) -> Value:
+        if node.id in self.frame.locals:
+            return self.read(node.id, node)
+        return self.outer(node)
+
+    def _expr_Tuple(self, node: ast.Tuple) -> Value:
+        items = tuple(self.settle(self.expr(item), item) for item in node.elts)
+        if all(isinstance(item, Const) for item in items):
+            return Const(tuple(item.value for item in items if isinstance(item, Const)))
+        return Tuple(items)
+
+    def settle(self, value: Value, node: ast.AST) -> Value:
+        """A value that later stores cannot change: scalars are copies already, and a view stays a view."""
+        return value
+
+    def _expr_BinOp(self, node: ast.BinOp) -> Value:
+        left = self.expr(node.left)
+        right = self.expr(node.right)
+        return self.binary(SYMBOLS[type(node.op)], left, right, node)
+
+    def _expr_UnaryOp(self, node: ast.UnaryOp) -> Value:
+        if isinstance(node.op, ast.Not):
+            truth = self.condition_value(node.operand)
+            if isinstance(truth, Const):
+                return Const(not truth.value)
+            return self.boolean(self.builder.binary("xor", truth.op, Imm(1, "i1")))
+        symbol = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}[type(node.op)]
+        return self.unary(symbol, self.expr(node.operand), node)
+
+    def _expr_NamedExpr(self, node: ast.NamedExpr) -> Value:
+        assert isinstance(node.target, ast.Name)
+        value = self.expr(node.value)
+        self.no_alias(node.value, value)
+        self.bind(node.target.id, value, node.target)
+        return value
+
+    def no_alias(self, node: ast.expr, value: Value) -> None:
+        """Refuse `a = b` between structures: in C it copies, in Python it does not."""
+        if not isinstance(value, View):
+            return
+        if isinstance(node, ast.Name):
+            self.fail(
+                node,
+                "struct-alias",
+                f"{node.id} is a {describe(value)}, and = would give it a second name",
+                f"write {node.id}.copy(), or use {node.id} itself",
+            )
+        if isinstance(node, ast.IfExp):
+            self.no_alias(node.body, value)
+            self.no_alias(node.orelse, value)
+
+    # Conditions
+
+    def test(self, value: Const | Scalar, yes: str, no: str) -> tuple[State | None, State | None]:
+        """Branch on a truth value; the states on both sides."""
+        state = self.live
+        self.state = None
+        if isinstance(value, Const):
+            self.builder.br(yes if value.value else no)
+            return (state, None) if value.value else (None, state)
+        self.builder.condbr(value.op, yes, no)
+        return state, state.copy()
+
+    def branch(self, node: ast.expr, yes: str, no: str) -> tuple[State | None, State | None]:
+        """Evaluate a condition and branch; returns what is known on the yes side and on the no side."""
+        with self.at(node):
+            if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+                false, true = self.branch(node.operand, no, yes)
+                return true, false
+            if isinstance(node, ast.BoolOp):
+                return self._branch_bool(node, yes, no)
+            if isinstance(node, ast.Compare):
+                return self._branch_compare(node, yes, no)
+            value = self.expr(node)
+            true, false = self.test(self.truth(value, node), yes, no)
+            if isinstance(value, OptionalView):
+                name = self.name_of(node)
+                self.know(true, name, Known.PRESENT)
+                self.know(false, name, Known.ABSENT)
+            return true, false
+
+    def name_of(self, node: ast.expr) -> str | None:
+        """The local name that a test is about."""
+        if isinstance(node, ast.NamedExpr) and isinstance(node.target, ast.Name):
+            return node.target.id
+        return node.id if isinstance(node, ast.Name) and node.id in self.frame.locals else None
+
+    def _branch_bool(self, node: ast.BoolOp, yes: str, no: str) -> tuple[State | None, State | None]:
+        is_and = isinstance(node.op, ast.And)
+        left: list[State] = []
+        for operand in node.values[:-1]:
+            onward = self.builder.label("and" if is_and else "or")
+            if is_and:
+                on, off = self.branch(operand, onward, no)
+            else:
+                off, on = self.branch(operand, yes, onward)
+            if off is not None:
+                left.append(off)
+            self.enter(onward, [on])
+            if self.state is None:
+                return (None, join(left)) if is_and else (join(left), None)
+        true, false = self.branch(node.values[-1], yes, no)
+        side = false if is_and else true
+        both = join(left + ([side] if side is not None else []))
+        return (true, both) if is_and else (both, false)
+
+    def _branch_compare(self, node: ast.Compare, yes: str, no: str) -> tuple[State | None, State | None]:
+        falses: list[State] = []
+        left_node, left = node.left, self.expr(node.left)
+        for number, (op, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
+            last = number == len(node.ops) - 1
+            target = yes if last else self.builder.label("chain")
+            result, right = self._one_comparison(op, left_node, left, right_node, node)
+            true, false = self.test(result, target, no)
+            self._learn(op, left_node, left, right_node, right, true, false)
+            if false is not None:
+                falses.append(false)
+            if last:
+                return true, join(falses)
+            self.enter(target, [true])
+            if self.state is None:
+                return None, join(falses)
+            left_node, left = right_node, right
+        raise AssertionError("a comparison without operators")
+
+    def _one_comparison(
+        self, op: ast.cmpop, left_node: ast.expr, left: Value, right_node: ast.expr, node: ast.Compare
+    ) -> tuple[Const | Scalar, Value]:
+        """One link of a comparison: its truth, and the right operand's value for the next link."""
+        if isinstance(op, (ast.Is, ast.IsNot)):
+            right = self.expr(right_node)
+            return self._identity(isinstance(op, ast.Is), left, right, node), right
+        if isinstance(op, (ast.In, ast.NotIn)):
+            truth, right = self.contains(left, right_node, node)
+            if isinstance(op, ast.NotIn):
+                if isinstance(truth, Const):
+                    truth = Const(not truth.value)
+                else:
+                    truth = self.boolean(self.builder.binary("xor", truth.op, Imm(1, "i1")))
+            return truth, right
+        right = self.expr(right_node)
+        result = self.compare(SYMBOLS[type(op)], left, right, node)
+        return self.truth(result, node), right
+
+    def _identity(self, is_: bool, left: Value, right: Value, node: ast.Compare) -> Const | Scalar:
+        if left == Const(None):
+            left, right = right, left
+        if right != Const(None):
+            if isinstance(left, Const) and isinstance(right, Const):
+                return Const((left.value is right.value) == is_)
+            self.fail(
+                node, "identity", "is compares objects, and there are none here", "write ==, or compare with None"
+            )
+        match left:
+            case OptionalView(view=view):
+                pointer = view.pointer
+            case OptionalScalar(pointer=pointer):
+                pass
+            case Const(value=None):
+                return Const(is_)
+            case _:
+                return Const(not is_)
+        return self.boolean(self.builder.compare("eq" if is_ else "ne", pointer, self.null()))
+
+    def _learn(
+        self,
+        op: ast.cmpop,
+        left_node: ast.expr,
+        left: Value,
+        right_node: ast.expr,
+        right: Value,
+        true: State | None,
+        false: State | None,
+    ) -> None:
+        """Note what a comparison has shown: an optional name is there, a number is below a constant."""
+        if isinstance(op, (ast.Is, ast.IsNot)):
+            if isinstance(op, ast.Is):
+                true, false = false, true
+            node = left_node if right == Const(None) else right_node
+            self.know(true, self.name_of(node), Known.PRESENT)
+            self.know(false, self.name_of(node), Known.ABSENT)
+            return
+        name = self.name_of(left_node)
+        if name is None or not isinstance(right, Const) or not is_plain_int(right.value):
+            return
+        number = int(right.value)
+        ranges: dict[type[ast.cmpop], tuple[tuple[int | None, int | None], tuple[int | None, int | None]]] = {
+            ast.Lt: ((None, number - 1), (number, None)),
+            ast.LtE: ((None, number), (number + 1, None)),
+            ast.Gt: ((number + 1, None), (None, number)),
+            ast.GtE: ((number, None), (None, number - 1)),
+            ast.Eq: ((number, number), (None, None)),
+            ast.NotEq: ((None, None), (number, number)),
+        }
+        if type(op) in ranges:
+            for state, (low, high) in zip((true, false), ranges[type(op)], strict=True):
+                self._clamp(state, name, low, high)
+
+    def _clamp(self, state: State | None, name: str, low: int | None, high: int | None) -> None:
+        key = (self.frame.number, name)
+        binding = state.names.get(key) if state is not None else None
+        if state is None or not isinstance(binding, Binding) or not isinstance(binding.shape, Scalar):
+            return
+        shape = binding.shape
+        lo = max(shape.lo, low) if low is not None else shape.lo
+        hi = min(shape.hi, high) if high is not None else shape.hi
+        if lo <= hi and not shape.type.network:
+            state.names[key] = replace(binding, shape=replace(shape, lo=lo, hi=hi))
+
+    def contains(self, item: Value, node: ast.expr, whole: ast.Compare) -> tuple[Const | Scalar, Value]:
+        """`item in node`: a tuple, element by element, or a map."""
+        if isinstance(node, (ast.Tuple, ast.List)):
+            elements: list[Value] = [self.expr(e) for e in node.elts]
+            container: Value = Tuple(tuple(elements))
+        else:
+            container = self.expr(node)
+            if isinstance(container, Const) and isinstance(container.value, MapFacade):
+                return self.map_contains(container.value, item, node), container
+            if isinstance(container, Tuple):
+                elements = list(container.items)
+            elif isinstance(container, Const) and isinstance(container.value, (tuple, list, set, frozenset, range)):
+                if isinstance(container.value, range) and len(container.value) > 1024:
+                    self.fail(node, "too-large", "this range has more than 1024 numbers", "compare with < and >=")
+                elements = [Const(element) for element in container.value]
+                if isinstance(container.value, (set, frozenset)):
+                    elements.sort(key=lambda c: repr(c.value) if isinstance(c, Const) else "")
+            else:
+                self.fail(node, "bad-container", f"{describe(container)} holds nothing that in could find",
+                          "write a tuple or a map")  # fmt: skip
+        total: Scalar | None = None
+        for element in elements:
+            result = self.truth(self.compare("==", item, element, whole), whole)
+            if isinstance(result, Const):
+                if result.value:
+                    return Const(True), container
+                continue
+            total = result if total is None else self.boolean(self.builder.binary("or", total.op, result.op))
+        return (total if total is not None else Const(False)), container
+
+    # Values that conditions choose
+
+    def _expr_Compare(self, node: ast.Compare) -> Value:
+        if len(node.ops) == 1:
+            return self._one_comparison(node.ops[0], node.left, self.expr(node.left), node.comparators[0], node)[0]
+        return self.condition_value(node)
+
+    def condition_value(self, node: ast.expr) -> Const | Scalar:
+        """The truth of a condition as a value."""
+        if not isinstance(node, (ast.BoolOp, ast.Compare)) or (isinstance(node, ast.Compare) and len(node.ops) == 1):
+            return self.truth(self.expr(node), node)
+        yes, no, end = self.builder.label("true"), self.builder.label("false"), self.builder.label("cond")
+        true, false = self.branch(node, yes, no)
+        ends: list[State | None] = []
+        name = self.builder.label("$c")
+        for label, state, answer in ((yes, true, True), (no, false, False)):
+            self.enter(label, [state])
+            if self.state is not None:
+                self.bind(name, Const(answer), node)
+                ends.append(self.state)
+                self.go(end)
+        self.enter(end, ends)
+        return self.truth(self.take(name, node, "condition"), node)
+
+    def take(self, name: str, node: ast.AST, what: str) -> Value:
+        """Read and forget a name of lowering's own; a conflict there is about the two sides of `what`."""
+        key = (self.frame.number, name)
+        binding = self.live.names.get(key)
+        if isinstance(binding, Conflict):
+            text = binding.message.replace(f"{name} is ", "").replace("one path to here", "one side")
+            text = text.replace("another", "the other")
+            self.fail(node, "type-conflict", f"the sides of this {what} differ: {text}", "cast both to one type")
+        value = self.read(name, node)
+        del self.live.names[key]
+        return value
+
+    def _expr_IfExp(self, node: ast.IfExp) -> Value:
+        yes, no, end = self.builder.label("then"), self.builder.label("else"), self.builder.label("chosen")
+        true, false = self.branch(node.test, yes, no)
+        name = self.builder.label("$i")
+        ends: list[State | None] = []
+        for label, state, side in ((yes, true, node.body), (no, false, node.orelse)):
+            self.enter(label, [state])
+            if self.state is not None:
+                self.bind(name, self.expr(side), side)
+                ends.append(self.state)
+                self.go(end)
+        self.enter(end, ends)
+        return self.take(name, node, "conditional expression")
+
+    def _expr_BoolOp(self, node: ast.BoolOp) -> Value:
+        is_and = isinstance(node.op, ast.And)
+        name, end = self.builder.label("$b"), self.builder.label("bool")
+        ends: list[State | None] = []
+        for operand in node.values[:-1]:
+            onward, leave = self.builder.label("more"), self.builder.label("stop")
+            held: Value | None = None
+            if isinstance(operand, (ast.Compare, ast.BoolOp, ast.UnaryOp)) and self._is_truth(operand):
+                true, false = self.branch(operand, onward if is_and else leave, leave if is_and else onward)
+                held = Const(not is_and)
+            else:
+                held = self.expr(operand)
+                if isinstance(held, (OptionalView, OptionalScalar)):
+                    self.refuse_value(held, operand, "a value")
+                yes, no = (onward, leave) if is_and else (leave, onward)
+                true, false = self.test(self.truth(held, operand), yes, no)
+            on, off = (true, false) if is_and else (false, true)
+            self.enter(leave, [off])
+            if self.state is not None:
+                self.bind(name, held, operand)
+                ends.append(self.state)
+                self.go(end)
+            self.enter(onward, [on])
+            if self.state is None:
+                break
+        if self.state is not None:
+            self.bind(name, self.expr(node.values[-1]), node.values[-1])
+            ends.append(self.state)
+            self.go(end)
+        self.enter(end, ends)
+        return self.take(name, node, "and" if is_and else "or")
+
+    def _is_truth(self, node: ast.expr) -> bool:
+        """Whether an expression can only be a truth value."""
+        if isinstance(node, ast.BoolOp):
+            return all(self._is_truth(v) for v in node.values)
+        return isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
+
+    # Attributes and subscripts
+
+    def _expr_Attribute(self, node: ast.Attribute) -> Value:
+        return self.attribute(self.expr(node.value), node)
+
+    def attribute(self, owner: Value, node: ast.Attribute) -> Value:
+        """`owner.name` for reading."""
+        name = node.attr
+        match owner:
+            case Const(value=constant):
+                if constant is None:
+                    self.refuse_value(owner, node, f"something with .{name}")
+                if isinstance(constant, MapFacade):
+                    self.fail(node, "user-space-only", f"{name} of a map is only known outside a program")
+                return Const(self.attribute_of(constant, name, node))
+            case View():
+                return self._view_attribute(owner, name, node)
+            case ContextValue():
+                return self.context_field(owner, name, node)
+            case Scalar() | Bytes():
+                self.fail(node, "no-such-attribute", f"{describe(owner)} has no field {name}")
+            case _:
+                self.refuse_value(owner, node.value, f"something with .{name}")
+
+    def _view_attribute(self, owner: View, name: str, node: ast.Attribute) -> Value:
+        found = self.field(owner, name, node)
+        if found is not None:
+            field, cls = found
+            return self.load_place(owner, field.offset, field.type, cls, node)
+        member = inspect.getattr_static(owner.cls, name, None) if owner.cls is not None else None
+        if isinstance(member, property) and isinstance(member.fget, types.FunctionType):
+            return self.inline(member.fget, [owner], {}, node)
+        if member is not None and not callable(member) and not isinstance(member, (staticmethod, classmethod)):
+            return Const(getattr(owner.cls, name))
+        if member is not None:
+            self.fail(node, "bad-type", f"{name} is a method", f"call it: {name}()")
+        self.no_field(owner, name, node)
+        raise AssertionError
+
+    def _expr_Subscript(self, node: ast.Subscript) -> Value:
+        owner = self.expr(node.value)
+        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
+            return self.map_item(owner.value, node)
+        if isinstance(node.slice, ast.Slice):
+            message, hint = _NO_EXPRESSION["Slice"]
+            self.fail(node.slice, "unsupported-syntax", message, hint)
+        index = self.expr(node.slice)
+        match owner:
+            case View(type=ArrayType()):
+                view, offset = self.element(owner, index, node)
+                assert isinstance(owner.type, ArrayType)
+                return self.load_place(view, offset, owner.type.element, getattr(owner.cls, "element", None), node)
+            case Bytes():
+                return self._byte_of(owner, index, node)
+            case Tuple(items=items):
+                if isinstance(index, Const) and is_plain_int(index.value) and -len(items) <= index.value < len(items):
+                    return items[index.value]
+                self.fail(node, "array-index", "a tuple's index is a number known here")
+            case Const(value=constant):
+                return self._constant_item(constant, index, node)
+            case _:
+                self.refuse_value(owner, node.value, "an array or a map")
+
+    def _constant_item(self, constant: Any, index: Value, node: ast.Subscript) -> Value:
+        if not isinstance(index, Const):
+            if isinstance(constant, (tuple, list, dict, bytes, str)):
+                self.fail(
+                    node, "constant-index", "a constant can only be indexed by a constant", "put it into an Array"
+                )
+            self.fail(node, "bad-type", f"{describe(Const(constant))} cannot be indexed")
+        try:
+            return Const(constant[index.value])
+        except EbpfError as error:
+            self.fail(node, getattr(error, "code", "") or "bad-type", error.message)
+        except (TypeError, KeyError, IndexError, ValueError) as error:
+            self.fail(node, "bad-type", f"this index has no meaning: {error}")
+
+    def element(self, owner: View, index: Value, node: ast.Subscript) -> tuple[View, int]:
+        """Where an element of an array is: a view and a constant offset."""
+        assert isinstance(owner.type, ArrayType)
+        size, length = owner.type.element.size, owner.type.length
+        if isinstance(index, Const) and isinstance(index.value, int):
+            number = int(index.value)
+            if not 0 <= number < length:
+                self.fail(node, "array-index", f"index {number} is outside of 0 to {length - 1}")
+            return owner, number * size
+        number_ = self.scalar_of(index, node.slice, "an index")
+        if number_.type.network or number_.type.is_bool:
+            self.fail(node.slice, "bad-type", f"an index is an integer, not a {number_.type.name}")
+        if number_.lo < 0 or number_.hi >= length:
+            mask = f"& {length - 1}" if length & (length - 1) == 0 else f"% {length}"
+            self.fail(
+                node.slice,
+                "array-index",
+                f"this index is between {number_.lo} and {number_.hi}, the array's are 0 to {length - 1}",
+                f"test it first: if i < {length}, or write i {mask}",
+            )
+        return self.variable_place(owner, number_, size, node), 0
+
+    def variable_place(self, owner: View, index: Scalar, size: int, node: ast.AST) -> View:
+        """The view that begins at element `index`. In a packet the bounds are tested again, for the verifier."""
+        from ebpfkit.compiler.values import Space
+
+        self.check_alive(owner, node)
+        step = self.builder.convert("sext" if index.type.signed else "zext", index.op, "i64")
+        if size > 1:
+            step = self.builder.binary("mul", step, Imm(size, "i64"))
+        pointer = self.builder.gep(owner.pointer, step)
+        if owner.space is Space.PACKET:
+            end = self.builder.gep(pointer, size)
+            outside = self.builder.compare("ugt", end, self.packet_end())
+            self.short_exit(outside, node, "this element")
+        return replace(owner, pointer=pointer, align=min(owner.align, size & -size))
+
+    def packet_end(self) -> Any:
+        """The pointer behind the packet's last byte."""
+        raise NotImplementedError
+
+    def _byte_of(self, owner: Bytes, index: Value, node: ast.Subscript) -> Value:
+        u8 = owner.type.element
+        assert isinstance(u8, IntType)
+        length = owner.type.length
+        if isinstance(index, Const) and isinstance(index.value, int) and 0 <= index.value < length:
+            from ebpfkit.compiler.values import chunks
+
+            number = int(index.value)
+            for (at, size), op in zip(chunks(length), owner.ops, strict=True):
+                if at <= number < at + size:
+                    if number > at:
+                        op = self.builder.binary("lshr", op, Imm(8 * (number - at), op.type))
+                    return scalar(self.builder.convert("trunc", op, ir_type(u8)), u8, *limits(u8))
+        if isinstance(index, Const):
+            self.fail(node, "array-index", f"the bytes of a {owner.type.name} are 0 to {length - 1}")
+        self.fail(node, "array-index", f"the index into a {owner.type.name} is a number known here")
+
+    # What other parts provide
+
+    def context_field(self, owner: ContextValue, name: str, node: ast.Attribute) -> Value:
+        raise NotImplementedError
+
+    def inline(self, function: types.FunctionType, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        raise NotImplementedError
+
+    def map_item(self, facade: MapFacade, node: ast.Subscript) -> Value:
+        raise NotImplementedError
+
+    def map_contains(self, facade: MapFacade, item: Value, node: ast.expr) -> Const | Scalar:
+        raise NotImplementedError

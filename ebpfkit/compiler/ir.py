@@ -1,0 +1,323 @@
+"""The typed IR between the syntax tree and LLVM: basic blocks of flat instructions over integers and pointers.
+
+Belongs here: the data, the builder that appends to it, and its printer. Every instruction carries its author's place and
+its inlining chain. It knows maps, helpers and the context by name, not how a target reaches them: that is `llvm_ir.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ebpfkit.span import Span
+
+__all__ = [
+    "Arg",
+    "Block",
+    "Builder",
+    "Function",
+    "Imm",
+    "Instr",
+    "MapRef",
+    "Module",
+    "Null",
+    "Operand",
+    "Place",
+    "Scope",
+    "Temp",
+    "print_function",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Temp:
+    """The result of an instruction. `type` is "i1", "i8", "i16", "i32", "i64" or "ptr"."""
+
+    id: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imm:
+    """A constant; `value` as an unsigned or signed number of `type`."""
+
+    value: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """The null pointer."""
+
+    type: str = "ptr"
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """The program's context argument."""
+
+    name: str = "ctx"
+    type: str = "ptr"
+
+
+@dataclass(frozen=True, slots=True)
+class MapRef:
+    """The address of a map."""
+
+    name: str
+    type: str = "ptr"
+
+
+Operand = Temp | Imm | Null | Arg | MapRef
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A function whose code this is: the program itself, or one inlined at `call` inside `parent`."""
+
+    name: str
+    file: str
+    line: int
+    parent: Scope | None = None
+    call: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an instruction comes from."""
+
+    span: Span
+    scope: Scope
+
+
+@dataclass(slots=True)
+class Instr:
+    """One instruction. `op` decides the meaning of `args`, `labels` and `note`:
+
+    alloca note=name, imm args[0]=bytes; load/store (align); gep base, offset i64; add sub mul udiv urem and or xor shl
+    lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc bswap; select; ctx_load note=offset, align=bytes;
+    packet_data, packet_end, packet_length; helper note=name, id in align; atomic note=operation, order in labels[0]; memcpy dst, src,
+    bytes; memset dst, bytes; br labels[0]; condbr cond, labels; ret value.
+    """
+
+    op: str
+    result: Temp | None
+    args: tuple[Operand, ...]
+    place: Place
+    labels: tuple[str, ...] = ()
+    align: int = 0
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Block:
+    """A label and its instructions; the last one is the terminator."""
+
+    label: str
+    instrs: list[Instr] = field(default_factory=list)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.instrs) and self.instrs[-1].op in {"br", "condbr", "ret"}
+
+
+@dataclass(slots=True)
+class Function:
+    """A program: allocas first, then blocks, the entry first. `short` is the shared exit's label, if anything uses it."""
+
+    name: str
+    section: str
+    scope: Scope
+    context: str
+    allocas: list[Instr] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    context_name: str = "ctx"
+
+
+@dataclass(slots=True)
+class Module:
+    """What one object is made from: functions, and the maps that they mention, by name, in order of first mention."""
+
+    functions: list[Function]
+    maps: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a builder had come, to go back there when a loop is lowered again with more known about its head."""
+
+    blocks: int
+    current: Block
+    current_length: int
+
+
+class Builder:
+    """Appends instructions to a function's blocks. `place` is the place given to whatever is emitted next."""
+
+    def __init__(self, function: Function, place: Place) -> None:
+        self.function = function
+        self.place = place
+        self._temps = 0
+        self._labels = 0
+        self.current = Block("entry")
+        function.blocks.append(self.current)
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(len(self.function.blocks), self.current, len(self.current.instrs))
+
+    def rollback(self, to: Checkpoint) -> None:
+        del self.function.blocks[to.blocks :]
+        self.current = to.current
+        del self.current.instrs[to.current_length :]
+
+    def drop_unused_slots(self) -> None:
+        """Forget allocas that nothing mentions any more."""
+        used = {a.id for b in self.function.blocks for i in b.instrs for a in i.args if isinstance(a, Temp)}
+        self.function.allocas = [a for a in self.function.allocas if a.result is not None and a.result.id in used]
+
+    def label(self, hint: str) -> str:
+        self._labels += 1
+        return f"{hint}.{self._labels}"
+
+    def start(self, label: str) -> None:
+        """Begin a block; what came before must have ended in a terminator."""
+        self.current = Block(label)
+        self.function.blocks.append(self.current)
+
+    def _emit(
+        self,
+        op: str,
+        type: str | None,
+        args: tuple[Operand, ...],
+        labels: tuple[str, ...] = (),
+        align: int = 0,
+        note: str = "",
+    ) -> Temp | None:
+        result = None
+        if type is not None:
+            self._temps += 1
+            result = Temp(self._temps, type)
+        instr = Instr(op, result, args, self.place, labels, align, note)
+        if op == "alloca":
+            self.function.allocas.append(instr)
+        else:
+            self.current.instrs.append(instr)
+        return result
+
+    def _value(
+        self, op: str, type: str, args: tuple[Operand, ...], *, align: int = 0, note: str = "", order: str = ""
+    ) -> Temp:
+        result = self._emit(op, type, args, (order,) if order else (), align, note)
+        assert result is not None
+        return result
+
+    def alloca(self, size: int, name: str) -> Temp:
+        """Stack memory of `size` bytes, 8-byte aligned so that the verifier tracks what is spilled there."""
+        return self._value("alloca", "ptr", (Imm(size, "i64"),), align=8, note=name)
+
+    def slot(self, type: str, name: str) -> Temp:
+        """A stack slot for one scalar or pointer; LLVM turns it into a register."""
+        return self._value("alloca", "ptr", (), align=8, note=f"{type} {name}")
+
+    def load(self, type: str, pointer: Operand, align: int) -> Temp:
+        return self._value("load", type, (pointer,), align=align)
+
+    def store(self, value: Operand, pointer: Operand, align: int) -> None:
+        self._emit("store", None, (value, pointer), align=align)
+
+    def gep(self, base: Operand, offset: int | Operand) -> Operand:
+        if offset == 0:
+            return base
+        step = Imm(offset, "i64") if isinstance(offset, int) else offset
+        return self._value("gep", "ptr", (base, step))
+
+    def binary(self, op: str, left: Operand, right: Operand) -> Temp:
+        return self._value(op, left.type, (left, right))
+
+    def compare(self, op: str, left: Operand, right: Operand) -> Temp:
+        return self._value(op, "i1", (left, right))
+
+    def convert(self, op: str, value: Operand, type: str) -> Operand:
+        return value if value.type == type else self._value(op, type, (value,))
+
+    def bswap(self, value: Operand) -> Operand:
+        return value if value.type == "i8" else self._value("bswap", value.type, (value,))
+
+    def select(self, condition: Operand, yes: Operand, no: Operand) -> Temp:
+        return self._value("select", yes.type, (condition, yes, no))
+
+    def ctx_load(self, offset: int, size: int, name: str) -> Temp:
+        return self._value("ctx_load", f"i{size * 8}", (Imm(offset, "i64"),), align=size, note=name)
+
+    def packet_bound(self, which: str) -> Temp:
+        """The packet's first byte ("packet_data") or the one behind its last ("packet_end"), freshly read."""
+        return self._value(which, "ptr", ())
+
+    def packet_length(self) -> Temp:
+        """The packet's length in bytes, 32 bits."""
+        return self._value("packet_length", "i32", ())
+
+    def helper(self, id: int, name: str, type: str, args: tuple[Operand, ...]) -> Temp:
+        """A helper call; of one without a result ("void") nothing may use what this returns."""
+        if type == "void":
+            self._emit("helper", None, args, align=id, note=name)
+            return Temp(0, "void")
+        return self._value("helper", type, args, align=id, note=name)
+
+    def atomic(self, operation: str, pointer: Operand, value: Operand, *, used: bool) -> Temp:
+        """An atomic read-modify-write. A used result needs seq_cst: with monotonic the back end drops the fetch."""
+        order = "seq_cst" if used else "monotonic"
+        return self._value("atomic", value.type, (pointer, value), note=operation, order=order)
+
+    def memcpy(self, target: Operand, source: Operand, size: int, target_align: int, source_align: int) -> None:
+        self._emit("memcpy", None, (target, source, Imm(size, "i64")), align=target_align, note=str(source_align))
+
+    def memset(self, target: Operand, size: int, align: int) -> None:
+        self._emit("memset", None, (target, Imm(size, "i64")), align=align)
+
+    def br(self, label: str) -> None:
+        self._emit("br", None, (), (label,))
+
+    def condbr(self, condition: Operand, yes: str, no: str, *, likely: bool | None = None) -> None:
+        note = "" if likely is None else "likely" if likely else "unlikely"
+        self._emit("condbr", None, (condition,), (yes, no), note=note)
+
+    def ret(self, value: Operand) -> None:
+        self._emit("ret", None, (value,))
+
+
+def _operand(operand: Operand) -> str:
+    match operand:
+        case Temp(id=number):
+            return f"%{number}"
+        case Imm(value=value, type=type):
+            return f"{value}:{type}"
+        case Null():
+            return "null"
+        case Arg(name=name):
+            return f"%{name}"
+        case MapRef(name=name):
+            return f"@{name}"
+
+
+def _print_instr(instr: Instr) -> str:
+    parts = [instr.op]
+    if instr.note:
+        parts.append(f"<{instr.note}>")
+    parts.append(", ".join(_operand(a) for a in instr.args))
+    if instr.labels:
+        parts.append("-> " + ", ".join(instr.labels) if instr.op in {"br", "condbr"} else instr.labels[0])
+    if instr.op in {"load", "store"}:
+        parts.append(f"align {instr.align}")
+    left = f"%{instr.result.id}: {instr.result.type} = " if instr.result else ""
+    span = instr.place.span
+    return f"  {left}{' '.join(p for p in parts if p)}".ljust(72) + f" ; {span.line}:{span.column}"
+
+
+def print_function(function: Function) -> str:
+    """The IR as text, each line with its source line and column: `--emit ir` and the golden files."""
+    out = [f'func {function.name}({function.context_name}: {function.context}) section "{function.section}"']
+    out += [_print_instr(i) for i in function.allocas]
+    for block in function.blocks:
+        out.append(f"{block.label}:")
+        out += [_print_instr(i) for i in block.instrs]
+    return "\n".join(line.rstrip() for line in out) + "\n"

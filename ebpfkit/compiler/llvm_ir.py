@@ -1,0 +1,257 @@
+"""The typed IR as LLVM IR text, for a target.
+
+Belongs here: how each instruction is spelled, and the target's answers (how packet bounds, context fields, maps and
+helpers are reached). `BpfTarget` is the kernel's; a native target answers the same questions for user space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ebpfkit.compiler.debuginfo import DebugInfo, quote
+from ebpfkit.compiler.ir import Arg, Function, Imm, Instr, MapRef, Null, Operand, Temp
+from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
+
+__all__ = ["BpfTarget", "Target", "print_module"]
+
+PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4}
+"""Where struct xdp_md keeps the packet's bounds (offsets in bytes of 32-bit fields)."""
+
+
+class Target(Protocol):
+    """What differs between the kernel and user space: text for the instructions that leave the function's own values."""
+
+    def header(self) -> list[str]: ...
+
+    def attributes(self) -> str: ...
+
+    def packet_bound(self, result: str, which: str, debug: str) -> list[str]: ...
+
+    def packet_length(self, result: str, debug: str) -> list[str]: ...
+
+    def context_load(self, result: str, offset: int, type: str, align: int, debug: str) -> list[str]: ...
+
+    def helper(self, result: str, type: str, id: int, arguments: str, debug: str) -> list[str]: ...
+
+
+class BpfTarget:
+    """The kernel: context in R1 as struct xdp_md, helpers by number, maps by relocation."""
+
+    def __init__(self, cpu: str) -> None:
+        self.cpu = cpu
+
+    def header(self) -> list[str]:
+        return [f'target datalayout = "{DATA_LAYOUT}"', f'target triple = "{TRIPLE}"']
+
+    def attributes(self) -> str:
+        # no-builtins: LLVM must not turn loops into memset calls that BPF cannot make; no-jump-tables: no tables in
+        # .rodata for a switch. Without mustprogress a loop is never assumed to end.
+        return f'nounwind "target-cpu"="{self.cpu}" "no-builtins" "no-jump-tables"="true" "frame-pointer"="all"'
+
+    def packet_bound(self, result: str, which: str, debug: str) -> list[str]:
+        offset = PACKET_BOUNDS[which]
+        return [
+            f"{result}.p = getelementptr inbounds nuw i8, ptr %ctx, i64 {offset}{debug}",
+            f"{result}.w = load i32, ptr {result}.p, align 4{debug}",
+            f"{result}.q = zext i32 {result}.w to i64{debug}",
+            f"{result} = inttoptr i64 {result}.q to ptr{debug}",
+        ]
+
+    def packet_length(self, result: str, debug: str) -> list[str]:
+        # The subtraction stays 64 bits wide behind a barrier: the verifier refuses 32-bit arithmetic on pointers.
+        return [
+            *self.packet_bound(f"{result}.d", "packet_data", debug),
+            *self.packet_bound(f"{result}.e", "packet_end", debug),
+            f"{result}.x = ptrtoint ptr {result}.e to i64{debug}",
+            f"{result}.y = ptrtoint ptr {result}.d to i64{debug}",
+            f"{result}.s = sub i64 {result}.x, {result}.y{debug}",
+            f"{result}.l = call i64 @llvm.bpf.passthrough.i64.i64(i32 0, i64 {result}.s){debug}",
+            f"{result} = trunc i64 {result}.l to i32{debug}",
+        ]
+
+    def context_load(self, result: str, offset: int, type: str, align: int, debug: str) -> list[str]:
+        return [
+            f"{result}.p = getelementptr inbounds nuw i8, ptr %ctx, i64 {offset}{debug}",
+            f"{result} = load {type}, ptr {result}.p, align {align}{debug}",
+        ]
+
+    def helper(self, result: str, type: str, id: int, arguments: str, debug: str) -> list[str]:
+        left = f"{result} = " if result else ""
+        return [f"{left}call {type} inttoptr (i64 {id} to ptr)({arguments}){debug}"]
+
+
+_BINARY = {"add", "sub", "mul", "udiv", "urem", "and", "or", "xor", "shl", "lshr", "ashr"}
+_COMPARE = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
+_CONVERT = {"zext", "sext", "trunc"}
+
+
+def _plain(operand: Operand) -> str:
+    match operand:
+        case Temp(id=number):
+            return f"%t{number}"
+        case Imm(value=value, type="i1"):
+            return "true" if value else "false"
+        case Imm(value=value):
+            return str(value)
+        case Null():
+            return "null"
+        case Arg():
+            return "%ctx"
+        case MapRef(name=name):
+            return f'@"{quote(name)}"'
+
+
+def _typed(operand: Operand) -> str:
+    return f"{operand.type} {_plain(operand)}"
+
+
+class FunctionPrinter:
+    """One function's text. `locate` gives the debug location number of a place."""
+
+    def __init__(self, target: Target, debug: DebugInfo, likely: Callable[[str], int]) -> None:
+        self.target = target
+        self.debug = debug
+        self.likely = likely
+
+    def print(self, function: Function) -> list[str]:
+        subprogram = self.debug.subprogram(function.scope, context=function.context)
+        out = [
+            f'define dso_local i32 @"{quote(function.name)}"(ptr %ctx) #0 section "{quote(function.section)}" '
+            f"!dbg !{subprogram} {{"
+        ]
+        for number, block in enumerate(function.blocks):
+            out.append(f'"{block.label}":')
+            if number == 0:
+                out += [f"  {line}" for alloca in function.allocas for line in self.instr(alloca)]
+            out += [f"  {line}" for instr in block.instrs for line in self.instr(instr)]
+        return [*out, "}", ""]
+
+    def instr(self, instr: Instr) -> list[str]:
+        debug = f", !dbg !{self.debug.location(instr.place)}"
+        result = f"%t{instr.result.id}" if instr.result else ""
+        type = instr.result.type if instr.result else ""
+        args = instr.args
+        op = instr.op
+        if op in _BINARY:
+            return [f"{result} = {op} {_typed(args[0])}, {_plain(args[1])}{debug}"]
+        if op in _COMPARE:
+            return [f"{result} = icmp {op} {_typed(args[0])}, {_plain(args[1])}{debug}"]
+        if op in _CONVERT:
+            return [f"{result} = {op} {_typed(args[0])} to {type}{debug}"]
+        handler: Callable[[Instr, str, str, str], list[str]] = getattr(self, f"_{op}")
+        return handler(instr, result, type, debug)
+
+    def _alloca(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        if instr.args:
+            size = instr.args[0]
+            assert isinstance(size, Imm)
+            return [f"{result} = alloca [{size.value} x i8], align 8{debug}"]
+        return [f"{result} = alloca {instr.note.split()[0]}, align 8{debug}"]
+
+    def _load(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"{result} = load {type}, {_typed(instr.args[0])}, align {instr.align}{debug}"]
+
+    def _store(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"store {_typed(instr.args[0])}, {_typed(instr.args[1])}, align {instr.align}{debug}"]
+
+    def _gep(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"{result} = getelementptr i8, {_typed(instr.args[0])}, {_typed(instr.args[1])}{debug}"]
+
+    def _bswap(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"{result} = call {type} @llvm.bswap.{type}({_typed(instr.args[0])}){debug}"]
+
+    def _select(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"{result} = select {', '.join(_typed(a) for a in instr.args)}{debug}"]
+
+    def _ctx_load(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        offset = instr.args[0]
+        assert isinstance(offset, Imm)
+        return self.target.context_load(result, offset.value, type, instr.align, debug)
+
+    def _packet_data(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return self.target.packet_bound(result, instr.op, debug)
+
+    _packet_end = _packet_data
+
+    def _packet_length(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return self.target.packet_length(result, debug)
+
+    def _helper(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return self.target.helper(result, type or "void", instr.align, ", ".join(_typed(a) for a in instr.args), debug)
+
+    def _atomic(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        pointer, value = instr.args
+        size = int(type[1:]) // 8
+        return [
+            f"{result} = atomicrmw {instr.note} {_typed(pointer)}, {_typed(value)} {instr.labels[0]}, "
+            f"align {size}{debug}"
+        ]
+
+    def _memcpy(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        target, source, size = instr.args
+        return [
+            f"call void @llvm.memcpy.p0.p0.i64(ptr align {instr.align} {_plain(target)}, "
+            f"ptr align {instr.note} {_plain(source)}, {_typed(size)}, i1 false){debug}"
+        ]
+
+    def _memset(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        target, size = instr.args
+        return [
+            f"call void @llvm.memset.p0.i64(ptr align {instr.align} {_plain(target)}, i8 0, {_typed(size)}, "
+            f"i1 false){debug}"
+        ]
+
+    def _br(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f'br label %"{instr.labels[0]}"{debug}']
+
+    def _condbr(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        weights = f", !prof !{self.likely(instr.note)}" if instr.note else ""
+        yes, no = instr.labels
+        return [f'br {_typed(instr.args[0])}, label %"{yes}", label %"{no}"{debug}{weights}']
+
+    def _ret(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"ret {_typed(instr.args[0])}{debug}"]
+
+
+def print_module(
+    functions: list[Function],
+    target: Target,
+    debug: DebugInfo,
+    maps: list[tuple[str, int, int]],
+    license: str,
+) -> str:
+    """A whole module: `maps` are (name, bytes of the definition variable, debug node)."""
+
+    def likely(note: str) -> int:
+        return debug.node(
+            '!{!"branch_weights", i32 2000, i32 1}' if note == "likely" else '!{!"branch_weights", i32 1, i32 2000}'
+        )
+
+    out = [*target.header(), ""]
+    used = []
+    for name, size, node in maps:
+        symbol = f'@"{quote(name)}"'
+        out.append(f'{symbol} = dso_local global [{size} x i8] zeroinitializer, section ".maps", align 8, !dbg !{node}')
+        used.append(f"ptr {symbol}")
+    if license:
+        text = quote(license + "\0")
+        out.append(
+            f'@_license = dso_local global [{len(license.encode()) + 1} x i8] c"{text}", section "license", align 1'
+        )
+        used.append("ptr @_license")
+    if used:
+        out.append(
+            f'@llvm.compiler.used = appending global [{len(used)} x ptr] [{", ".join(used)}], section "llvm.metadata"'
+        )
+    out.append("")
+    printer = FunctionPrinter(target, debug, likely)
+    for function in functions:
+        out += printer.print(function)
+    for bits in (16, 32, 64):
+        out.append(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
+    out.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+    out.append("declare i64 @llvm.bpf.passthrough.i64.i64(i32, i64)")
+    out.append("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+    out.append(f"attributes #0 = {{ {target.attributes()} }}")
+    return "\n".join(out) + "\n" + debug.finish()

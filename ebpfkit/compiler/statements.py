@@ -1,0 +1,529 @@
+"""Statements: assignment in all its forms, branches, loops, match, return, and the refusal of everything else.
+
+Belongs here: control flow between statements and the joining of what is known where paths meet.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ebpfkit.compiler.base import Loop, assigned_names
+from ebpfkit.compiler.calls import Calls
+from ebpfkit.compiler.ir import Imm, Operand
+from ebpfkit.compiler.operators import SYMBOLS, is_plain_int
+from ebpfkit.compiler.state import Binding, Known, State, constant_type, join
+from ebpfkit.compiler.values import (
+    INT,
+    Bytes,
+    Const,
+    OptionalScalar,
+    OptionalView,
+    Scalar,
+    Space,
+    Tuple,
+    Value,
+    View,
+    describe,
+    limits,
+    scalar,
+)
+from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.typeinfo import ArrayType
+
+__all__ = ["Statements"]
+
+_NO_STATEMENT = {
+    "FunctionDef": ("a function inside a program", "move it out into the module"),
+    "AsyncFunctionDef": ("a program cannot wait", "move it out of the program"),
+    "ClassDef": ("a class inside a program", "move it out into the module"),
+    "AsyncFor": ("a program cannot wait", "write for"),
+    "AsyncWith": ("a program cannot wait", "remove async"),
+    "With": ("with has no meaning in a program yet", "write the steps one by one"),
+    "Raise": ("a program cannot raise", "return a verdict"),
+    "Try": ("nothing in a program raises", "test for None, or use get() and peek()"),
+    "TryStar": ("nothing in a program raises", "test for None, or use get() and peek()"),
+    "Assert": ("a program cannot raise", "write if not ...: return XDP_ABORTED"),
+    "Import": ("an import inside a program", "move it to the top of the module"),
+    "ImportFrom": ("an import inside a program", "move it to the top of the module"),
+    "Global": ("a program cannot rebind names of the module", "keep the value in a map"),
+    "Nonlocal": ("a program cannot rebind names of another function", "keep the value in a map"),
+    "TypeAlias": ("a type statement inside a program", "move it out into the module"),
+}
+_ROUNDS = 6
+
+
+class Statements(Calls):
+    """Execution of statements."""
+
+    def block(self, statements: list[ast.stmt]) -> None:
+        """Lower statements until one leaves; what stands behind is never executed."""
+        for statement in statements:
+            if self.state is None:
+                return
+            self.statement(statement)
+
+    def statement(self, node: ast.stmt) -> None:
+        """Lower one statement."""
+        handler: Callable[[Any], None] | None = getattr(self, f"_do_{type(node).__name__}", None)
+        if handler is None:
+            name = type(node).__name__
+            message, hint = _NO_STATEMENT.get(name, (f"{name} has no meaning in a program", ""))
+            self.fail(node, "unsupported-syntax", message, hint)
+        with self.at(node):
+            handler(node)
+
+    def body(self, node: ast.FunctionDef) -> None:
+        self.block(node.body)
+
+    def _do_Pass(self, node: ast.Pass) -> None:
+        """Nothing, as in Python."""
+
+    def _do_Expr(self, node: ast.Expr) -> None:
+        before, self.unused = self.unused, node.value
+        value = self.expr(node.value)
+        self.unused = before
+        if isinstance(node.value, (ast.Call, ast.NamedExpr)) or isinstance(value, Const):
+            return
+        # A bare expression has no effect; evaluating it had whatever effect its calls have.
+
+    # Assignment
+
+    def _do_Assign(self, node: ast.Assign) -> None:
+        value = self.expr(node.value)
+        for target in node.targets:
+            self.assign(target, value, node.value)
+
+    def _do_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if not isinstance(node.target, ast.Name):
+            self.fail(node.target, "unsupported-syntax", "only a name can be annotated", "remove the annotation")
+        if node.value is None:
+            return
+        value = self.expr(node.value)
+        wanted = self.expr(node.annotation)
+        info = getattr(wanted.value, "__ebpf_type__", None) if isinstance(wanted, Const) else None
+        if info is not None and isinstance(wanted, Const):
+            held = value.value if isinstance(value, Const) else None
+            if isinstance(value, Const) and is_plain_int(held) and type(held) is int:
+                self.fail(
+                    node.value,
+                    "annotation",
+                    f"the annotation does not make {held} a {wanted.value.__name__}",
+                    f"write {wanted.value.__name__}({held})",
+                )
+            mine = getattr(value, "type", None) or getattr(held, "__ebpf_type__", None)
+            if mine != info:
+                self.fail(
+                    node.value,
+                    "annotation",
+                    f"this is {describe(value)}, the annotation says {wanted.value.__name__}",
+                    f"write {wanted.value.__name__}(...)",
+                )
+        self.assign(node.target, value, node.value)
+
+    def assign(self, target: ast.expr, value: Value, node: ast.expr) -> None:
+        """`target = value`."""
+        with self.at(target):
+            match target:
+                case ast.Name():
+                    self._assign_name(target, value, node)
+                case ast.Tuple() | ast.List():
+                    self._unpack(target, value, node)
+                case ast.Attribute():
+                    self._store_attribute(self.expr(target.value), target, value, node)
+                case ast.Subscript():
+                    self._store_subscript(self.expr(target.value), self._index(target), target, value, node)
+                case _:
+                    self.fail(target, "unsupported-syntax", "* in an assignment needs a list", "name every element")
+
+    def _index(self, target: ast.Subscript) -> Value:
+        if isinstance(target.slice, ast.Slice):
+            self.fail(target.slice, "unsupported-syntax", "a slice cannot be assigned", "assign element by element")
+        return self.expr(target.slice)
+
+    def _assign_name(self, target: ast.Name, value: Value, node: ast.expr) -> None:
+        self.no_alias(node, value)
+        if isinstance(value, View) and value.nested and value.space is Space.STACK:
+            self.fail(
+                node,
+                "struct-alias",
+                "a name for a part of a local structure",
+                "use it in place, or write .copy()",
+            )
+        self.bind(target.id, value, target)
+
+    def _unpack(self, target: ast.Tuple | ast.List, value: Value, node: ast.expr) -> None:
+        if isinstance(value, Const) and isinstance(value.value, (tuple, list)):
+            items: list[Value] = [Const(item) for item in value.value]
+        elif isinstance(value, Tuple):
+            items = list(value.items)
+        else:
+            self.fail(node, "bad-type", f"{describe(value)} cannot be taken apart", "write a tuple")
+        if len(items) != len(target.elts):
+            self.fail(target, "unpack", f"{len(items)} values for {len(target.elts)} names")
+        sources = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node] * len(items)
+        for element, item, source in zip(target.elts, items, sources, strict=True):
+            self.assign(element, item, source)
+
+    def _store_attribute(self, owner: Value, target: ast.Attribute, value: Value, node: ast.expr) -> None:
+        if not isinstance(owner, View):
+            if isinstance(owner, Const) and owner.value is not None:
+                self.fail(target, "read-only", f"{target.attr} of {describe(owner)} cannot be assigned in a program")
+            if type(owner).__name__ == "ContextValue":
+                self.fail(target, "read-only", "the context of an XDP program is read-only")
+            self.refuse_value(owner, target.value, "a structure")
+        found = self.field(owner, target.attr, target)
+        if found is None:
+            self.no_field(owner, target.attr, target)
+            raise AssertionError
+        field, cls = found
+        self.store_place(owner, field.offset, field.type, cls, value, node)
+
+    def _store_subscript(self, owner: Value, index: Value, target: ast.Subscript, value: Value, node: ast.expr) -> None:
+        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
+            self.map_store(owner.value, index, value, target, node)
+            return
+        if isinstance(owner, View) and isinstance(owner.type, ArrayType):
+            view, offset = self.element(owner, index, target)
+            self.store_place(view, offset, owner.type.element, getattr(owner.cls, "element", None), value, node)
+            return
+        if isinstance(owner, Bytes):
+            self.fail(target, "read-only", f"a {owner.type.name} is a value", "assign a whole address")
+        self.refuse_value(owner, target.value, "an array or a map")
+
+    def _do_AugAssign(self, node: ast.AugAssign) -> None:
+        symbol, target = SYMBOLS[type(node.op)], node.target
+        if isinstance(target, ast.Name):
+            old = self._expr_Name(ast.copy_location(ast.Name(target.id, ast.Load()), target))
+            if target.id not in self.frame.locals:
+                self.fail(target, "unbound", f"{target.id} is not a local name")
+            self.bind(target.id, self.binary(symbol, old, self.expr(node.value), node), target)
+        elif isinstance(target, ast.Attribute):
+            owner = self.expr(target.value)
+            old = self.attribute(owner, target)
+            self._store_attribute(owner, target, self.binary(symbol, old, self.expr(node.value), node), node.value)
+        else:
+            self._augment_subscript(symbol, target, node)
+
+    def _augment_subscript(self, symbol: str, target: ast.Subscript, node: ast.AugAssign) -> None:
+        owner, index = self.expr(target.value), self._index(target)
+        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
+            facade = owner.value
+            view = self.require(facade, index, target)
+            old = self.load_place(view, 0, view.type, facade.value_type, target)
+            value = self.binary(symbol, old, self.expr(node.value), node)
+            if facade.map_type == "lpm_trie":  # what was found may be a shorter prefix; storing is to this very one
+                self.map_store(facade, index, value, target, node.value)
+            else:
+                self.store_place(view, 0, view.type, facade.value_type, value, node.value)
+            return
+        if isinstance(owner, View) and isinstance(owner.type, ArrayType):
+            view, offset = self.element(owner, index, target)
+            cls = getattr(owner.cls, "element", None)
+            old = self.load_place(view, offset, owner.type.element, cls, target)
+            value = self.binary(symbol, old, self.expr(node.value), node)
+            self.store_place(view, offset, owner.type.element, cls, value, node.value)
+            return
+        self._store_subscript(owner, index, target, Const(0), node.value)
+
+    def _do_Delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Subscript):
+                owner = self.expr(target.value)
+                if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
+                    self.map_delete(owner.value, self._index(target), target)
+                    continue
+            self.fail(target, "unsupported-syntax", "del is for entries of maps", "write del m[key]")
+
+    # Branches
+
+    def _do_If(self, node: ast.If) -> None:
+        yes, no, end = self.builder.label("then"), self.builder.label("else"), self.builder.label("endif")
+        true, false = self.branch(node.test, yes, no)
+        ends: list[State | None] = []
+        for label, state, body in ((yes, true, node.body), (no, false, node.orelse)):
+            self.enter(label, [state])
+            if self.state is not None:
+                self.block(body)
+                if self.state is not None:
+                    ends.append(self.state)
+                    self.go(end)
+        self.enter(end, ends)
+
+    def _do_Match(self, node: ast.Match) -> None:
+        subject = self.expr(node.subject)
+        if isinstance(subject, (OptionalView, OptionalScalar)):
+            self.refuse_value(subject, node.subject, "a number")
+        end = self.builder.label("endmatch")
+        ends: list[State | None] = []
+        for case in node.cases:
+            if self.state is None:
+                break
+            hit, miss = self.builder.label("case"), self.builder.label("nextcase")
+            with self.at(case.pattern):
+                true, false = self.test(self.pattern(subject, case.pattern), hit, miss)
+            missed: list[State | None] = [false]
+            self.enter(hit, [true])
+            if self.state is not None:
+                if isinstance(case.pattern, ast.MatchAs) and case.pattern.name:
+                    self.bind(case.pattern.name, subject, case.pattern)
+                if case.guard is not None:
+                    inside = self.builder.label("guarded")
+                    true, false = self.branch(case.guard, inside, miss)
+                    missed.append(false)
+                    self.enter(inside, [true])
+            if self.state is not None:
+                self.block(case.body)
+                if self.state is not None:
+                    ends.append(self.state)
+                    self.go(end)
+            self.enter(miss, missed)
+        if self.state is not None:
+            ends.append(self.state)
+            self.go(end)
+        self.enter(end, ends)
+
+    def pattern(self, subject: Value, pattern: ast.pattern) -> Const | Scalar:
+        """Whether a pattern matches, as a truth value."""
+        match pattern:
+            case ast.MatchValue(value=value):
+                wanted = self.expr(value)
+                return self.truth(self.compare("==", subject, wanted, pattern), pattern)
+            case ast.MatchSingleton(value=value):
+                if value is None:
+                    return Const(subject == Const(None))
+                return self._singleton(subject, value, pattern)
+            case ast.MatchAs(pattern=None):
+                return Const(True)
+            case ast.MatchAs(pattern=inner) if inner is not None:
+                return self.pattern(subject, inner)
+            case ast.MatchOr(patterns=patterns):
+                total: Scalar | None = None
+                for one in patterns:
+                    if isinstance(one, ast.MatchAs) and one.name:
+                        self.fail(one, "unsupported-syntax", "a name inside an or-pattern", "name the whole pattern")
+                    result = self.pattern(subject, one)
+                    if isinstance(result, Const):
+                        if result.value:
+                            return Const(True)
+                        continue
+                    total = result if total is None else self.boolean(self.builder.binary("or", total.op, result.op))
+                return total if total is not None else Const(False)
+            case _:
+                name = type(pattern).__name__
+                self.fail(pattern, "unsupported-syntax", f"the pattern {name} has no meaning here", "match integers")
+
+    def _singleton(self, subject: Value, value: object, pattern: ast.pattern) -> Const | Scalar:
+        if isinstance(subject, Const):
+            return Const(subject.value is value)
+        if isinstance(subject, Scalar) and subject.type.is_bool:
+            if value:
+                return subject
+            return self.boolean(self.builder.binary("xor", subject.op, Imm(1, "i1")))
+        return Const(False)
+
+    # Loops
+
+    def _loosen(self, state: State, names: set[str], *, fully: bool) -> State:
+        """What may be known at a loop's head: names that the loop changes are no constants there."""
+        state = state.copy()
+        for name in names:
+            key = (self.frame.number, name)
+            binding = state.names.get(key)
+            if not isinstance(binding, Binding):
+                continue
+            shape: Value = binding.shape
+            if isinstance(shape, Const) and binding.slots:
+                type = constant_type(shape.value)
+                assert type is not None
+                number = int(shape.value)
+                shape = scalar(self.null(), type, number, number)
+            if isinstance(shape, Scalar) and (fully or shape.type != INT):
+                low, high = limits(shape.type)
+                shape = replace(shape, lo=low, hi=high)
+            known = Known.UNTESTED
+            state.names[key] = replace(binding, shape=shape, known=known)
+        return state
+
+    def loop(
+        self, names: set[str], head: str, emit: Callable[[Loop], tuple[State | None, list[State]]], end: str
+    ) -> tuple[State | None, Loop]:
+        """Lower a loop's body until what is known at its head no longer changes.
+
+        `emit` lowers one attempt from the head on; it returns the state when the loop is exhausted and the states that
+        go back to the head.
+        """
+        entry = self.live
+        known = self._loosen(entry, names, fully=False)
+        self.go(head)
+        mark, exits = self.builder.checkpoint(), len(self.frame.exits)
+        for attempt in range(_ROUNDS):
+            self.builder.start(head)
+            self.state = known.copy()
+            loop = Loop(end, head)
+            self.frame.loops.append(loop)
+            try:
+                exhausted, back = emit(loop)
+            finally:
+                self.frame.loops.pop()
+            again = join([known, *back])
+            assert again is not None
+            if again.same(known):
+                return exhausted, loop
+            self.builder.rollback(mark)
+            del self.frame.exits[exits:]
+            known = self._loosen(again, names, fully=attempt >= 1)
+        raise AssertionError("what is known at a loop's head never settled")
+
+    def _do_While(self, node: ast.While) -> None:
+        head, body, done, end = (self.builder.label(n) for n in ("while", "do", "exhausted", "endwhile"))
+
+        def emit(loop: Loop) -> tuple[State | None, list[State]]:
+            true, false = self.branch(node.test, body, done)
+            self.enter(body, [true])
+            if self.state is not None:
+                self.block(node.body)
+            back = list(loop.continues)
+            if self.state is not None:
+                back.append(self.state)
+                self.go(head)
+            return false, back
+
+        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
+
+    def _finish_loop(self, exhausted: State | None, loop: Loop, done: str, end: str, orelse: list[ast.stmt]) -> None:
+        self.enter(done, [exhausted])
+        ends: list[State | None] = list(loop.breaks)
+        if self.state is not None:
+            self.block(orelse)
+            if self.state is not None:
+                ends.append(self.state)
+                self.go(end)
+        self.enter(end, ends)
+
+    def _do_For(self, node: ast.For) -> None:
+        call = node.iter
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            callee = self.expr(call.func)
+            if callee == Const(range):
+                self._for_range(node, call)
+                return
+        value = self.expr(node.iter)
+        if isinstance(value, Const) and isinstance(value.value, (tuple, list, range, bytes)):
+            if len(value.value) > 256:
+                self.fail(node.iter, "too-large", f"unrolling {len(value.value)} rounds", "write for i in range(...)")
+            self._unroll(node, [Const(item) for item in value.value])
+        elif isinstance(value, Tuple):
+            self._unroll(node, list(value.items))
+        else:
+            self.fail(node.iter, "bad-iterable", f"{describe(value)} cannot be gone through", "write for i in range(n)")
+
+    def _unroll(self, node: ast.For, items: list[Value]) -> None:
+        """A loop over what is known at compile time: one copy of the body for each element."""
+        end = self.builder.label("endfor")
+        breaks: list[State | None] = []
+        for item in items:
+            if self.state is None:
+                break
+            onward = self.builder.label("round")
+            loop = Loop(end, onward)
+            self.frame.loops.append(loop)
+            try:
+                self.assign(node.target, item, node.iter)
+                self.block(node.body)
+            finally:
+                self.frame.loops.pop()
+            states: list[State | None] = list(loop.continues)
+            if self.state is not None:
+                states.append(self.state)
+                self.go(onward)
+            breaks += loop.breaks
+            self.enter(onward, states)
+        if self.state is not None:
+            self.block(node.orelse)
+            if self.state is not None:
+                breaks.append(self.state)
+                self.go(end)
+        self.enter(end, breaks)
+
+    def _range_bounds(self, call: ast.Call) -> tuple[Scalar, Scalar, int]:
+        """start, stop and step of a range as 64-bit numbers."""
+        args, kwargs = self.evaluate(call)
+        if kwargs or not 1 <= len(args) <= 3:
+            self.fail(call, "bad-call", "range() takes (stop), (start, stop) or (start, stop, step)")
+        step = 1
+        if len(args) == 3:
+            value = args[2]
+            if not isinstance(value, Const) or not isinstance(value.value, int) or not value.value:
+                self.fail(call.args[2], "bad-range", "the step of a range is a constant that is not 0")
+            step = int(value.value)
+        ends = [Const(0), args[0]] if len(args) == 1 else args[:2]
+        nodes = [call, call.args[0]] if len(args) == 1 else call.args[:2]
+        out = []
+        for value, where in zip(ends, nodes, strict=True):
+            one = self.scalar_of(value, where)
+            if one.type.network or one.type.is_bool:
+                self.fail(where, "bad-type", f"a range ends at an integer, not a {one.type.name}")
+            if one.lo < limits(INT)[0] + abs(step) or one.hi > limits(INT)[1] - abs(step):
+                self.fail(where, "bad-range", f"a range over all of {one.type.name} is too long", "cast: u32(...)")
+            op = (
+                Imm(one.op.value, "i64")
+                if isinstance(one.op, Imm)
+                else self.builder.convert("sext" if one.type.signed else "zext", one.op, "i64")
+            )
+            out.append(Scalar(op, INT, one.lo, one.hi))
+        return out[0], out[1], step
+
+    def _for_range(self, node: ast.For, call: ast.Call) -> None:
+        start, stop, step = self._range_bounds(call)
+        head, body, onward, done, end = (self.builder.label(n) for n in ("for", "do", "next", "exhausted", "endfor"))
+        counter = self.builder.slot("i64", "$range")
+        self.builder.store(start.op, counter, 8)
+        low, high = (start.lo, stop.hi - 1) if step > 0 else (stop.lo + 1, start.hi)
+
+        def emit(loop: Loop) -> tuple[State | None, list[State]]:
+            loop.continue_label = onward
+            now: Operand = self.builder.load("i64", counter, 8)
+            more = self.builder.compare("slt" if step > 0 else "sgt", now, stop.op)
+            true, false = self.test(self.boolean(more), body, done)
+            self.enter(body, [true])
+            if low <= high:
+                self.assign(node.target, Scalar(now, INT, low, high), node.iter)
+                self.block(node.body)
+            states: list[State | None] = list(loop.continues)
+            if self.state is not None:
+                states.append(self.state)
+                self.go(onward)
+            self.enter(onward, states)
+            if self.state is None:
+                return false, []
+            following = self.builder.binary("add", self.builder.load("i64", counter, 8), Imm(step, "i64"))
+            self.builder.store(following, counter, 8)
+            back = self.live
+            self.go(head)
+            return false, [back]
+
+        if low > high:  # never entered, whatever the run-time ends are
+            self._finish_loop(self.live, Loop(end, head), self._skip(done), end, node.orelse)
+            return
+        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
+
+    def _skip(self, done: str) -> str:
+        self.builder.br(done)
+        return done
+
+    def _do_Break(self, node: ast.Break) -> None:
+        loop = self.frame.loops[-1]
+        loop.breaks.append(self.live)
+        self.go(loop.break_label)
+
+    def _do_Continue(self, node: ast.Continue) -> None:
+        loop = self.frame.loops[-1]
+        loop.continues.append(self.live)
+        self.go(loop.continue_label)
+
+    def _do_Return(self, node: ast.Return) -> None:
+        value = self.expr(node.value) if node.value is not None else Const(None)
+        self.finish_function(value, node)
