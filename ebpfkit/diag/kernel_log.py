@@ -30,9 +30,9 @@ _STACK = re.compile(r"^stack depth (?P<depth>[\d+]+)")
 # Lines that comment on the walk and are never the message.
 _NOISE = re.compile(
     r"^(?:func#\d+ @\d+|Live regs before insn:|\s*\d+: [.\d]{10} \(|mark_precise: |regs=|parent (?:already|didn't)"
-    r"|last_idx |first_idx |propagating |caller:|callee:|returning from callee:|to caller at|(?:from|to) (?:frame|callback)"
-    r"|\s*frame\d+: |Validating \S+\(\) func#\d+|Func#\d+ \('.*'\) is (?:safe|global and assumed valid)|stack use/def"
-    r"|update |subprog#\d+|cur state:|old state:|\(truncated\)|parent state|\s*[|^])"
+    r"|last_idx |first_idx |propagating |caller:|callee:|returning from callee:|to caller at|(?:from|to) frame"
+    r"|(?:from|to) callback|\s*frame\d+: |Validating \S+\(\) func#\d+|stack use/def|update |subprog#\d+"
+    r"|Func#\d+ \('.*'\) is (?:safe|global and assumed valid)|cur state:|old state:|\(truncated\)|parent state|\s*[|^])"
 )
 # A jump whose line was printed without its end: what follows belongs to the next line.
 _UNFINISHED = re.compile(r"^(\d+: \([0-9a-f]{2}\) .*?\bgoto pc[+-]\d+) (?!\s*;)(\S.*)$")

@@ -1,7 +1,7 @@
 """The kernel verifier's messages as templates, each with the rule it is about.
 
 The text of these messages is an interface: people search for it and tools read it. A template is a regular expression
-over one line; named groups carry what the explanation needs: `reg`, `off`, `size`, `index`, `helper`, `target`, `state`.
+over one line; named groups carry what explanations need: `reg`, `off`, `size`, `index`, `helper`, `target`, `state`.
 Rows stand in order of precedence: the first that matches decides. `since` and `until` say which kernels print that
 spelling ("": always), as far as known; a parser accepts every spelling from every kernel.
 """
@@ -202,7 +202,7 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("kfunc-not-allowed", r"^calling kernel function (?P<helper>\S+) is not allowed"),
     _M(
         "kfunc-not-allowed",
-        r"^(?:kernel function btf_id|calling kernel functions? |failed to find BTF for kernel function|metadata kfuncs)",
+        r"^(?:kernel function btf_id|calling kernel functions? |metadata kfuncs)|to find BTF for kernel function",
     ),
     _M("kfunc-argument", r"^(?:arg#\d+ |R\d+ must be |kernel function (?P<helper>\S+) args#?)"),
     _M(
