@@ -76,7 +76,7 @@ class ArrayStore(MemoryStore):
     def remove(self, key: bytes) -> int:
         return -errno.EINVAL
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
 
 

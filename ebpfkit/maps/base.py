@@ -19,7 +19,7 @@ from typing import Final
 
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import MapError, MapKeyError
+from ebpfkit.errors import MapError, MapKeyError, NotSupported
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
 
 __all__ = ["MemoryStore", "store_by_id"]
@@ -119,9 +119,9 @@ class MemoryStore:
     def _pop(self, key: bytes) -> bytes | int:
         return -ENOTSUPP
 
-    def _keys(self) -> list[bytes] | int:
-        """Every key, or a negative errno where the type cannot be walked."""
-        return -ENOTSUPP
+    def _keys(self) -> list[bytes]:
+        """A list of every key."""
+        return []
 
     # User space.
 
@@ -159,24 +159,25 @@ class MemoryStore:
         if code:
             self._fail(-code, "delete", key)
 
-    def pop(self, key: bytes = b"") -> bytes:
-        """Read and remove in one step (BPF_MAP_LOOKUP_AND_DELETE_ELEM). Raises MapKeyError when there is nothing."""
+    def pop(self, key: bytes = b"") -> bytes | None:
+        """Take a value out: a key's, or the next of a queue or stack; None when there is none. Raises MapError."""
         self._check_key(key)
         if self.is_frozen or self._spec.flags & (BPF_F_RDONLY | BPF_F_WRONLY):
-            self._fail(errno.EPERM, "pop", key)
+            self._fail(errno.EPERM, "take", key)
         value = self._pop(key)
         if isinstance(value, int):
-            self._fail(-value, "pop", key)
-            raise AssertionError("unreachable")
+            if value != -errno.ENOENT:
+                self._fail(-value, "take", key)
+            return None
         return value
 
     def keys(self) -> Iterator[bytes]:
-        """Every key of this moment. Raises MapError where the kernel cannot walk the type."""
-        found = self._keys()
-        if isinstance(found, int):
-            self._fail(-found, "walk")
-            return
-        yield from found
+        """Every key of this moment. Raises NotSupported for maps without keys."""
+        if not self._spec.key_size:
+            raise NotSupported(f"iterating a {self._spec.type}", why=f"map '{self._spec.name}' has no keys to walk")
+        if self._spec.flags & BPF_F_WRONLY:
+            self._fail(errno.EPERM, "walk")
+        return iter(self._keys())
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every entry that has a value, keys as in `keys`."""

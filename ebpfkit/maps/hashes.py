@@ -76,7 +76,7 @@ class HashStore(MemoryStore):
             self.remove(key)
         return value
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return list(self._cells)
 
     def cells(self) -> Iterator[tuple[bytes, list[bytearray]]]:

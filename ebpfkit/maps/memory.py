@@ -13,7 +13,7 @@ from ebpfkit.errors import NotSupported
 from ebpfkit.maps.arrays import ArrayStore, PerCpuArrayStore
 from ebpfkit.maps.base import Cell, MemoryStore, store_by_id
 from ebpfkit.maps.hashes import HashStore, LruHashStore, LruPerCpuHashStore, PerCpuHashStore
-from ebpfkit.maps.queues import BloomFilterStore, QueueStore, Record, RingBufferStore, StackStore
+from ebpfkit.maps.queues import PAGE, BloomFilterStore, QueueStore, Record, RingBufferStore, StackStore
 from ebpfkit.maps.references import (
     ArrayOfMapsStore,
     CpuMapStore,
@@ -79,6 +79,7 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
         "struct_ops": "its values are tables of kernel callbacks",
         "user_ringbuf": "its only reader is bpf_user_ringbuf_drain, which works on dynptrs",
         "arena": "its memory is shared with user space by address",
+        "rhash": "it is newer than every kernel that its behaviour could be compared with; use a hash",
         "insn_array": "its values are addresses of translated instructions",
     }
 )
@@ -88,14 +89,23 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
 def create_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:
     """An empty store for `spec`, with its initial data and contents in it.
 
-    `cpus` is the number of CPUs of per-CPU values. Raises NotSupported for a map type that has no in-memory store, and
-    MapError where the kernel would refuse the sizes.
+    `cpus` is the number of CPUs of per-CPU values. As loaders do, a ring buffer is rounded up to a power of two of
+    pages, and a perf event array without size gets a slot for each CPU. Raises NotSupported for a map type that has no
+    in-memory store, and MapError where the kernel would refuse the sizes.
     """
     kind = STORES.get(spec.type)
     if kind is None:
         why = UNSUPPORTED.get(spec.type, "no such map type is known")
         raise NotSupported(f"map type '{spec.type}' in memory (map '{spec.name}')", why=why, span=spec.span)
-    store = kind(spec, cpus)
+    store = kind(spec.replace(max_entries=_effective_max_entries(spec, cpus)), cpus)
     for key, value in spec.contents:
         store.set(key, value)
     return store
+
+
+def _effective_max_entries(spec: MapSpec, cpus: int) -> int:
+    if spec.type == "perf_event_array" and not spec.max_entries:
+        return cpus
+    if spec.type == "ringbuf" and spec.max_entries > 0:
+        return PAGE << (-(-spec.max_entries // PAGE) - 1).bit_length()
+    return spec.max_entries

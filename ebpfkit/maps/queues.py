@@ -15,7 +15,7 @@ from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = ["BloomFilterStore", "QueueStore", "Record", "RingBufferStore", "StackStore"]
 
-_PAGE = 4096
+PAGE = 4096
 _HEADER = 8  # bytes before each record in the ring
 
 
@@ -59,9 +59,6 @@ class QueueStore(MemoryStore):
 
     def _pop(self, key: bytes) -> bytes | int:
         return self.take(remove=True)
-
-    def _keys(self) -> list[bytes] | int:
-        return -errno.EINVAL
 
     def values(self) -> list[bytes]:
         """A copy of what waits, next first."""
@@ -127,9 +124,6 @@ class BloomFilterStore(MemoryStore):
     def _pop(self, key: bytes) -> bytes | int:
         return -errno.EOPNOTSUPP
 
-    def _keys(self) -> list[bytes] | int:
-        return -errno.EOPNOTSUPP
-
 
 @dataclass(slots=True)
 class Record:
@@ -156,7 +150,7 @@ class RingBufferStore(MemoryStore):
         size = spec.max_entries
         if spec.key_size or spec.value_size:
             self._refuse("key_size and value_size of a ring buffer must be zero")
-        if not size or size & (size - 1) or size % _PAGE:
+        if not size or size & (size - 1) or size % PAGE:
             self._refuse(
                 f"max_entries is the size in bytes: a power of two and a multiple of the page size, not {size}"
             )

@@ -59,7 +59,7 @@ class _SlotStore(MemoryStore):
         self._slots[index] = bytearray(value)
         return 0
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
 
     def __len__(self) -> int:
@@ -162,7 +162,7 @@ class DevMapHashStore(_SlotStore):
     def _erase(self, key: bytes) -> int:
         return 0 if self._slots.pop(self._index(key), None) is not None else -errno.ENOENT
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return [index.to_bytes(4, ORDER) for index in self._slots]
 
 
@@ -248,7 +248,7 @@ class ArrayOfMapsStore(_InnerMaps):
             return -errno.E2BIG
         return 0 if self._inner.pop(bytes(key), None) is not None else -errno.ENOENT
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
 
 
@@ -274,5 +274,5 @@ class HashOfMapsStore(_InnerMaps):
     def _erase(self, key: bytes) -> int:
         return 0 if self._inner.pop(bytes(key), None) is not None else -errno.ENOENT
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return list(self._inner)

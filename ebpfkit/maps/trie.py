@@ -78,7 +78,7 @@ class LpmTrieStore(MemoryStore):
         self._count -= 1
         return 0
 
-    def _keys(self) -> list[bytes] | int:
+    def _keys(self) -> list[bytes]:
         return [key for length in self._lengths for key, _ in self._tables[length].values()]
 
     def __len__(self) -> int:
