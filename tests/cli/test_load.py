@@ -1,9 +1,8 @@
-"""`ebpfkit load` and `unload` on a veth pair of the test's own: what stays, what goes, and what is said when it cannot be."""
+"""`ebpfkit load` and `unload` on a veth pair of the test's own: what stays, what goes, and what is said."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -135,10 +134,6 @@ def test_hardware_offload_is_refused_with_a_reason(lab: VethLab, program: Path) 
 
 
 def test_without_privileges(lab: VethLab, program: Path) -> None:
-    program.parent.chmod(0o755)
-    for folder in program.parents:
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
     drop = [require_tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     with lab.far.enter():
         done = subprocess.run(
