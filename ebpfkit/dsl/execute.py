@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit.dsl.builtins import BUILTINS
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.running import RUN, Run, ShortExit
-from ebpfkit.dsl.types import Integer, NetworkInteger, XdpAction, u32
+from ebpfkit.dsl.types import Integer, NetworkInteger, XdpAction
 from ebpfkit.errors import CompileError
 from ebpfkit.maps.store import MapStore
 from ebpfkit.span import Span
@@ -99,15 +100,6 @@ class _Sequence:
     def __call__(self) -> int:
         self.state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFF_FFFF_FFFF_FFFF
         return self.state >> 32
-
-
-def language_len(value: Any, /) -> Any:
-    """`len` as the language has it: of a packet, a u32."""
-    return u32(len(value)) if isinstance(value, Packet) else len(value)
-
-
-BUILTINS: Mapping[str, Any] = {"len": language_len}
-"""Builtin names that mean something more exact inside a program."""
 
 
 class LanguageGlobals(dict[str, Any]):

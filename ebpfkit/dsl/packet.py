@@ -26,23 +26,21 @@ class Packet:
     `len(packet)` is its length in bytes, a u32 inside a program.
     """
 
-    __slots__ = ("_cursor", "_region", "egress_ifindex", "ingress_ifindex", "rx_queue_index")
+    __slots__ = ("_cursor", "_region", "ingress_ifindex", "rx_queue_index")
 
     ingress_ifindex: u32
     rx_queue_index: u32
-    egress_ifindex: u32
 
-    def __init__(
-        self, data: bytearray, *, ingress_ifindex: int = 0, rx_queue_index: int = 0, egress_ifindex: int = 0
-    ) -> None:
+    def __init__(self, data: bytearray, *, ingress_ifindex: int = 0, rx_queue_index: int = 0) -> None:
         self._region = Region(data, RegionKind.PACKET)
         self._cursor = 0
-        for name, value in (
-            ("ingress_ifindex", ingress_ifindex),
-            ("rx_queue_index", rx_queue_index),
-            ("egress_ifindex", egress_ifindex),
-        ):
-            object.__setattr__(self, name, u32(value))
+        object.__setattr__(self, "ingress_ifindex", u32(ingress_ifindex))
+        object.__setattr__(self, "rx_queue_index", u32(rx_queue_index))
+
+    @property
+    def egress_ifindex(self) -> u32:
+        """The interface that the packet leaves by; only programs in a devmap have one, and there are none yet."""
+        refuse("context-field", "egress_ifindex is only known to programs in a devmap", "use ingress_ifindex")
 
     def __setattr__(self, name: str, value: object) -> None:
         if name[0] != "_":

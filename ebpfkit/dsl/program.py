@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, SupportsBytes
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
+from ebpfkit.dsl.running import current_run
 from ebpfkit.dsl.types import XDP_ABORTED, XdpAction
 from ebpfkit.errors import UsageError
 
@@ -83,6 +84,12 @@ class Program:
         """Run as plain Python on one packet; its verdict. Maps keep what the run did to them."""
         from ebpfkit.dsl.execute import run_python
 
+        if current_run() is not None:
+            refuse(
+                "calls-program",
+                f"{self.name} is a program, and programs do not call each other",
+                "move the common part into a function without @xdp",
+            )
         return run_python(self, frame).action
 
     def run(self, frame: Frame, on: str = "python", **options: Any) -> Result:

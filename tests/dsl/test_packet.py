@@ -123,7 +123,9 @@ def test_peek_stays_and_writes_reach_the_packet():
 
 def test_the_context_is_read_only():
     pkt = Packet(bytearray(4), rx_queue_index=3, ingress_ifindex=2)
-    assert (pkt.rx_queue_index, pkt.ingress_ifindex, pkt.egress_ifindex) == (u32(3), 2, 0)
+    assert (pkt.rx_queue_index, pkt.ingress_ifindex) == (u32(3), 2)
+    with pytest.raises(CompileError, match="only known to programs in a devmap"):
+        pkt.egress_ifindex
     assert type(pkt.rx_queue_index) is u32
     with pytest.raises(CompileError, match="read-only"):
         pkt.rx_queue_index = u32(1)

@@ -13,7 +13,7 @@ from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import Array
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program
-from ebpfkit.dsl.types import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction, u8, u16, u32, u64
+from ebpfkit.dsl.types import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction, s32, u8, u16, u32, u64
 from ebpfkit.errors import CompileError, NotSupported, UsageError
 from ebpfkit.net import Ethernet
 
@@ -269,3 +269,26 @@ def test_u16_sum_of_a_called_function_wraps():
         return XDP_PASS
 
     assert program(b"") is XDP_PASS
+
+
+def test_builtin_names_are_exact_about_widths():
+    def call(body):
+        @xdp
+        def program(pkt: Packet) -> XdpAction:
+            return XDP_DROP if body(pkt) else XDP_PASS
+
+        return program(bytes(9))
+
+    assert call(lambda pkt: min(len(pkt), u32(5)) == 5) is XDP_DROP
+    assert call(lambda pkt: max(u8(3), u8(5), u8(4)) == 5 and max(1, 2) == 2 and max([1, 3]) == 3) is XDP_DROP
+    assert call(lambda pkt: abs(u8(3)) == 3 and abs(-3) == 3 and int("5") == 5) is XDP_DROP
+    for body, text in (
+        (lambda pkt: min(len(pkt), 5), r"min\(\) of u32 and int mixes types; write u32"),
+        (lambda pkt: max(u8(1), u16(2)), "u8 and u16"),
+        (lambda pkt: abs(s32(1)), r"write -x if x < 0 else x"),
+        (lambda pkt: int(pkt.rx_queue_index), "has no width"),
+        (lambda pkt: print(1), "a program cannot print"),
+        (lambda pkt: passes(b""), "programs do not call each other"),
+    ):
+        with pytest.raises(CompileError, match=text):
+            call(body)
