@@ -3,7 +3,7 @@
     python benchmarks/road.py [--rounds 15] [--json]
 
 Where there is something to compare with (a clang process, the kernel's verifier), both are measured in turn within the
-same round. Absolute figures are of this machine and this minute; only ratios mean anything elsewhere. What needs root, or
+same round. Absolute figures are of this machine and minute; only ratios mean anything elsewhere. What needs root, or
 clang, is left out with a line that says so.
 """
 
@@ -45,7 +45,7 @@ def measure_compile(rounds: int) -> dict[str, Any]:
     from ebpfkit import pipeline
 
     program = pipeline.import_file(FIREWALL).firewall
-    first = clock(lambda: program.build())
+    first = clock(program.build)
     clang = shutil.which("clang")
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def measure_compile(rounds: int) -> dict[str, Any]:
             target,
         ]
         for _ in range(rounds):
-            ours.append(clock(lambda: program.build()))
+            ours.append(clock(program.build))
             if clang:
                 theirs.append(clock(lambda: subprocess.run(command, check=True)))
     found: dict[str, Any] = {"first_ms": first * 1e3, "warm_ms": row(ours, 1e-3)}

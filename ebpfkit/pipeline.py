@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from ebpfkit.abi.model import HostProfile
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
-from ebpfkit.errors import EbpfError, NotSupported, UsageError, VerifierError
+from ebpfkit.errors import EbpfError, MapError, NotSupported, UsageError, VerifierError
 
 if TYPE_CHECKING:
     from ebpfkit.compiler.driver import Compiled
@@ -196,7 +196,7 @@ def build(
     from ebpfkit.elf import open_object
 
     compiled = compile_stages(source, kernel=kernel, mcpu=mcpu)
-    return open_object(compiled.elf, name=compiled.name)
+    return open_object(compiled.elf, name=compiled.programs[0].name)
 
 
 def open_source(path: str | os.PathLike[str], *, kernel: str | None = None, mcpu: str | None = None) -> Source:
@@ -558,17 +558,26 @@ def _contents_of(program: Program) -> dict[str, dict[Any, Any]]:
 
 def snapshot(facade: MapFacade, store: MapStore) -> dict[Any, Any]:
     """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists."""
-    if facade.map_type in ("xskmap", "ringbuf"):
-        return {}
     view = facade.view(store)
     return {view.decode_key(key): view.decode_value(value) for key, value in entries_of(store)}
 
 
-def entries_of(store: MapStore) -> Iterator[tuple[bytes, bytes]]:
-    """The entries of a store; of arrays, whose every slot exists, those that are not zero."""
+def entries_of(store: MapStore) -> list[tuple[bytes, bytes]]:
+    """The entries of a store; of arrays, whose every slot exists, those that are not zero.
+
+    None for maps that user space cannot read, as the kernel has it (sockets by index, program arrays, ring buffers).
+    """
     if store.spec.key_size == 0:
-        return iter(())
-    return ((key, value) for key, value in store.items() if "array" not in store.spec.type or any(value))
+        return []
+    try:
+        return [(key, value) for key, value in store.items() if "array" not in store.spec.type or any(value)]
+    except MapError as error:
+        if error.errno == ENOTSUPP:
+            return []
+        raise
+
+
+ENOTSUPP = 524  # the kernel's own number, which errno.h does not have
 
 
 class MachineRun:

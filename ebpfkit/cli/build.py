@@ -52,7 +52,7 @@ def command(
                 "output": str(output),
                 "bytes": len(compiled.elf),
                 "sha256": hashlib.sha256(compiled.elf).hexdigest(),
-                "mcpu": compiled.mcpu,
+                "mcpu": compiled.options.cpu,
                 "programs": [
                     {"name": spec.name, "section": spec.section, "insns": sum(i.slots for i in spec.instructions)}
                     for spec in built.programs.values()
