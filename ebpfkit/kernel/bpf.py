@@ -24,11 +24,13 @@ __all__ = [
     "Command", "HasFileno", "LoadResult", "RunResult", "bpf", "btf_data", "btf_fd_by_id", "btf_ids",
     "btf_load", "kernel_name", "link_create", "link_detach", "link_fd_by_id", "link_ids", "link_info",
     "link_update", "map_create", "map_fd_by_id", "map_freeze", "map_ids", "map_info", "obj_get", "obj_pin",
-    "prog_fd_by_id", "prog_ids", "prog_info", "prog_load", "prog_map_ids", "prog_xlated", "test_run",
+    "object_kind", "prog_fd_by_id", "prog_ids", "prog_info", "prog_load", "prog_map_ids", "prog_xlated",
+    "test_run",
 ]  # fmt: skip
 
 BPF_F_REPLACE = 1 << 2
 BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1
+_CONTEXT_ROOM = 256
 
 _SYSCALL_NUMBERS = {
     "x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "armv7l": 386, "armv6l": 386,
@@ -275,7 +277,8 @@ def test_run(
 ) -> RunResult:
     """BPF_PROG_TEST_RUN. `room` bounds the packet that comes back, in bytes (0: none, as live frames demand)."""
     out = ctypes.create_string_buffer(room) if room else None
-    context_out = ctypes.create_string_buffer(len(context)) if context else None
+    # The context that comes back is the kernel's whole structure, whatever part of it went in.
+    context_out = ctypes.create_string_buffer(max(len(context), _CONTEXT_ROOM)) if context else None
     attr = attrs.TestRun(
         prog_fd=prog.fileno(),
         data_size_in=len(data),
@@ -288,7 +291,7 @@ def test_run(
         batch_size=batch_size,
     )
     if context_out is not None:
-        attr.ctx_size_in = attr.ctx_size_out = len(context)
+        attr.ctx_size_in, attr.ctx_size_out = len(context), len(context_out)
         attr.ctx_in, attr.ctx_out = attrs.address_of(context), ctypes.addressof(context_out)
     bpf(Command.PROG_TEST_RUN, attr)
     return RunResult(
@@ -331,6 +334,15 @@ def link_update(link: HasFileno, new_prog: HasFileno, *, old_prog: HasFileno | N
 def link_detach(link: HasFileno) -> None:
     """BPF_LINK_DETACH: the link stays as an object, without its target."""
     bpf(Command.LINK_DETACH, attrs.LinkDetach(link_fd=link.fileno()))
+
+
+def object_kind(fd: HasFileno) -> str:
+    """ "bpf-map", "bpf-prog", "bpf_link", "btf", or what else the kernel calls the file behind a descriptor."""
+    try:
+        target = os.readlink(f"/proc/self/fd/{fd.fileno()}")
+    except OSError:
+        return ""
+    return target.removeprefix("anon_inode:").strip("[]")
 
 
 _Info = TypeVar("_Info", attrs.ProgInfo, attrs.MapInfo, attrs.LinkInfo, attrs.BtfInfo)

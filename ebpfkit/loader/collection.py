@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ebpfkit._bits import round_up
 from ebpfkit.asm.insn import KfuncRef
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
@@ -22,7 +23,7 @@ from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.btf import loadable_btf
 from ebpfkit.loader.load import create_map, effective_max_entries, load_btf, load_program
-from ebpfkit.loader.maps import Map
+from ebpfkit.loader.maps import Map, stored_value_size
 from ebpfkit.loader.program import Program
 
 __all__ = ["Collection"]
@@ -115,7 +116,7 @@ class Collection:
             live = Map(spec, create_map(spec, btf=btf))
         self.maps[spec.name] = live
         if spec.contents:
-            live.set_many(spec.contents)
+            live.set_many((key, _on_every_cpu(live, value)) for key, value in spec.contents)
         if spec.data is not None and any(spec.data):
             live.set(_ZERO_KEY, spec.data)
         if spec.frozen:
@@ -223,6 +224,13 @@ def _apply_variables(obj: ObjectFile, variables: Mapping[str, int | bytes]) -> d
             raise UsageError(f"variable {name!r} has {variable.size} bytes, not {len(value)}")
         data[variable.offset : variable.offset + variable.size] = value
     return {name: bytes(data) for name, data in changed.items()}
+
+
+def _on_every_cpu(live: Map, value: bytes) -> bytes:
+    """A per-CPU map's first value: one CPU's worth goes to CPU 0, zeros to the others, so that the sum is right."""
+    whole = stored_value_size(live.spec)
+    one = len(value) in (live.spec.value_size, round_up(live.spec.value_size, 8))
+    return value.ljust(whole, b"\0") if one else value
 
 
 def _pin_path(spec: MapSpec, pin_root: str | Path | None) -> Path:

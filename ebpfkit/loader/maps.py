@@ -119,11 +119,10 @@ class Map:
 
     @classmethod
     def _checked(cls, fd: Fd, where: str) -> Map:
-        try:
+        if bpf.object_kind(fd) == "bpf-map":
             return cls.from_fd(fd)
-        except (KernelError, UnicodeDecodeError, OverflowError, ValueError) as error:
-            fd.close()
-            raise MapError(f"{where} is not a BPF map", errno=errno.EINVAL) from error
+        fd.close()
+        raise MapError(f"{where} is not a BPF map", errno=errno.EINVAL)
 
     @property
     def spec(self) -> MapSpec:

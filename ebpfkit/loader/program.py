@@ -120,7 +120,7 @@ class Program:
 
     @classmethod
     def _checked(cls, fd: Fd, where: str) -> Program:
-        if is_program(fd):
+        if bpf.object_kind(fd) == "bpf-prog":
             return cls.from_fd(fd)
         fd.close()
         raise KernelError(f"{where} is not a BPF program", errno=errno.EINVAL)
@@ -218,17 +218,3 @@ class Program:
 
     def __repr__(self) -> str:
         return f"<Program {self.name} {self.prog_type} {self.fd!r}>"
-
-
-def is_program(fd: Fd) -> bool:
-    """Whether a descriptor is a BPF program's, by the name the kernel gives its file."""
-    return object_kind(fd) == "bpf-prog"
-
-
-def object_kind(fd: Fd) -> str:
-    """ "bpf-prog", "bpf-map", "bpf_link" or what else the kernel calls the descriptor's file."""
-    try:
-        target = Path(f"/proc/self/fd/{fd.fileno()}").readlink()
-    except OSError:
-        return ""
-    return str(target).removeprefix("anon_inode:").strip("[]")

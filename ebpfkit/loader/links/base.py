@@ -49,14 +49,13 @@ class Link(ABC):
     def open_pinned(path: str | Path) -> Link:
         """Open a pinned link. Raises AttachError when there is none, or it is something else than an XDP link."""
         from ebpfkit.loader.links.xdp import LINK_TYPE_XDP, XdpLink
-        from ebpfkit.loader.program import object_kind
 
         try:
             fd = bpf.obj_get(str(path), what=f"BPF link {path}")
         except KernelError as error:
             number = error.errno or 0
             raise AttachError(explain_pin("open", "link", str(path), number), errno=number) from error
-        if object_kind(fd) != "bpf_link":
+        if bpf.object_kind(fd) != "bpf_link":
             fd.close()
             raise AttachError(f"{path} is not a BPF link", errno=errno.EINVAL)
         if bpf.link_info(fd).type != LINK_TYPE_XDP:

@@ -1,0 +1,282 @@
+"""Live maps: each type's round trip, batches, refusals, pins, and the same laws as the stores in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.errors import LoadError, MapError, MapKeyError, NotSupported, UsageError
+from ebpfkit.kernel.bpffs import find_bpffs
+from ebpfkit.kernel.cpus import possible_cpus
+from ebpfkit.loader import Map
+from ebpfkit.loader.maps import stored_value_size
+from ebpfkit.maps.memory import create_store
+from ebpfkit.maps.store import BPF_EXIST, BPF_NOEXIST, MapStore
+from tests.conftest import require_tool
+
+pytestmark = pytest.mark.kernel
+
+NO_PREALLOC, MMAPABLE = 1, 1 << 10
+
+SPECS = {
+    "hash": MapSpec("m", "hash", 4, 8, 64),
+    "lru_hash": MapSpec("m", "lru_hash", 4, 8, 64),
+    "percpu_hash": MapSpec("m", "percpu_hash", 4, 12, 64),
+    "array": MapSpec("m", "array", 4, 8, 16),
+    "percpu_array": MapSpec("m", "percpu_array", 4, 4, 16),
+    "lpm_trie": MapSpec("m", "lpm_trie", 8, 8, 64, flags=NO_PREALLOC),
+    "no_prealloc": MapSpec("m", "hash", 16, 1, 64, flags=NO_PREALLOC),
+    "mmapable": MapSpec("m", "array", 4, 100, 16, flags=MMAPABLE),
+}
+
+
+def key_of(spec: MapSpec, number: int) -> bytes:
+    if spec.type == "lpm_trie":  # prefix length, then the address in network order
+        return struct.pack("<I", 32) + struct.pack(">I", number)
+    return number.to_bytes(spec.key_size, "little")
+
+
+def value_of(spec: MapSpec, number: int) -> bytes:
+    """A value of the right size; per CPU each part is padded to 8 bytes, and the padding reads back as zeros."""
+    one = (number * 0x0101_0101).to_bytes(max(8, spec.value_size), "little")[: spec.value_size]
+    whole = stored_value_size(spec)
+    if whole == spec.value_size:
+        return one
+    step = whole // possible_cpus()
+    return one.ljust(step, b"\0") * possible_cpus()
+
+
+@pytest.fixture(params=SPECS, ids=str)
+def live(request: pytest.FixtureRequest) -> Iterator[Map]:
+    with Map.create(SPECS[request.param]) as created:
+        yield created
+
+
+def test_it_is_a_map_store(live: Map) -> None:
+    assert isinstance(live, MapStore)
+
+
+def test_round_trip(live: Map) -> None:
+    key, value = key_of(live.spec, 3), value_of(live.spec, 3)
+    live.set(key, value_of(live.spec, 1))
+    live.set(key, value)
+    assert live.get(key) == value
+    assert (key, value) in set(live.items())
+    assert key in set(live.keys())
+
+
+def test_deletion(live: Map) -> None:
+    key = key_of(live.spec, 3)
+    live.set(key, value_of(live.spec, 3))
+    if "array" in live.spec.type:
+        with pytest.raises(MapError) as refused:
+            live.delete(key)
+        assert refused.value.errno == errno.EINVAL
+        return
+    live.delete(key)
+    assert live.get(key) is None
+    with pytest.raises(MapKeyError) as gone:
+        live.delete(key)
+    assert gone.value.errno == errno.ENOENT
+
+
+def test_many_entries_in_and_out(live: Map) -> None:
+    entries = {key_of(live.spec, i): value_of(live.spec, i) for i in range(16)}
+    assert live.set_many(entries.items()) == 16
+    assert dict(live.items()) == entries
+    assert set(live.keys()) == set(entries)
+    keys, values = live.get_arrays()
+    assert {k.tobytes(): v.tobytes() for k, v in zip(keys, values, strict=True)} == entries
+
+
+def test_arrays_in(live: Map) -> None:
+    keys = numpy.frombuffer(b"".join(key_of(live.spec, i) for i in range(10)), numpy.uint8).reshape(10, -1)
+    values = numpy.frombuffer(b"".join(value_of(live.spec, i) for i in range(10)), numpy.uint8).reshape(10, -1)
+    assert live.set_arrays(keys, values) == 10
+    assert live.get(key_of(live.spec, 9)) == value_of(live.spec, 9)
+    with pytest.raises(UsageError, match="the arrays have"):
+        live.set_arrays(keys, values[:, :-1])
+
+
+def test_every_entry_may_be_deleted_while_walking() -> None:
+    with Map.create(SPECS["hash"]) as live:
+        live.set_many((key_of(live.spec, i), value_of(live.spec, i)) for i in range(50))
+        for key in live.keys():  # noqa: SIM118
+            live.delete(key)
+        assert list(live.items()) == []
+
+
+def test_more_entries_than_one_batch_holds() -> None:
+    spec = MapSpec("big", "hash", 4, 4, 20_000)
+    entries = {i.to_bytes(4, "little"): (i * 7).to_bytes(4, "little") for i in range(20_000)}
+    with Map.create(spec) as live:
+        assert live.set_many(entries.items()) == 20_000
+        assert dict(live.items()) == entries
+        assert live.delete_many(list(entries)[:10_000]) == 10_000
+        assert live.delete_many(list(entries)[:10_000]) == 0
+        assert len(list(live.keys())) == 10_000
+
+
+def test_per_cpu_values() -> None:
+    with Map.create(SPECS["percpu_array"]) as live:
+        step = 8
+        live.set(key_of(live.spec, 2), b"".join((cpu + 5).to_bytes(step, "little") for cpu in range(possible_cpus())))
+        values = live.per_cpu(key_of(live.spec, 2))
+        assert values == tuple((cpu + 5).to_bytes(4, "little") for cpu in range(possible_cpus()))
+    with Map.create(SPECS["hash"]) as live, pytest.raises(UsageError, match="one value for all CPUs"):
+        live.per_cpu(bytes(4))
+
+
+@pytest.mark.parametrize(("kind", "first"), [("queue", b"\1\0\0\0"), ("stack", b"\3\0\0\0")])
+def test_queue_and_stack(kind: str, first: bytes) -> None:
+    with Map.create(MapSpec("line", kind, 0, 4, 4)) as live:
+        for number in (1, 2, 3):
+            live.set(b"", number.to_bytes(4, "little"))
+        assert live.get(b"") == first
+        assert live.pop() == first
+        assert [live.pop(), live.pop()][-1] is not None
+        assert live.pop() is None
+        with pytest.raises(NotSupported, match="iterating a"):
+            list(live.keys())
+
+
+def test_pop_takes_an_entry_out_of_a_hash() -> None:
+    with Map.create(SPECS["hash"]) as live:
+        live.set(key_of(live.spec, 1), value_of(live.spec, 9))
+        assert live.pop(key_of(live.spec, 1)) == value_of(live.spec, 9)
+        assert live.pop(key_of(live.spec, 1)) is None
+
+
+REFUSALS = [
+    # map, action, errno, words
+    ("hash", lambda m: m.set(bytes(3), bytes(8)), errno.EINVAL, "keys of 4 bytes, not 3"),
+    ("hash", lambda m: m.set(bytes(4), bytes(7)), errno.EINVAL, "values of 8 bytes, not 7"),
+    ("percpu_array", lambda m: m.set(bytes(4), bytes(4)), errno.EINVAL, "for each CPU, padded to 8"),
+    ("hash", lambda m: m.set(bytes(4), bytes(8), BPF_EXIST), errno.ENOENT, "the key is not there"),
+    ("array", lambda m: m.set(bytes(4), bytes(8), BPF_NOEXIST), errno.EEXIST, "already there"),
+    ("array", lambda m: m.set(b"\x10\0\0\0", bytes(8)), errno.E2BIG, "beyond it (16 entries)"),
+    ("array", lambda m: m.set_many([(b"\x10\0\0\0", bytes(8))]), errno.E2BIG, "beyond it"),
+    ("hash", lambda m: m.set_many((i.to_bytes(4, "little"), bytes(8)) for i in range(100)), errno.E2BIG, "is full"),
+    ("lpm_trie", lambda m: m.set(struct.pack("<II", 33, 0), bytes(8)), errno.EINVAL, "not valid"),
+]
+
+
+@pytest.mark.parametrize(("name", "action", "number", "words"), REFUSALS, ids=[f"{r[0]}-{r[3]}" for r in REFUSALS])
+def test_refusals_carry_errno_and_cause(name: str, action, number: int, words: str) -> None:  # type: ignore[no-untyped-def]
+    with Map.create(SPECS[name]) as live, pytest.raises(MapError) as refused:
+        action(live)
+    assert refused.value.errno == number
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_frozen_map_says_so() -> None:
+    with Map.create(SPECS["array"]) as live:
+        live.freeze()
+        with pytest.raises(MapError, match="frozen") as refused:
+            live.set(bytes(4), bytes(8))
+        assert refused.value.errno == errno.EPERM
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (MapSpec("bad", "hash", 0, 4, 4), "does not accept its shape"),
+        (MapSpec("huge", "array", 4, 1 << 20, 1 << 30), "make"),
+        (MapSpec("trie", "lpm_trie", 8, 8, 4), "does not accept its shape"),
+    ],
+)
+def test_maps_that_cannot_be(spec: MapSpec, words: str) -> None:
+    with pytest.raises(LoadError) as refused:
+        Map.create(spec)
+    assert f"cannot create map '{spec.name}'" in str(refused.value)
+    assert words in str(refused.value)
+
+
+def test_an_unknown_type_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no map type"):
+        Map.create(MapSpec("m", "btree", 4, 4, 4))
+
+
+@pytest.mark.parametrize(("asked", "made"), [(1, 4096), (4096, 4096), (5000, 8192), (3 * 4096, 16384)])
+def test_ring_buffers_are_rounded_up(asked: int, made: int) -> None:
+    with Map.create(MapSpec("ring", "ringbuf", 0, 0, asked)) as live:
+        assert live.info.max_entries == made
+
+
+def test_perf_event_arrays_have_a_slot_per_cpu() -> None:
+    with Map.create(MapSpec("perf", "perf_event_array", 4, 4, 0)) as live:
+        assert live.info.max_entries == possible_cpus()
+
+
+def test_pin_open_and_refuse() -> None:
+    path = Path(f"{find_bpffs()}/ebpfkit_test_map_{os.getpid()}")
+    with Map.create(SPECS["hash"]) as live:
+        live.set(key_of(live.spec, 1), value_of(live.spec, 1))
+        live.pin(path)
+        try:
+            with Map.open_pinned(path) as again, Map.open_id(live.info.id) as by_id:
+                assert again.info == by_id.info == live.info
+                assert again.get(key_of(live.spec, 1)) == value_of(live.spec, 1)
+            with pytest.raises(MapError, match="pinned there already"):
+                live.pin(path)
+        finally:
+            path.unlink()
+        with pytest.raises(MapError, match="nothing is pinned there"):
+            Map.open_pinned(path)
+        with pytest.raises(MapError, match="not on a bpffs"):
+            live.pin("/tmp/not_a_bpffs")
+
+
+def test_the_same_to_bpftool() -> None:
+    bpftool = require_tool("bpftool")
+    with Map.create(MapSpec("shown", "hash", 2, 4, 8)) as live:
+        live.set_many([(b"\1\2", b"abcd"), (b"\3\4", b"efgh")])
+        dump = subprocess.run(
+            [bpftool, "-j", "map", "dump", "id", str(live.info.id)], check=True, capture_output=True, text=True
+        )
+        rows = json.loads(dump.stdout)
+    seen = {bytes(int(b, 16) for b in row["key"]): bytes(int(b, 16) for b in row["value"]) for row in rows}
+    assert seen == {b"\1\2": b"abcd", b"\3\4": b"efgh"}
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["set", "new", "replace", "delete", "get"]), st.integers(0, 9), st.integers(0, 255)),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("name", ["hash", "array", "lpm_trie", "no_prealloc"])
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_memory_and_kernel_stores_agree(name: str, steps: list[tuple[str, int, int]]) -> None:
+    """The same operations on the store in memory and on the kernel's map: the same results, errnos and entries."""
+    spec = SPECS[name].replace(max_entries=6)
+    memory = create_store(spec)
+    with Map.create(spec) as kernel:
+        for action, number, fill in steps:
+            assert outcome(memory, action, number, fill) == outcome(kernel, action, number, fill), (action, number)
+        assert dict(memory.items()) == dict(kernel.items())
+
+
+def outcome(store: MapStore, action: str, number: int, fill: int) -> object:
+    key, value = key_of(store.spec, number), bytes([fill]) * store.spec.value_size
+    try:
+        if action == "get":
+            return store.get(key)
+        if action == "delete":
+            return store.delete(key)
+        return store.set(key, value, {"set": 0, "new": BPF_NOEXIST, "replace": BPF_EXIST}[action])
+    except MapError as error:
+        return type(error).__name__, error.errno
