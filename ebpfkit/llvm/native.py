@@ -53,7 +53,7 @@ def compile_native(ir_text: str, *, speed: int = 2) -> NativeModule:
     return NativeModule(engine)
 
 
-def native_assembly(ir_text: str, triple: str, *, cpu: str = "", speed: int = 2) -> str:
+def native_assembly(ir_text: str, triple: str, *, cpu: str = "", features: str = "", speed: int = 2) -> str:
     """Assembly text of IR text for any target that LLVM was built with, such as "aarch64-linux-gnu"."""
     import llvmlite.binding as llvm
 
@@ -63,5 +63,5 @@ def native_assembly(ir_text: str, triple: str, *, cpu: str = "", speed: int = 2)
         target = llvm.Target.from_triple(triple)
     except RuntimeError as problem:
         raise LlvmError(f"LLVM has no target {triple!r}: {str(problem).strip()}", code="bad-option") from problem
-    machine = target.create_target_machine(cpu=cpu, opt=speed)
+    machine = target.create_target_machine(cpu=cpu, features=features, opt=speed)
     return str(machine.emit_assembly(_optimised(ir_text, machine, speed)))

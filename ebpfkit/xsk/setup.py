@@ -28,6 +28,7 @@ __all__ = ["MODES", "Opened", "Sizes", "open_bound"]
 
 MODES = {"auto": 0, "copy": uapi.XDP_COPY, "zero-copy": uapi.XDP_ZEROCOPY}
 
+_DEFAULT_BUDGET = 32  # packets one sendto sends in copy mode, and the least that can be set
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
 
 
@@ -88,6 +89,8 @@ def open_bound(
         raise UsageError("a socket needs an RX ring, a TX ring, or both")
     if queue < 0:
         raise UsageError(f"queues are numbered from 0, not {queue}")
+    if tx_budget is not None and not _DEFAULT_BUDGET <= tx_budget <= max(sizes.tx, _DEFAULT_BUDGET):
+        raise UsageError(f"a TX budget is {_DEFAULT_BUDGET} to the TX ring's {sizes.tx} packets, not {tx_budget}")
     if umem.in_use:
         raise NotSupported("one UMEM for several sockets", why="give each socket its own")
     flags = MODES[mode] | (uapi.XDP_USE_NEED_WAKEUP if need_wakeup else 0)
@@ -122,10 +125,10 @@ def _set_up(undo: ExitStack, umem: Umem, sizes: Sizes, tx_budget: int | None) ->
                 what = f"{ring} ring of {entries} entries"
                 xdp_socket.set_ring_size(fd, ring, entries)
         what = "TX budget"
-        # 32 packets a sendto by default, then EAGAIN: raising it to the ring's size saves most of the system calls.
-        budget = min(tx_budget or sizes.tx, sizes.tx)
-        if not sizes.tx or not xdp_socket.set_tx_budget(fd, budget):
-            budget = 32 if sizes.tx else 0
+        budget = tx_budget or max(sizes.tx, _DEFAULT_BUDGET)
+        # The default is 32 packets a sendto, then EAGAIN: the ring's size instead saves most of the system calls.
+        if budget != _DEFAULT_BUDGET and sizes.tx and not xdp_socket.set_tx_budget(fd, budget):
+            budget = _DEFAULT_BUDGET
         what = "mapping the rings"
         return _map_rings(undo, fd, sizes, budget)
     except KernelError as error:

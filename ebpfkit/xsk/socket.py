@@ -54,7 +54,8 @@ class XskSocket:
     `mode` is "auto" (the kernel's choice), "copy" or "zero-copy". Sizes are entries of the rings; a socket without TX
     ring (`tx_size=0`) only receives, without RX ring only sends. Without `umem` it makes one of `frame_count` frames of
     `frame_size` bytes. A queue that is still being torn down is waited for `bind_timeout` seconds. Packets arrive once
-    an XDP program redirects them here through an XSK map (see `XskGroup`). Raises XskError, AttachError, UsageError.
+    an XDP program redirects them here through an XSK map (see `XskGroup`). One thread at a time may use a socket; the
+    rings have no locks. Raises XskError, AttachError, UsageError.
     """
 
     def __init__(
@@ -145,6 +146,8 @@ class XskSocket:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the RX ring has packets; False after `timeout` seconds (None: for ever)."""
         self._check_open()
+        if self._unsent:
+            self.flush()
         if self.rx.available():
             return True
         self.refill()
@@ -247,6 +250,7 @@ class XskSocket:
         leaves when the loop ends, else at once. Raises XskError (ETIMEDOUT, ENETDOWN), UsageError.
         """
         self._check_open()
+        tx = self.tx
         if isinstance(packet, Frame) and packet.socket.umem is self.umem:
             packet.check()
             frame = packet
@@ -264,7 +268,7 @@ class XskSocket:
             raise
         self.umem.move_one(frame.address, FrameOwner.USER, FrameOwner.TX)
         frame.invalidate()
-        self.tx.produce(descriptor)
+        tx.produce(descriptor)
         self.counters.sent += 1
         self._unsent = True
         if not self._receiving:
