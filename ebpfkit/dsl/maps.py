@@ -9,6 +9,7 @@ stores live in `ebpfkit.maps`; ring buffers and maps of references are in `speci
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,17 @@ from ebpfkit.maps.store import BPF_ANY, MapStore
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
-__all__ = ["Array", "Hash", "LpmTrie", "LruHash", "LruPerCpuHash", "MapFacade", "PerCpuArray", "PerCpuHash"]
+__all__ = [
+    "Array",
+    "Hash",
+    "LpmTrie",
+    "LruHash",
+    "LruPerCpuHash",
+    "MapFacade",
+    "PerCpuArray",
+    "PerCpuHash",
+    "add_up",
+]
 
 NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN without its terminating zero
 BPF_F_NO_PREALLOC = 1
@@ -347,7 +358,7 @@ class _PerCpu(_Entries[K, V]):
 
     def sum(self, key: K | int, /) -> V:
         """The sum over all CPUs; of a structure, field by field."""
-        return cast(V, _sum(self.value_type, self.per_cpu(key)))
+        return cast(V, add_up(self.value_type, self.per_cpu(key)))
 
     def set_per_cpu(self, key: K | int, values: list[V] | list[int], /) -> None:
         """Store one value for each CPU."""
@@ -356,14 +367,15 @@ class _PerCpu(_Entries[K, V]):
         self._outside("set_per_cpu()").set(self._key(key), data)
 
 
-def _sum(kind: Any, values: list[Any]) -> Any:
+def add_up(kind: Any, values: list[Any]) -> Any:
+    """The sum of values of one type; of structures, field by field. Raises UsageError for what is no number."""
     info = info_of(kind)
     if isinstance(info, StructType):
         total = kind.zero()
         for field in info.fields:
-            view = kind.__dict__[field.name]
+            view = inspect.getattr_static(kind, field.name)
             parts = [getattr(value, field.name) for value in values]
-            setattr(total, field.name, _sum(view.type_class, parts))
+            setattr(total, field.name, add_up(view.type_class, parts))
         return total
     if isinstance(info, ArrayType) or not issubclass(kind, Integer):
         raise UsageError(f"values of type {kind.__name__} cannot be added: write per_cpu(key)")

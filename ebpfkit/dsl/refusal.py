@@ -14,9 +14,13 @@ from typing import NoReturn
 from ebpfkit.errors import CompileError
 from ebpfkit.span import Span
 
-__all__ = ["caller_span", "refuse"]
+__all__ = ["NoSuchField", "caller_span", "refuse"]
 
 _HERE = str(Path(__file__).resolve().parent) + "/"
+
+
+class NoSuchField(CompileError, AttributeError):
+    """A structure has no such field; an AttributeError too, so that `hasattr` works on structures."""
 
 
 def caller_span() -> Span | None:
@@ -44,7 +48,7 @@ def caller_span() -> Span | None:
     )
 
 
-def refuse(code: str, message: str, hint: str = "") -> NoReturn:
+def refuse(code: str, message: str, hint: str = "", kind: type[CompileError] = CompileError) -> NoReturn:
     """Raise the CompileError for what the author's line does; `code` is its stable identifier, `hint` what to write."""
     text = f"{message}; {hint}" if hint else message
-    raise CompileError(text, span=caller_span(), code=code, hint=hint)
+    raise kind(text, span=caller_span(), code=code, hint=hint)

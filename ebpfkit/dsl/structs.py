@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self, cast, dataclass_transform, overload
 
 from ebpfkit._bits import round_up
 from ebpfkit.dsl.memory import Region, RegionKind
-from ebpfkit.dsl.refusal import refuse
+from ebpfkit.dsl.refusal import NoSuchField, refuse
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, HeaderLength, IntType, StructType, TypeInfo
 from ebpfkit.dsl.types import UNSIGNED, Integer, encode, info_of, type_name
 
@@ -216,9 +216,8 @@ class Struct:
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name[:2] == "__":
-            raise AttributeError(name)
-        refuse("no-such-field", f"{type(self).__name__} has no field '{name}'", _fields_hint(self.__ebpf_type__))
+        message = f"{type(self).__name__} has no field '{name}'"
+        refuse("no-such-field", message, _fields_hint(self.__ebpf_type__), NoSuchField)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{f.name}={_show(getattr(self, f.name))}" for f in self.__ebpf_type__.fields)

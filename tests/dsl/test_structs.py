@@ -168,6 +168,8 @@ def test_constructors_take_names_and_defaults():
     assert offsetof(Extended, "extra") == 16
     assert repr(Inner(a=1, b=2)) == "Inner(a=1, b=2)"
     assert Inner(a=1, b=2) != Inner(a=1, b=3)
+    assert not hasattr(made, "other")
+    assert hasattr(made, "limit")
 
 
 def test_arrays():
