@@ -337,12 +337,15 @@ def link_detach(link: HasFileno) -> None:
 
 
 def object_kind(fd: HasFileno) -> str:
-    """ "bpf-map", "bpf-prog", "bpf_link", "btf", or what else the kernel calls the file behind a descriptor."""
+    """ "link", "prog", "map" or "btf": what /proc says about the descriptor; "" when it is none of these."""
     try:
-        target = os.readlink(f"/proc/self/fd/{fd.fileno()}")
+        with open(f"/proc/self/fdinfo/{fd.fileno()}") as file:
+            keys = {line.partition(":")[0] for line in file}
     except OSError:
         return ""
-    return target.removeprefix("anon_inode:").strip("[]")
+    # A link's page also names its program, so links are asked for first.
+    marks = (("link", "link_type"), ("prog", "prog_type"), ("map", "map_type"), ("btf", "btf_id"))
+    return next((kind for kind, mark in marks if mark in keys), "")
 
 
 _Info = TypeVar("_Info", attrs.ProgInfo, attrs.MapInfo, attrs.LinkInfo, attrs.BtfInfo)

@@ -162,8 +162,9 @@ def load_program(
     if result.fd is not None:
         return result.fd, result.log
     number = result.errno if result.errno != _ENOSPC else first_errno or result.errno
-    if result.log.strip():
-        raise kernel_rejection(spec, result.log, number)
+    rejection = kernel_rejection(spec, result.log, number) if result.log.strip() else None
+    if rejection is not None:
+        raise rejection
     raise LoadError(explain_program_load(spec, number), errno=number)
 
 

@@ -119,7 +119,7 @@ class Map:
 
     @classmethod
     def _checked(cls, fd: Fd, where: str) -> Map:
-        if bpf.object_kind(fd) == "bpf-map":
+        if bpf.object_kind(fd) == "map":
             return cls.from_fd(fd)
         fd.close()
         raise MapError(f"{where} is not a BPF map", errno=errno.EINVAL)

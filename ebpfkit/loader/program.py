@@ -120,7 +120,7 @@ class Program:
 
     @classmethod
     def _checked(cls, fd: Fd, where: str) -> Program:
-        if bpf.object_kind(fd) == "bpf-prog":
+        if bpf.object_kind(fd) == "prog":
             return cls.from_fd(fd)
         fd.close()
         raise KernelError(f"{where} is not a BPF program", errno=errno.EINVAL)

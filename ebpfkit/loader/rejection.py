@@ -5,15 +5,17 @@ Reading the log is `diag.kernel_log`'s; here its slot is joined with the spans t
 
 from __future__ import annotations
 
-import re
+import errno
 
+from ebpfkit.diag.kernel_log import parse_kernel_log
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import VerifierError
 from ebpfkit.span import Span
 
 __all__ = ["kernel_rejection", "span_of_slot"]
 
-_STEP = re.compile(r"^(\d+): \([0-9a-f]{2}\)")
+# What the verifier itself answers; other errnos with a log are failures around it (memory, signals, the JIT).
+_VERDICTS = frozenset({errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EPERM, errno.ENOENT, errno.EFAULT, errno.ENOSPC})
 
 
 def span_of_slot(spec: ProgramSpec, slot: int) -> Span | None:
@@ -27,15 +29,20 @@ def span_of_slot(spec: ProgramSpec, slot: int) -> Span | None:
     return span
 
 
-def kernel_rejection(spec: ProgramSpec, log: str, errno: int) -> VerifierError:
-    """The VerifierError of a log that ends in a refusal."""
-    message, slot = "", None
-    for line in log.splitlines():
-        if match := _STEP.match(line):
-            slot = int(match[1])
-        elif line.strip() and not line.startswith(("processed ", ";", "verification time", "stack depth")):
-            message = line.strip()
-    span = span_of_slot(spec, slot) if slot is not None else None
+def kernel_rejection(spec: ProgramSpec, log: str, number: int) -> VerifierError | None:
+    """The VerifierError of a log that ends in a refusal; None when the log holds none and the errno is no verdict."""
+    read = parse_kernel_log(log)
+    if not read.message and number not in _VERDICTS:
+        return None
+    if not read.message:
+        read = parse_kernel_log(log, rejected=True)
+    span = span_of_slot(spec, read.insn) if read.insn is not None else None
     return VerifierError(
-        message or f"rejected with errno {errno}", insn=slot, span=span, log=log, origin="kernel", program=spec.name
+        read.message or f"the kernel refuses it with errno {number} and no message",
+        rule=read.rule,
+        insn=read.insn,
+        span=span or read.span,
+        log=log,
+        origin="kernel",
+        program=spec.name,
     )

@@ -55,7 +55,7 @@ class Link(ABC):
         except KernelError as error:
             number = error.errno or 0
             raise AttachError(explain_pin("open", "link", str(path), number), errno=number) from error
-        if bpf.object_kind(fd) != "bpf_link":
+        if bpf.object_kind(fd) != "link":
             fd.close()
             raise AttachError(f"{path} is not a BPF link", errno=errno.EINVAL)
         if bpf.link_info(fd).type != LINK_TYPE_XDP:

@@ -267,7 +267,8 @@ class NetlinkAttachment(Link):
                 flags = MODES[self._mode] | uapi.XDP_FLAGS_REPLACE
                 netlink.set_xdp(self.ifindex, None, flags, expected=self._program)
         except KernelError as error:
-            if error.errno != errno.ENODEV:  # with the device its programs are gone
+            # With the device its programs are gone; EEXIST says that another program, or none, is in place by now.
+            if error.errno not in (errno.ENODEV, errno.EEXIST):
                 extack = error.extack if isinstance(error, NetlinkError) else ""
                 why = extack or error.message
                 raise AttachError(
