@@ -92,6 +92,8 @@ def members(name: str) -> tuple[list[Member], int]:
         if match := re.match(r"__bpf_md_ptr\(.*, (\w+)\)", item):
             width, word, count = 8, match[1], 1
         elif match := re.match(r"(__\w+)\s*:(\d+)", item):
+            # Padding behind a port number may be read like the rest of the word.
+            found.append(Member("padding", offset, int(match[2]) // 8))
             offset += int(match[2]) // 8
             continue
         elif match := re.match(r"(__\w+)\s+(\w+)(?:\[(\d+)\])?$", item):
@@ -142,7 +144,7 @@ def row(name: str, member: Member, by_attach: dict[str, Access]) -> str | None:
         for a, x in by_attach.items()
         if member.size in x.writes.get(member.offset, ()) or 8 in x.writes.get(member.offset, ())
     }
-    if not readable and not writable:
+    if (not readable and not writable) or member.size not in SIZES:
         return None
     sample = by_attach[sorted(readable or writable)[0]]
     parts = [repr(member.name), str(member.offset), str(member.size)]
@@ -151,8 +153,19 @@ def row(name: str, member: Member, by_attach: dict[str, Access]) -> str | None:
     if writable:
         parts.append("writable=True")
     sizes = sample.reads.get(member.offset, set())
-    if sizes and (1 not in sizes or member.size == 1):
+    narrow = sorted(size for size in sizes if size < member.size)
+    if (
+        sizes
+        and not narrow
+        and not any(o in sample.reads for o in range(member.offset + 1, member.offset + member.size))
+    ):
         parts.append("narrow=False")
+    elif narrow and 1 not in narrow:
+        parts.append(f"narrow_sizes={tuple(narrow)!r}")
+    elif narrow and member.offset + 1 not in sample.reads:
+        parts.append("narrow_at_start=True")
+    if wider := sorted(size for size in sizes if size > member.size and size != 8):
+        parts.append(f"wider_sizes={tuple(wider)!r}")
     kind = sample.kinds.get(member.offset, "scalar")
     if kind in KINDS:
         parts.append(f"result=FieldResult.{KINDS[kind]}")
@@ -170,6 +183,8 @@ def row(name: str, member: Member, by_attach: dict[str, Access]) -> str | None:
         parts.append(f"attach_types=frozenset({sorted(a.lower() for a in readable)!r})")
     if writable and 1 in by_attach[sorted(writable)[0]].writes.get(member.offset, ()):
         parts.append("write_narrow=True")
+    if writable and member.count > 1 and member.offset + member.size not in by_attach[sorted(writable)[0]].writes:
+        parts.append("write_first_only=True")
     if writable and writable != readable:
         parts.append(f"write_attach_types=frozenset({sorted(a.lower() for a in writable)!r})")
     return f"ContextField({', '.join(parts)})"

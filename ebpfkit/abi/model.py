@@ -206,6 +206,10 @@ class ContextField:
     attach_types: frozenset[str] | None = None
     write_narrow: bool = False  # smaller aligned stores inside it are allowed too
     write_attach_types: frozenset[str] | None = None  # restricts writing (None: wherever it is readable)
+    narrow_at_start: bool = False  # smaller loads only at its first byte
+    narrow_sizes: tuple[int, ...] = ()  # the only smaller sizes, in bytes; (): all
+    wider_sizes: tuple[int, ...] = ()  # larger loads at its first byte that are allowed too, in bytes
+    write_first_only: bool = False  # of an array only the first element is writable
 
 
 @dataclass(frozen=True, slots=True)
