@@ -58,8 +58,7 @@ def run_python(
     """
     packet = Packet(bytearray(bytes(frame)), ingress_ifindex=ingress_ifindex, rx_queue_index=rx_queue)
     run = Run(packet, cpu, clock or time.monotonic_ns, random or _Sequence(), maps or {})
-    for facade in program.maps:  # gives maps of closures their names, and refuses bad ones before anything runs
-        _ = facade.name
+    program.name_maps()
     function = in_language(program.function)
     token = RUN.set(run)
     short = ""

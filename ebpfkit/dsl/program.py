@@ -58,6 +58,7 @@ class Program:
         self.name: str = name or function.__name__
         self.short = short
         self.frags = frags
+        self._named = False
 
     @property
     def section(self) -> str:
@@ -76,6 +77,13 @@ class Program:
     def maps(self) -> tuple[MapFacade, ...]:
         """The maps that the function and the functions it calls mention, in the order of mention."""
         return tuple(_maps_of(self.function, set()))
+
+    def name_maps(self) -> None:
+        """Give maps of closures their names, and refuse bad names before anything runs; once is enough."""
+        if not self._named:
+            for facade in self.maps:
+                _ = facade.name
+            self._named = True
 
     def __repr__(self) -> str:
         return f"<xdp program {self.name}>"
