@@ -99,7 +99,8 @@ def create_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:
         raise NotSupported(f"map type '{spec.type}' in memory (map '{spec.name}')", why=why, span=spec.span)
     store = kind(spec.replace(max_entries=_effective_max_entries(spec, cpus)), cpus)
     for key, value in spec.contents:
-        store.set(key, value)
+        # As loaders do: one CPU's worth goes to CPU 0, zeros to the others, so that the sum is right.
+        store.set(key, value.ljust(store.value_bytes, b"\0") if store.per_cpu else value)
     return store
 
 

@@ -11,7 +11,7 @@ import errno
 
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
-from ebpfkit.maps.base import ENOTSUPP, ORDER, Cell, MemoryStore, store_by_id
+from ebpfkit.maps.base import ORDER, Cell, MemoryStore, store_by_id
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = [
@@ -89,9 +89,6 @@ class PerfEventArrayStore(ProgArrayStore):
         super().__init__(spec, cpus)
         self.events: list[tuple[int, bytes]] = []
 
-    def _read(self, key: bytes) -> bytes | int:
-        return -ENOTSUPP
-
 
 class XskMapStore(_SlotStore):
     """AF_XDP sockets by queue."""
@@ -107,9 +104,6 @@ class XskMapStore(_SlotStore):
         if index not in self._slots and flags == BPF_EXIST:
             return -errno.ENOENT
         return self._store(index, value)
-
-    def _read(self, key: bytes) -> bytes | int:
-        return -ENOTSUPP
 
     def _erase(self, key: bytes) -> int:
         if self._index(key) >= self._spec.max_entries:

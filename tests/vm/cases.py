@@ -1,7 +1,8 @@
 """The conformance table: what each instruction does, in assembly, with memory in and r0 (or a fault) out.
 
-Numbers are written by hand from RFC 9669. `ALU`, `JUMPS` and `ATOMICS` are rows of operands that become one program with
-a register and, where the operand fits, one with an immediate; `PROGRAMS` are whole programs; `FAULTS` stop with a fault.
+Numbers are written by hand from RFC 9669. `ALU`, `JUMPS` and `ATOMICS` are rows of operands that become one program
+with a register and, where the operand fits, one with an immediate; `PROGRAMS` are whole programs; `FAULTS` stop with a
+fault.
 """
 
 from __future__ import annotations
@@ -441,10 +442,8 @@ def alu_cases() -> list[Case]:
         cases.append(Case(f"{name}, register", program, result))
         number = _immediate(b, width)
         if number is not None:
-            refused = (
-                (symbol in ("/=", "%=", "s/=", "s%=") and number == 0)
-                or ("<<" in symbol or ">>" in symbol)
-                and not 0 <= number < width
+            refused = (symbol in ("/=", "%=", "s/=", "s%=") and number == 0) or (
+                ("<<" in symbol or ">>" in symbol) and not 0 <= number < width
             )
             program = f"{start}{_spelled(symbol, width, 'r0', str(number))}\nexit"
             cases.append(Case(f"{name}, immediate", program, result, kernel=not refused))

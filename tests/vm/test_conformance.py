@@ -1,4 +1,4 @@
-"""Every instruction against the table in `cases`, in the interpreter and, where the kernel accepts it, in the kernel."""
+"""Every instruction against the table in `cases`: in the interpreter and, where it is accepted, in the kernel."""
 
 from __future__ import annotations
 
