@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from ebpfkit.compiler.ir import Builder, Null, Operand, Place, Scope, Temp
 from ebpfkit.compiler.source import FunctionSource
@@ -109,9 +109,9 @@ class Base:
     def span(self, node: ast.AST) -> Span:
         return self.frame.source.span(node)
 
-    def fail(self, node: ast.AST, code: str, message: str, hint: str = "") -> NoReturn:
-        """Refuse the program at a node."""
-        raise CompileError(message, span=self.span(node), code=code, hint=hint)
+    def error(self, node: ast.AST, code: str, message: str, hint: str = "") -> CompileError:
+        """The refusal of the program at a node, to be raised."""
+        return CompileError(message, span=self.span(node), code=code, hint=hint)
 
     @contextmanager
     def at(self, node: ast.AST) -> Iterator[None]:
@@ -150,7 +150,7 @@ class Base:
     def bind(self, name: str, value: Value, node: ast.AST) -> None:
         """Give a name of this frame a value."""
         if isinstance(value, Void):
-            self.fail(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
+            raise self.error(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
         key = (self.frame.number, name)
         operands = self._operands(value)
         slots: tuple[Temp, ...] = ()
@@ -193,9 +193,9 @@ class Base:
         """The value of a local name here. Refuses one that has none, or not one alone."""
         binding = self.live.names.get((self.frame.number, name))
         if binding is None:
-            self.fail(node, "unbound", f"{name} has no value yet", "give it one before this line")
+            raise self.error(node, "unbound", f"{name} has no value yet", "give it one before this line")
         if isinstance(binding, Conflict):
-            self.fail(node, binding.code, binding.message, binding.hint)
+            raise self.error(node, binding.code, binding.message, binding.hint)
         return self._restore(binding)
 
     def _restore(self, binding: Binding) -> Value:
@@ -269,12 +269,12 @@ class Base:
             try:
                 return Const(cell.cell_contents)
             except ValueError:
-                self.fail(node, "unknown-name", f"{name} has no value yet in the enclosing function")
+                raise self.error(node, "unknown-name", f"{name} has no value yet in the enclosing function")
         found = function.__globals__.get(name, _MISSING)
         if found is _MISSING:
             found = getattr(builtins, name, _MISSING)
         if found is _MISSING:
-            self.fail(node, "unknown-name", f"there is no name {name} here", self._similar(name))
+            raise self.error(node, "unknown-name", f"there is no name {name} here", self._similar(name))
         return Const(found)
 
     def _similar(self, name: str) -> str:
@@ -289,14 +289,16 @@ class Base:
         if not isinstance(owner, (types.ModuleType, type)) and isinstance(
             inspect.getattr_static(type(owner), name, None), property
         ):
-            self.fail(node, "no-such-attribute", f"{name} of {describe(Const(owner))} is not known at compile time")
+            raise self.error(
+                node, "no-such-attribute", f"{name} of {describe(Const(owner))} is not known at compile time"
+            )
         try:
             return getattr(owner, name)
         except AttributeError:
             kind = f"module {owner.__name__}" if isinstance(owner, types.ModuleType) else describe(Const(owner))
-            self.fail(node, "no-such-attribute", f"{kind} has no {name}")
+            raise self.error(node, "no-such-attribute", f"{kind} has no {name}")
         except EbpfError as error:
-            self.fail(node, getattr(error, "code", "") or "no-such-attribute", error.message)
+            raise self.error(node, getattr(error, "code", "") or "no-such-attribute", error.message)
 
     # Small conveniences over the builder
 
@@ -307,7 +309,7 @@ class Base:
         """Leave by the shared short exit when `failed` holds, else go on."""
         for status, span in self.live.records.values():
             if status in (Record.MAYBE, Record.OPEN, Record.TORN):
-                self.fail(
+                raise self.error(
                     node,
                     "record-leak",
                     f"{why} may end the program while the record reserved in line {span.line} is neither submitted "
@@ -327,19 +329,19 @@ class Base:
 
         return scalar(op, BOOL)
 
-    def refuse_value(self, value: Value, node: ast.AST, wanted: str) -> NoReturn:
-        """Refuse a value of the wrong kind, with the reason that fits it best."""
+    def wrong_kind(self, value: Value, node: ast.AST, wanted: str) -> CompileError:
+        """The refusal of a value of the wrong kind, with the reason that fits it best."""
         if isinstance(value, (OptionalView, OptionalScalar)):
-            self.fail(
+            return self.error(
                 node,
                 "untested-optional",
                 f"this is {describe(value)}: {value.source} may have found nothing",
                 "test it first: if x is not None",
             )
         if isinstance(value, Void):
-            self.fail(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
+            return self.error(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")
         if isinstance(value, Const) and value.value is None:
-            self.fail(node, "none-value", f"this is None where {wanted} is wanted")
+            return self.error(node, "none-value", f"this is None where {wanted} is wanted")
         if isinstance(value, Tuple):
-            self.fail(node, "tuple-value", f"a tuple stands where {wanted} is wanted", "take it apart")
-        self.fail(node, "bad-type", f"this is {describe(value)} where {wanted} is wanted")
+            return self.error(node, "tuple-value", f"a tuple stands where {wanted} is wanted", "take it apart")
+        return self.error(node, "bad-type", f"this is {describe(value)} where {wanted} is wanted")

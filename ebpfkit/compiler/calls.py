@@ -43,7 +43,7 @@ from ebpfkit.errors import CompileError, EbpfError
 
 __all__ = ["Calls"]
 
-_PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, sum, sizeof, offsetof})
+_PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, sum, range, sizeof, offsetof})
 _RESULTS = {"u64": IntType("u64", 64), "u32": IntType("u32", 32), "s64": IntType("s64", 64, signed=True)}
 _DEPTH = 32
 
@@ -60,12 +60,12 @@ class Calls(Maps):
             if not isinstance(owner, Const) or isinstance(owner.value, MapFacade):
                 return self._method(owner, node.func.attr, node)
             if self._is_struct_instance(owner):
-                self.fail(node, "bad-type", f"{describe(owner)} is a structure of the module", "make one here")
+                raise self.error(node, "bad-type", f"{describe(owner)} is a structure of the module", "make one here")
             callee = self.attribute(owner, node.func)
         else:
             callee = self.expr(node.func)
         if not isinstance(callee, Const):
-            self.fail(node.func, "not-callable", f"{describe(callee)} cannot be called")
+            raise self.error(node.func, "not-callable", f"{describe(callee)} cannot be called")
         args, kwargs = self.evaluate(node)
         return self.call_constant(callee.value, args, kwargs, node)
 
@@ -78,19 +78,21 @@ class Calls(Maps):
         args: list[Value] = []
         for argument in node.args:
             if isinstance(argument, ast.Starred):
-                self.fail(argument, "unsupported-syntax", "* needs a length that is known here", "name the arguments")
+                raise self.error(
+                    argument, "unsupported-syntax", "* needs a length that is known here", "name the arguments"
+                )
             args.append(self._argument(argument))
         kwargs: dict[str, Value] = {}
         for keyword in node.keywords:
             if keyword.arg is None:
-                self.fail(keyword.value, "unsupported-syntax", "** needs names that are known here", "name them")
+                raise self.error(keyword.value, "unsupported-syntax", "** needs names that are known here", "name them")
             kwargs[keyword.arg] = self._argument(keyword.value)
         return args, kwargs
 
     def _argument(self, node: ast.expr) -> Value:
         value = self.expr(node)
         if isinstance(value, Void):
-            self.refuse_value(value, node, "a value")
+            raise self.wrong_kind(value, node, "a value")
         return value
 
     def call_constant(self, callee: Any, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -103,7 +105,7 @@ class Calls(Maps):
         if isinstance(callee, types.MethodType):
             return self._bound_method(callee, args, kwargs, node)
         if isinstance(callee, Program):
-            self.fail(
+            raise self.error(
                 node,
                 "calls-program",
                 f"{callee.name} is a program, and programs do not call each other",
@@ -129,11 +131,11 @@ class Calls(Maps):
         try:
             return Const(callee(*plain, **named))
         except CompileError as error:
-            self.fail(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
+            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
         except EbpfError as error:
-            self.fail(node, "bad-constant", error.message)
+            raise self.error(node, "bad-constant", error.message)
         except (TypeError, ValueError, OverflowError, ArithmeticError) as error:
-            self.fail(node, "bad-call", f"this call has no meaning: {error}")
+            raise self.error(node, "bad-call", f"this call has no meaning: {error}")
 
     # Types
 
@@ -150,11 +152,13 @@ class Calls(Maps):
         if isinstance(info, ArrayType):
             if isinstance(value, Bytes) and value.type == info:
                 return value
-            self.refuse_value(value, node.args[0], f"a constant for {info.name}")
+            raise self.wrong_kind(value, node.args[0], f"a constant for {info.name}")
         if info.is_bool:
             return self.truth(value, node.args[0])
         if info.enum:
-            self.fail(node, "bad-cast", f"{info.name}(...) of a number may be no member", "compare and return a member")
+            raise self.error(
+                node, "bad-cast", f"{info.name}(...) of a number may be no member", "compare and return a member"
+            )
         if info.network:
             return scalar(self.coerce(value, info, node.args[0], info.name), info)
         return self.cast(info, value, node.args[0])
@@ -163,18 +167,20 @@ class Calls(Maps):
         self, cls: Any, info: StructType, args: list[Value], kwargs: dict[str, Value], node: ast.Call
     ) -> Value:
         if cls.__init__ is not Struct.__init__:
-            self.fail(node, "bad-type", f"{info.name} has an __init__ of its own", "use a function that returns one")
+            raise self.error(
+                node, "bad-type", f"{info.name} has an __init__ of its own", "use a function that returns one"
+            )
         if args:
-            self.fail(
+            raise self.error(
                 node, "bad-call", f"{info.name}(...) takes its fields by name", f"write {info.fields[0].name}=..."
             )
         for name in kwargs:
             if info.field(name) is None:
-                self.no_field(View(Null(), info, cls, Space.STACK, 8), name, node)
+                raise self.no_field(View(Null(), info, cls, Space.STACK, 8), name, node)
         missing = [f.name for f in info.fields if f.name not in kwargs and f.default is None]
         if missing:
             listed = ", ".join(missing)
-            self.fail(
+            raise self.error(
                 node,
                 "missing-field",
                 f"{info.name}(...) lacks {listed}",
@@ -201,7 +207,7 @@ class Calls(Maps):
         self, cls: Any, info: ArrayType, args: list[Value], kwargs: dict[str, Value], node: ast.Call
     ) -> Value:
         if kwargs or len(args) > 1:
-            self.fail(node, "bad-call", f"{cls.__name__}(...) takes its elements, or nothing")
+            raise self.error(node, "bad-call", f"{cls.__name__}(...) takes its elements, or nothing")
         view = self.new_local(info, cls, "array", zeroed=True)
         if not args:
             return view
@@ -211,9 +217,9 @@ class Calls(Maps):
         elif hasattr(value, "items"):
             elements = list(value.items)
         else:
-            self.refuse_value(value, node.args[0], "the elements as a tuple or bytes")
+            raise self.wrong_kind(value, node.args[0], "the elements as a tuple or bytes")
         if len(elements) not in (0, info.length):
-            self.fail(node, "bad-array", f"{cls.__name__} has {info.length} elements, not {len(elements)}")
+            raise self.error(node, "bad-array", f"{cls.__name__} has {info.length} elements, not {len(elements)}")
         for index, element in enumerate(elements):
             self.store_place(
                 view, index * info.element.size, info.element, getattr(cls, "element", None), element, node
@@ -232,9 +238,9 @@ class Calls(Maps):
                 self.arguments("from_bytes", args, kwargs, ("data",), node)
                 value = args[0]
                 if not isinstance(value, Const) or not isinstance(value.value, bytes):
-                    self.refuse_value(value, node, "constant bytes")
+                    raise self.wrong_kind(value, node, "constant bytes")
                 if len(value.value) != owner.__ebpf_type__.size:
-                    self.fail(node, "bad-size", f"{owner.__name__} has {owner.__ebpf_type__.size} bytes")
+                    raise self.error(node, "bad-size", f"{owner.__name__} has {owner.__ebpf_type__.size} bytes")
                 view = self.new_local(owner.__ebpf_type__, owner, owner.__name__, zeroed=False)
                 self.store_bytes(view, value.value)
                 return view
@@ -244,7 +250,9 @@ class Calls(Maps):
             getattr(type(owner), "__ebpf_type__", None), IntType
         ):
             return self.evaluate_constant(callee, args, kwargs, node)
-        self.fail(node, "not-callable", f"{getattr(callee, '__qualname__', callee)} cannot be called in a program")
+        raise self.error(
+            node, "not-callable", f"{getattr(callee, '__qualname__', callee)} cannot be called in a program"
+        )
 
     # Builtins
 
@@ -254,7 +262,7 @@ class Calls(Maps):
             self.arguments(name, args, kwargs, ("value",), node)
             if isinstance(args[0], (View, Bytes)) and isinstance(args[0].type, ArrayType):
                 return Const(args[0].type.length)
-            self.refuse_value(args[0], node.args[0], "the packet or an array")
+            raise self.wrong_kind(args[0], node.args[0], "the packet or an array")
         if callee in (min, max) and len(args) >= 2 and not kwargs:
             return self._extreme(name, args, node)
         if callee is abs and len(args) == 1 and not kwargs:
@@ -262,13 +270,15 @@ class Calls(Maps):
         if callee is bool and len(args) == 1 and not kwargs:
             return self.truth(args[0], node.args[0])
         if callee is int:
-            self.fail(node, "no-width", "int(...) has no width", "write u64(...) or another type")
+            raise self.error(node, "no-width", "int(...) has no width", "write u64(...) or another type")
         if callee is print:
-            self.fail(node, "not-callable", "a program cannot print", "hand the value out through a RingBuf")
+            raise self.error(node, "not-callable", "a program cannot print", "hand the value out through a RingBuf")
         if callee is range:
-            self.fail(node, "not-callable", "range() only has a meaning in a for loop", "write for i in range(...)")
+            raise self.error(
+                node, "not-callable", "range() only has a meaning in a for loop", "write for i in range(...)"
+            )
         hint = "write a function with def in the module" if isinstance(callee, type) else ""
-        self.fail(node, "not-callable", f"{name} cannot be called in a program", hint)
+        raise self.error(node, "not-callable", f"{name} cannot be called in a program", hint)
 
     def _extreme(self, name: str, args: list[Value], node: ast.Call) -> Value:
         """min and max: one type on all sides, since the result is one of them."""
@@ -276,7 +286,7 @@ class Calls(Maps):
         for item, where in zip(items, node.args, strict=True):
             if item.type != items[0].type:
                 hint = items[0].type if items[0].type != INT else item.type
-                self.fail(
+                raise self.error(
                     where,
                     "mixed-types",
                     f"{name}() of {items[0].type.name} and {item.type.name} mixes types",
@@ -294,11 +304,13 @@ class Calls(Maps):
     def _absolute(self, value: Value, node: ast.Call) -> Value:
         one = self.scalar_of(value, node.args[0])
         if one.type.network or one.type.is_bool or one.type.enum:
-            self.fail(node, "bad-type", f"abs() of a {one.type.name}")
+            raise self.error(node, "bad-type", f"abs() of a {one.type.name}")
         if not one.type.signed or one.lo >= 0:
             return replace(one, place=None)
         if one.type != INT:
-            self.fail(node, "abs", f"abs() of {one.type.name} gives an int of no width", "write -x if x < 0 else x")
+            raise self.error(
+                node, "abs", f"abs() of {one.type.name} gives an int of no width", "write -x if x < 0 else x"
+            )
         kind = ir_type(one.type)
         negative = self.builder.compare("slt", one.op, Imm(0, kind))
         turned = self.builder.binary("sub", Imm(0, kind), one.op)
@@ -319,7 +331,7 @@ class Calls(Maps):
                 return self._view_method(owner, name, node)
             case _:
                 assert isinstance(node.func, ast.Attribute)
-                self.refuse_value(owner, node.func.value, f"something with .{name}()")
+                raise self.wrong_kind(owner, node.func.value, f"something with .{name}()")
 
     def _packet_method(self, owner: ContextValue, name: str, node: ast.Call) -> Value:
         if name in ("read", "peek"):
@@ -327,8 +339,8 @@ class Calls(Maps):
             self.arguments(name, args, kwargs, ("type",), node)
             return self.packet_read(args, node) if name == "read" else self.packet_peek(args, node)
         if hasattr(owner.cls, name):
-            self.fail(node, "not-supported", f"pkt.{name}() is not supported yet")
-        self.fail(node, "no-such-field", f"the packet has no method {name}", "it has read, peek")
+            raise self.error(node, "not-supported", f"pkt.{name}() is not supported yet")
+        raise self.error(node, "no-such-field", f"the packet has no method {name}", "it has read, peek")
 
     def _scalar_method(self, owner: Scalar, name: str, node: ast.Call) -> Value:
         args, kwargs = self.evaluate(node)
@@ -339,7 +351,7 @@ class Calls(Maps):
             type = IntType(f"u{owner.type.bits}", owner.type.bits)
             return scalar(owner.op, type, *limits(type))
         hint = "it is in host order already" if name == "to_host" else ""
-        self.fail(node, "no-such-attribute", f"a {owner.type.name} has no method {name}", hint)
+        raise self.error(node, "no-such-attribute", f"a {owner.type.name} has no method {name}", hint)
 
     def _view_method(self, owner: View, name: str, node: ast.Call) -> Value:
         member = inspect.getattr_static(owner.cls, name, None) if owner.cls is not None else None
@@ -360,8 +372,8 @@ class Calls(Maps):
         if isinstance(member, classmethod):
             return self._bound_method(getattr(owner.cls, name), args, kwargs, node)
         if member is None:
-            self.no_field(owner, name, node)
-        self.fail(node, "not-callable", f"{name} of a {describe(owner)} cannot be called in a program")
+            raise self.no_field(owner, name, node)
+        raise self.error(node, "not-callable", f"{name} of a {describe(owner)} cannot be called in a program")
 
     # Helpers
 
@@ -373,13 +385,13 @@ class Calls(Maps):
         }
         for keyword in node.keywords:
             if keyword.arg not in names or keyword.arg in given or keyword.arg is None:
-                self.fail(keyword.value, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
+                raise self.error(keyword.value, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
             given[keyword.arg] = (kwargs[keyword.arg], keyword.value)
         if spec.args is None or len(args) > len(names) or len(given) != len(names):
-            self.fail(node, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
+            raise self.error(node, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
         if spec.gpl_only and not self.gpl:
             said = f"LICENSE is {self.license!r}" if self.license else "the module has no LICENSE"
-            self.fail(
+            raise self.error(
                 node,
                 "gpl-only",
                 f"the helper {spec.name} is only for GPL-compatible programs, and {said}",
@@ -391,10 +403,12 @@ class Calls(Maps):
             value, where = given[argument.name]
             if argument.kind is ArgKind.CONST_MAP_PTR:
                 if not isinstance(value, Const) or not isinstance(value.value, MapFacade):
-                    self.refuse_value(value, where, "a map")
+                    raise self.wrong_kind(value, where, "a map")
                 facade = value.value
                 if spec.map_types is not None and facade.map_type not in spec.map_types:
-                    self.fail(where, "bad-map-operation", f"{spec.name}() does not take a {type(facade).__name__}")
+                    raise self.error(
+                        where, "bad-map-operation", f"{spec.name}() does not take a {type(facade).__name__}"
+                    )
                 operands.append(self.map_ref(facade, where))
             else:
                 operands.append(self._helper_argument(argument.kind, argument.ctype, value, facade, where))
@@ -418,7 +432,9 @@ class Calls(Maps):
                 if isinstance(value, Scalar):
                     most = value.hi
                 if size is not None and most is not None and most > size:
-                    self.fail(where, "bad-size", f"{most} bytes may be asked of {size}", "write sizeof(T), or test it")
+                    raise self.error(
+                        where, "bad-size", f"{most} bytes may be asked of {size}", "write sizeof(T), or test it"
+                    )
             before = value
 
     def _helper_argument(
@@ -427,7 +443,7 @@ class Calls(Maps):
         if kind in (ArgKind.CTX, ArgKind.CTX_OR_NULL):
             if isinstance(value, ContextValue):
                 return Arg()
-            self.refuse_value(value, node, "the packet")
+            raise self.wrong_kind(value, node, "the packet")
         if kind in (ArgKind.MAP_KEY, ArgKind.MAP_VALUE):
             assert facade is not None
             if kind is ArgKind.MAP_KEY:
@@ -443,10 +459,10 @@ class Calls(Maps):
             self.store_bytes(view, value.value)
             return view.pointer
         if not isinstance(value, View):
-            self.refuse_value(value, node, "a structure or an array")
+            raise self.wrong_kind(value, node, "a structure or an array")
         self.check_alive(value, node)
         if kind in (ArgKind.MEM_UNINIT, ArgKind.MEM_RW, ArgKind.MEM_FIXED_UNINIT) and value.space is Space.PACKET:
-            self.fail(node, "bad-type", "a helper cannot write into the packet", "use a local structure")
+            raise self.error(node, "bad-type", "a helper cannot write into the packet", "use a local structure")
         return value.pointer
 
     def _helper_number(self, ctype: str, value: Value, node: ast.expr) -> Operand:
@@ -456,13 +472,13 @@ class Calls(Maps):
         if isinstance(value, Const) and is_plain_int(value.value):
             number = int(value.value)
             if not -(1 << (bits - 1)) <= number < 1 << bits:
-                self.fail(node, "does-not-fit", f"{number} does not fit {ctype}")
+                raise self.error(node, "does-not-fit", f"{number} does not fit {ctype}")
             return Imm(number, "i64")
         one = self.scalar_of(value, node)
         if one.type.network:
-            self.fail(node, "network-order", f"a {one.type.name} is not a {ctype}", "write .to_host()")
+            raise self.error(node, "network-order", f"a {one.type.name} is not a {ctype}", "write .to_host()")
         if one.type != INT and (one.type.bits > bits or (one.type.signed and not signed and not one.type.is_bool)):
-            self.fail(
+            raise self.error(
                 node,
                 "narrowing",
                 f"{ctype} cannot take every {one.type.name}",
@@ -487,15 +503,17 @@ class Calls(Maps):
         while walk is not None:
             depth += 1
             if walk.function.__code__ is function.__code__:
-                self.fail(node, "recursion", f"{function.__name__} calls itself, and functions are inlined",
+                raise self.error(node, "recursion", f"{function.__name__} calls itself, and functions are inlined",
                           "write a loop")  # fmt: skip
             walk = walk.parent
         if depth > _DEPTH:
-            self.fail(node, "too-deep", f"calls are nested more than {_DEPTH} deep")
+            raise self.error(node, "too-deep", f"calls are nested more than {_DEPTH} deep")
         annotations = self.annotations(function, node)
         bound = self._bind_arguments(function, args, kwargs, annotations if widen else {}, node)
         if function.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
-            self.fail(node, "unsupported-syntax", f"{function.__name__} is a generator or async", "write a plain def")
+            raise self.error(
+                node, "unsupported-syntax", f"{function.__name__} is a generator or async", "write a plain def"
+            )
         source = find_source(function)
         scope = Scope(function.__name__, source.file, source.node.lineno, outer.scope, self.span(node))
         self.frames += 1
@@ -519,13 +537,13 @@ class Calls(Maps):
         """Join the returns of an inlined function and give its value."""
         self.state = join(frame.exits)
         if self.state is None:
-            self.fail(node, "no-return", f"{frame.function.__name__} never returns")
+            raise self.error(node, "no-return", f"{frame.function.__name__} never returns")
         self.builder.start(frame.exit_label)
         key = (frame.number, "$return")
         binding = self.state.names.get(key)
         if isinstance(binding, Conflict):
             text = binding.message.replace("$return is ", "").replace("one path to here", "one path")
-            self.fail(
+            raise self.error(
                 node,
                 "type-conflict",
                 f"{frame.function.__name__} returns {text}",
@@ -553,9 +571,11 @@ class Calls(Maps):
         try:
             return inspect.get_annotations(function, eval_str=True)
         except NameError as error:
-            self.fail(node, "unknown-name", f"{function.__name__}(): an annotation names something unknown: {error}")
+            raise self.error(
+                node, "unknown-name", f"{function.__name__}(): an annotation names something unknown: {error}"
+            )
         except (TypeError, SyntaxError, AttributeError) as error:
-            self.fail(node, "bad-annotation", f"{function.__name__}(): an annotation has no meaning: {error}")
+            raise self.error(node, "bad-annotation", f"{function.__name__}(): an annotation has no meaning: {error}")
 
     def _bind_arguments(
         self,
@@ -568,11 +588,11 @@ class Calls(Maps):
         signature = inspect.signature(function)
         kinds = {p.kind for p in signature.parameters.values()}
         if inspect.Parameter.VAR_POSITIONAL in kinds or inspect.Parameter.VAR_KEYWORD in kinds:
-            self.fail(node, "unsupported-syntax", f"{function.__name__} takes * or **", "name its parameters")
+            raise self.error(node, "unsupported-syntax", f"{function.__name__} takes * or **", "name its parameters")
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            self.fail(node, "bad-call", f"{function.__name__}(): {error}")
+            raise self.error(node, "bad-call", f"{function.__name__}(): {error}")
         values: dict[str, Value] = {}
         for name, parameter in signature.parameters.items():
             if name not in bound.arguments:

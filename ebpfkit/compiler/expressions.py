@@ -66,14 +66,14 @@ class Expressions(Operators):
         if handler is None:
             name = type(node).__name__
             message, hint = _NO_EXPRESSION.get(name, (f"{name} has no meaning in a program", ""))
-            self.fail(node, "unsupported-syntax", message, hint)
+            raise self.error(node, "unsupported-syntax", message, hint)
         with self.at(node):
             value: Value = handler(node)
             return value
 
     def _expr_Constant(self, node: ast.Constant) -> Value:
         if isinstance(node.value, complex):
-            self.fail(node, "float", "the machine has no complex numbers")
+            raise self.error(node, "float", "the machine has no complex numbers")
         return Const(node.value)
 
     def _expr_Name(self, node: ast.Name) -> Value:
@@ -117,7 +117,7 @@ class Expressions(Operators):
         if not isinstance(value, View):
             return
         if isinstance(node, ast.Name):
-            self.fail(
+            raise self.error(
                 node,
                 "struct-alias",
                 f"{node.id} is a {describe(value)}, and = would give it a second name",
@@ -226,7 +226,7 @@ class Expressions(Operators):
         if right != Const(None):
             if isinstance(left, Const) and isinstance(right, Const):
                 return Const((left.value is right.value) == is_)
-            self.fail(
+            raise self.error(
                 node, "identity", "is compares objects, and there are none here", "write ==, or compare with None"
             )
         match left:
@@ -298,12 +298,14 @@ class Expressions(Operators):
                 elements = list(container.items)
             elif isinstance(container, Const) and isinstance(container.value, (tuple, list, set, frozenset, range)):
                 if isinstance(container.value, range) and len(container.value) > 1024:
-                    self.fail(node, "too-large", "this range has more than 1024 numbers", "compare with < and >=")
+                    raise self.error(
+                        node, "too-large", "this range has more than 1024 numbers", "compare with < and >="
+                    )
                 elements = [Const(element) for element in container.value]
                 if isinstance(container.value, (set, frozenset)):
                     elements.sort(key=lambda c: repr(c.value) if isinstance(c, Const) else "")
             else:
-                self.fail(node, "bad-container", f"{describe(container)} holds nothing that in could find",
+                raise self.error(node, "bad-container", f"{describe(container)} holds nothing that in could find",
                           "write a tuple or a map")  # fmt: skip
         total: Scalar | None = None
         for element in elements:
@@ -346,7 +348,7 @@ class Expressions(Operators):
         if isinstance(binding, Conflict):
             text = binding.message.replace(f"{name} is ", "").replace("one path to here", "one side")
             text = text.replace("another", "the other")
-            self.fail(node, "type-conflict", f"the sides of this {what} differ: {text}", "cast both to one type")
+            raise self.error(node, "type-conflict", f"the sides of this {what} differ: {text}", "cast both to one type")
         value = self.read(name, node)
         del self.live.names[key]
         return value
@@ -378,7 +380,7 @@ class Expressions(Operators):
             else:
                 held = self.expr(operand)
                 if isinstance(held, (OptionalView, OptionalScalar)):
-                    self.refuse_value(held, operand, "a value")
+                    raise self.wrong_kind(held, operand, "a value")
                 yes, no = (onward, leave) if is_and else (leave, onward)
                 true, false = self.test(self.truth(held, operand), yes, no)
             on, off = (true, false) if is_and else (false, true)
@@ -414,18 +416,18 @@ class Expressions(Operators):
         match owner:
             case Const(value=constant):
                 if constant is None:
-                    self.refuse_value(owner, node, f"something with .{name}")
+                    raise self.wrong_kind(owner, node, f"something with .{name}")
                 if isinstance(constant, MapFacade):
-                    self.fail(node, "user-space-only", f"{name} of a map is only known outside a program")
+                    raise self.error(node, "user-space-only", f"{name} of a map is only known outside a program")
                 return Const(self.attribute_of(constant, name, node))
             case View():
                 return self._view_attribute(owner, name, node)
             case ContextValue():
                 return self.context_field(owner, name, node)
             case Scalar() | Bytes():
-                self.fail(node, "no-such-attribute", f"{describe(owner)} has no field {name}")
+                raise self.error(node, "no-such-attribute", f"{describe(owner)} has no field {name}")
             case _:
-                self.refuse_value(owner, node.value, f"something with .{name}")
+                raise self.wrong_kind(owner, node.value, f"something with .{name}")
 
     def _view_attribute(self, owner: View, name: str, node: ast.Attribute) -> Value:
         found = self.field(owner, name, node)
@@ -438,9 +440,8 @@ class Expressions(Operators):
         if member is not None and not callable(member) and not isinstance(member, (staticmethod, classmethod)):
             return Const(getattr(owner.cls, name))
         if member is not None:
-            self.fail(node, "bad-type", f"{name} is a method", f"call it: {name}()")
-        self.no_field(owner, name, node)
-        raise AssertionError
+            raise self.error(node, "bad-type", f"{name} is a method", f"call it: {name}()")
+        raise self.no_field(owner, name, node)
 
     def _expr_Subscript(self, node: ast.Subscript) -> Value:
         owner = self.expr(node.value)
@@ -448,7 +449,7 @@ class Expressions(Operators):
             return self.map_item(owner.value, node)
         if isinstance(node.slice, ast.Slice):
             message, hint = _NO_EXPRESSION["Slice"]
-            self.fail(node.slice, "unsupported-syntax", message, hint)
+            raise self.error(node.slice, "unsupported-syntax", message, hint)
         index = self.expr(node.slice)
         match owner:
             case View(type=ArrayType()):
@@ -460,25 +461,25 @@ class Expressions(Operators):
             case Tuple(items=items):
                 if isinstance(index, Const) and is_plain_int(index.value) and -len(items) <= index.value < len(items):
                     return items[index.value]
-                self.fail(node, "array-index", "a tuple's index is a number known here")
+                raise self.error(node, "array-index", "a tuple's index is a number known here")
             case Const(value=constant):
                 return self._constant_item(constant, index, node)
             case _:
-                self.refuse_value(owner, node.value, "an array or a map")
+                raise self.wrong_kind(owner, node.value, "an array or a map")
 
     def _constant_item(self, constant: Any, index: Value, node: ast.Subscript) -> Value:
         if not isinstance(index, Const):
             if isinstance(constant, (tuple, list, dict, bytes, str)):
-                self.fail(
+                raise self.error(
                     node, "constant-index", "a constant can only be indexed by a constant", "put it into an Array"
                 )
-            self.fail(node, "bad-type", f"{describe(Const(constant))} cannot be indexed")
+            raise self.error(node, "bad-type", f"{describe(Const(constant))} cannot be indexed")
         try:
             return Const(constant[index.value])
         except EbpfError as error:
-            self.fail(node, getattr(error, "code", "") or "bad-type", error.message)
+            raise self.error(node, getattr(error, "code", "") or "bad-type", error.message)
         except (TypeError, KeyError, IndexError, ValueError) as error:
-            self.fail(node, "bad-type", f"this index has no meaning: {error}")
+            raise self.error(node, "bad-type", f"this index has no meaning: {error}")
 
     def element(self, owner: View, index: Value, node: ast.Subscript) -> tuple[View, int]:
         """Where an element of an array is: a view and a constant offset."""
@@ -487,14 +488,14 @@ class Expressions(Operators):
         if isinstance(index, Const) and isinstance(index.value, int):
             number = int(index.value)
             if not 0 <= number < length:
-                self.fail(node, "array-index", f"index {number} is outside of 0 to {length - 1}")
+                raise self.error(node, "array-index", f"index {number} is outside of 0 to {length - 1}")
             return owner, number * size
         number_ = self.scalar_of(index, node.slice, "an index")
         if number_.type.network or number_.type.is_bool:
-            self.fail(node.slice, "bad-type", f"an index is an integer, not a {number_.type.name}")
+            raise self.error(node.slice, "bad-type", f"an index is an integer, not a {number_.type.name}")
         if number_.lo < 0 or number_.hi >= length:
             mask = f"& {length - 1}" if length & (length - 1) == 0 else f"% {length}"
-            self.fail(
+            raise self.error(
                 node.slice,
                 "array-index",
                 f"this index is between {number_.lo} and {number_.hi}, the array's are 0 to {length - 1}",
@@ -510,6 +511,9 @@ class Expressions(Operators):
         step = self.builder.convert("sext" if index.type.signed else "zext", index.op, "i64")
         if size > 1:
             step = self.builder.binary("mul", step, Imm(size, "i64"))
+        if owner.space is Space.STACK:
+            # Stack slots are aligned, so LLVM would write `|` for `+` on them, which the verifier refuses on pointers.
+            step = self.builder.opaque(step)
         pointer = self.builder.gep(owner.pointer, step)
         if owner.space is Space.PACKET:
             end = self.builder.gep(pointer, size)
@@ -535,8 +539,8 @@ class Expressions(Operators):
                         op = self.builder.binary("lshr", op, Imm(8 * (number - at), op.type))
                     return scalar(self.builder.convert("trunc", op, ir_type(u8)), u8, *limits(u8))
         if isinstance(index, Const):
-            self.fail(node, "array-index", f"the bytes of a {owner.type.name} are 0 to {length - 1}")
-        self.fail(node, "array-index", f"the index into a {owner.type.name} is a number known here")
+            raise self.error(node, "array-index", f"the bytes of a {owner.type.name} are 0 to {length - 1}")
+        raise self.error(node, "array-index", f"the index into a {owner.type.name} is a number known here")
 
     # What other parts provide
 

@@ -94,7 +94,7 @@ class Instr:
     """One instruction. `op` decides the meaning of `args`, `labels` and `note`:
 
     alloca note=name, imm args[0]=bytes; load/store (align); gep base, offset i64; add sub mul udiv urem and or xor shl
-    lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc bswap; select; ctx_load note=offset, align=bytes;
+    lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc bswap opaque; select; ctx_load note=offset, align=bytes;
     packet_data, packet_end, packet_length; helper note=name, id in align; atomic note=operation, order in labels[0]; memcpy dst, src,
     bytes; memset dst, bytes; br labels[0]; condbr cond, labels; ret value.
     """
@@ -255,6 +255,10 @@ class Builder:
     def packet_length(self) -> Temp:
         """The packet's length in bytes, 32 bits."""
         return self._value("packet_length", "i32", ())
+
+    def opaque(self, value: Operand) -> Temp:
+        """The same value, of which the optimiser no longer knows anything."""
+        return self._value("opaque", value.type, (value,))
 
     def helper(self, id: int, name: str, type: str, args: tuple[Operand, ...]) -> Temp:
         """A helper call; of one without a result ("void") nothing may use what this returns."""

@@ -161,6 +161,9 @@ class FunctionPrinter:
     def _bswap(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = call {type} @llvm.bswap.{type}({_typed(instr.args[0])}){debug}"]
 
+    def _opaque(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f'{result} = call {type} asm sideeffect "", "=r,0"({_typed(instr.args[0])}){debug}']
+
     def _select(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = select {', '.join(_typed(a) for a in instr.args)}{debug}"]
 

@@ -62,7 +62,9 @@ class Lowerer(Statements):
         self.block(source.node.body)
         if self.state is not None:
             last = source.node.body[-1]
-            self.fail(last, "no-return", f"{self.program.name} can end without a verdict", "return XDP_PASS at the end")
+            raise self.error(
+                last, "no-return", f"{self.program.name} can end without a verdict", "return XDP_PASS at the end"
+            )
         if self.short_used:
             self.builder.place = place
             self.builder.start(self.short_label)
@@ -73,7 +75,9 @@ class Lowerer(Statements):
     def _enter(self, node: ast.FunctionDef) -> None:
         arguments = node.args
         if len(arguments.args) != 1 or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
-            self.fail(node, "bad-signature", f"the program {self.program.name}() takes the packet and nothing else")
+            raise self.error(
+                node, "bad-signature", f"the program {self.program.name}() takes the packet and nothing else"
+            )
         self.cursor = self.builder.slot("ptr", "$cursor")
         self.data_end = self.builder.slot("ptr", "$end")
         self.builder.store(self.builder.packet_bound("packet_data"), self.cursor, 8)
@@ -88,7 +92,7 @@ class Lowerer(Statements):
             return
         for status, span in self.live.records.values():
             if status in (Record.MAYBE, Record.OPEN, Record.TORN):
-                self.fail(
+                raise self.error(
                     node,
                     "record-leak",
                     f"the record reserved in line {span.line} is {status.value} here",
@@ -106,9 +110,11 @@ class Lowerer(Statements):
             text = f"{number!r} is no verdict of XDP"
             if number is None:
                 text = "the program ends without a verdict"
-            self.fail(node, "bad-verdict", text, "return XDP_PASS or another XdpAction")
+            raise self.error(node, "bad-verdict", text, "return XDP_PASS or another XdpAction")
         if isinstance(value, Scalar) and (value.type.is_bool or value.type.network):
-            self.fail(node, "bad-verdict", f"a {value.type.name} is no verdict", "return XDP_PASS or another XdpAction")
+            raise self.error(
+                node, "bad-verdict", f"a {value.type.name} is no verdict", "return XDP_PASS or another XdpAction"
+            )
         return self.coerce(value, VERDICT, node, "the verdict")
 
 

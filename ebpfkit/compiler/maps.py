@@ -64,22 +64,24 @@ class Maps(Expressions):
         if name in XDP_FIELDS:
             return scalar(self.builder.ctx_load(XDP_FIELDS[name], 4, name), U32)
         if name == "egress_ifindex":
-            self.fail(
+            raise self.error(
                 node,
                 "context-field",
                 "egress_ifindex is only known to programs in a devmap",
                 "use ingress_ifindex, or redirect",
             )
         if hasattr(owner.cls, name):
-            self.fail(node, "bad-type", f"{name} is a method", f"call it: {name}(...)")
-        self.fail(node, "no-such-field", f"the packet has no field {name}", f"it has {', '.join(XDP_FIELDS)}")
+            raise self.error(node, "bad-type", f"{name} is a method", f"call it: {name}(...)")
+        raise self.error(node, "no-such-field", f"the packet has no field {name}", f"it has {', '.join(XDP_FIELDS)}")
 
     def type_argument(self, value: Value, node: ast.AST) -> tuple[TypeInfo, Any]:
         """The layout and class that a type argument names."""
         cls = value.value if isinstance(value, Const) else None
         info = getattr(cls, "__ebpf_type__", None)
         if not isinstance(cls, type) or info is None:
-            self.fail(node, "not-a-type", f"{describe(value)} is not a type of the language", "write u16 or a Struct")
+            raise self.error(
+                node, "not-a-type", f"{describe(value)} is not a type of the language", "write u16 or a Struct"
+            )
         return info, cls
 
     def packet_read(self, args: list[Value], node: ast.Call) -> Value:
@@ -151,10 +153,12 @@ class Maps(Expressions):
             facade.adopt_name(node.id if isinstance(node, ast.Name) else "")
             name = facade.name
         except EbpfError as error:
-            self.fail(node, "bad-map-name", error.message)
+            raise self.error(node, "bad-map-name", error.message)
         known = self.maps.get(name)
         if known is not None and known is not facade:
-            self.fail(node, "bad-map-name", f"two maps of this object have the name {name}", 'give one name="..."')
+            raise self.error(
+                node, "bad-map-name", f"two maps of this object have the name {name}", 'give one name="..."'
+            )
         self.maps[name] = facade
         return MapRef(name)
 
@@ -167,7 +171,7 @@ class Maps(Expressions):
             is_address = isinstance(key, (Bytes, Scalar)) and key.type == info
             is_constant = isinstance(key, Const) and isinstance(key.value, facade.key_type)
             if not is_address and not is_constant:
-                self.refuse_value(key, node, f"an {type_text(info)}")
+                raise self.wrong_kind(key, node, f"an {type_text(info)}")
             view = self.buffer("key", 4 + info.size, info)
             self.builder.store(Imm(info.size * 8, "i32"), view.pointer, 8)
             self.store_place(view, 4, info, facade.key_type, key, node)
@@ -212,7 +216,7 @@ class Maps(Expressions):
         """Refuse a map whose entries a program cannot reach."""
         if not hasattr(type(facade), "get"):
             kind = type(facade).__name__
-            self.fail(node, "bad-map-operation", f"a program cannot look into a {kind}")
+            raise self.error(node, "bad-map-operation", f"a program cannot look into a {kind}")
 
     def map_item(self, facade: MapFacade, node: ast.Subscript) -> Value:
         """`m[k]` for reading: a missing key takes the short exit."""
@@ -244,7 +248,7 @@ class Maps(Expressions):
     def map_delete(self, facade: MapFacade, key: Value, node: ast.Subscript) -> None:
         """`del m[k]`; a missing key stays missing."""
         if not hasattr(type(facade), "__delitem__") or not hasattr(type(facade), "get"):
-            self.fail(
+            raise self.error(
                 node, "bad-map-operation", f"a program cannot delete from a {type(facade).__name__}", "store a zero"
             )
         self.call("map_delete_elem", "i64", self.map_ref(facade, node.value), self.key_pointer(facade, key, node.slice))
@@ -267,7 +271,7 @@ class Maps(Expressions):
         if facade.map_type == "ringbuf":
             near = "output, reserve"
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
-        self.fail(
+        raise self.error(
             node, code, f"a program cannot call {name}() of a {type(facade).__name__}", f"it has {near}" if near else ""
         )
 
@@ -276,13 +280,13 @@ class Maps(Expressions):
     ) -> None:
         """Refuse a call whose positional arguments are not exactly the wanted ones."""
         if len(args) != len(wanted) or kwargs:
-            self.fail(node, "bad-call", f"{name}() takes ({', '.join(wanted)})")
+            raise self.error(node, "bad-call", f"{name}() takes ({', '.join(wanted)})")
 
     def _redirect(self, facade: MapFacade, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         otherwise = kwargs.pop("otherwise", args[1] if len(args) > 1 else Const(XdpAction.XDP_ABORTED))
         self.arguments("redirect", args[:1], kwargs, ("key",), node)
         if not isinstance(otherwise, Const) or not isinstance(otherwise.value, XdpAction) or otherwise.value > 3:
-            self.fail(node, "bad-verdict", "otherwise= is one of XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX")
+            raise self.error(node, "bad-verdict", "otherwise= is one of XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX")
         map_node = node.func.value if isinstance(node.func, ast.Attribute) else node
         key = self.builder.convert("zext", self.coerce(args[0], U32, node.args[0], "the key"), "i64")
         reference = self.map_ref(facade, map_node)
@@ -300,10 +304,10 @@ class Maps(Expressions):
             return scalar(result, S64)
         self.arguments(name, args, kwargs, (), node)
         if not issubclass(facade.value_type, Struct):
-            self.fail(node, "bad-type", f"reserve() of {facade.name} wants a structure", "write output(value)")
+            raise self.error(node, "bad-type", f"reserve() of {facade.name} wants a structure", "write output(value)")
         for status, span in self.live.records.values():
             if status in (Record.MAYBE, Record.OPEN, Record.TORN) and span == self.span(node):
-                self.fail(node, "record-leak", "the record of the loop's last round is still open here")
+                raise self.error(node, "record-leak", "the record of the loop's last round is still open here")
         pointer = self.call("ringbuf_reserve", "ptr", reference, Imm(info.size, "i64"), Imm(0, "i64"))
         self._clear(pointer, info.size)
         self.records += 1
@@ -329,7 +333,7 @@ class Maps(Expressions):
     def finish_record(self, view: View, name: str, node: ast.Call) -> Value:
         """`record.submit()` and `record.discard()`."""
         if view.space is not Space.RECORD or view.nested:
-            self.fail(node, "no-record", f"{name}() of a {describe(view)} that no RingBuf.reserve() gave")
+            raise self.error(node, "no-record", f"{name}() of a {describe(view)} that no RingBuf.reserve() gave")
         self.check_alive(view, node)
         self.call(f"ringbuf_{name}", "void", view.pointer, Imm(0, "i64"))
         self.live.records[view.owner] = (Record.CLOSED, self.live.records[view.owner][1])
@@ -342,16 +346,18 @@ class Maps(Expressions):
         self.arguments("atomic_add", args, kwargs, ("value",), node)
         type = receiver.type
         if type.bits < 32 or type.is_bool:
-            self.fail(node, "atomic-width", f"no atomic operation has {type.bits} bits", "make the field a u32 or u64")
+            raise self.error(
+                node, "atomic-width", f"no atomic operation has {type.bits} bits", "make the field a u32 or u64"
+            )
         if type.network or type.enum:
-            self.fail(node, "no-such-attribute", f"a {type.name} has no atomic_add")
+            raise self.error(node, "no-such-attribute", f"a {type.name} has no atomic_add")
         place = receiver.place
         if place is None or place.space not in (Space.MAP, Space.RECORD):
             where = place.space.value if place else "a value without a place"
-            self.fail(node, "atomic-place", f"atomic_add works on a map value, not on {where}", "write +=")
+            raise self.error(node, "atomic-place", f"atomic_add works on a map value, not on {where}", "write +=")
         used = node is not self.unused
         if used and self.cpu in ("v1", "v2"):
-            self.fail(
+            raise self.error(
                 node,
                 "atomic-result",
                 f"CPU {self.cpu} has no atomic operation with a result",

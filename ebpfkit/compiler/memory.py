@@ -30,6 +30,7 @@ from ebpfkit.compiler.values import (
     type_text,
 )
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, IntType, StructType, TypeInfo
+from ebpfkit.errors import CompileError
 
 __all__ = ["Memory", "occupied", "unit_type"]
 
@@ -89,7 +90,7 @@ class Memory(Base):
         state = self.live
         if view.space is Space.PACKET and view.epoch != state.epoch:
             line = state.epoch_span.line if state.epoch_span else 0
-            self.fail(
+            raise self.error(
                 node,
                 "dead-view",
                 f"this view of the packet died in line {line}, where the packet's bounds moved",
@@ -97,7 +98,9 @@ class Memory(Base):
             )
         status = state.records.get(view.owner)
         if status is not None and status[0] in (Record.CLOSED, Record.TORN):
-            self.fail(node, "dead-view", f"the record reserved in line {status[1].line} was submitted or discarded")
+            raise self.error(
+                node, "dead-view", f"the record reserved in line {status[1].line} was submitted or discarded"
+            )
 
     # Reading
 
@@ -173,13 +176,13 @@ class Memory(Base):
                     Imm(int.from_bytes(data[at : at + n], "little"), f"i{n * 8}") for at, n in chunks(info.size)
                 )
             if isinstance(value.value, (str, bytes)):
-                self.fail(
+                raise self.error(
                     node,
                     "bad-type",
                     f"a {type(value.value).__name__} is not a {info.name}",
                     f"write {info.name}({value.value!r})",
                 )
-        self.refuse_value(value, node, f"a {info.name}")
+        raise self.wrong_kind(value, node, f"a {info.name}")
 
     def store_chunks(self, view: View, offset: int, ops: tuple[Operand, ...], size: int) -> None:
         for (at, n), op in zip(chunks(size), ops, strict=True):
@@ -207,7 +210,7 @@ class Memory(Base):
         kind = f"i{unit.bits}"
         mask = (1 << info.width) - 1
         if isinstance(value, Const) and type(value.value) is int and not 0 <= value.value <= mask:
-            self.fail(node, "does-not-fit", f"{value.value} does not fit a field of {info.width} bits")
+            raise self.error(node, "does-not-fit", f"{value.value} does not fit a field of {info.width} bits")
         op = self.coerce(value, unit, node, f"these {info.width} bits")
         pointer = self.builder.gep(view.pointer, offset)
         align = self.align(view, offset, info.unit)
@@ -224,11 +227,11 @@ class Memory(Base):
         target = replace(view, pointer=self.builder.gep(view.pointer, offset), align=_known_align(view.align, offset))
         if isinstance(value, Const) and isinstance(value.value, bytes) and isinstance(info, ArrayType):
             if len(value.value) != info.size:
-                self.fail(node, "bad-type", f"{len(value.value)} bytes do not fill {type_text(info)}")
+                raise self.error(node, "bad-type", f"{len(value.value)} bytes do not fill {type_text(info)}")
             self.store_bytes(target, value.value)
             return
         if not isinstance(value, View) or value.type != info:
-            self.refuse_value(value, node, f"a {type_text(info)}")
+            raise self.wrong_kind(value, node, f"a {type_text(info)}")
         self.check_alive(value, node)
         self.copy(target, value, info)
 
@@ -275,14 +278,14 @@ class Memory(Base):
         descriptor = inspect.getattr_static(view.cls, name, None)
         return found, getattr(descriptor, "type_class", None)
 
-    def no_field(self, view: View, name: str, node: ast.AST) -> None:
-        """Refuse a field that is not there, naming the near ones."""
+    def no_field(self, view: View, name: str, node: ast.AST) -> CompileError:
+        """The refusal of a field that is not there, naming the near ones."""
         import difflib
 
         fields = [f.name for f in view.type.fields] if isinstance(view.type, StructType) else []
         near = difflib.get_close_matches(name, fields, 1)
         hint = f"write {near[0]}" if near else f"it has {', '.join(fields)}" if fields else ""
-        self.fail(node, "no-such-field", f"{describe(view)} has no field {name}", hint)
+        return self.error(node, "no-such-field", f"{describe(view)} has no field {name}", hint)
 
     def coerce(self, value: Value, target: IntType, node: ast.AST, what: str) -> Operand:
         """A value as an operand of an integer type: literals that fit, types that widen. Refuses anything else."""

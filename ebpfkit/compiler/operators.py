@@ -105,10 +105,10 @@ class Operators(Memory):
                 number = int(value.value)
                 return Scalar(Imm(number, ir_type(type)), type, number, number)
             if isinstance(value.value, int):
-                self.fail(node, "does-not-fit", f"{value.value} does not fit 64 bits")
+                raise self.error(node, "does-not-fit", f"{value.value} does not fit 64 bits")
             if isinstance(value.value, float):
-                self.fail(node, "float", "the machine has no fractions", "scale it to an integer")
-        self.refuse_value(value, node, wanted)
+                raise self.error(node, "float", "the machine has no fractions", "scale it to an integer")
+        raise self.wrong_kind(value, node, wanted)
 
     def literal(self, value: Const, type: IntType, node: ast.AST, symbol: str) -> Scalar:
         """A plain integer as an operand of `type`, which it must fit."""
@@ -118,19 +118,19 @@ class Operators(Memory):
             hint = f"write {type.name}({number}) to wrap it"
             if number < 0 and symbol in "+-":
                 hint = f"write {'-' if symbol == '+' else '+'} {-number}"
-            self.fail(node, "does-not-fit", f"{number} does not fit {type.name}", hint)
+            raise self.error(node, "does-not-fit", f"{number} does not fit {type.name}", hint)
         return Scalar(Imm(number, ir_type(type)), type, number, number)
 
     def binary(self, symbol: str, left: Value, right: Value, node: ast.AST) -> Value:
         """`left symbol right`."""
         if symbol == "/":
-            self.fail(node, "float", "/ gives a fraction, and the machine has none", "write //")
+            raise self.error(node, "float", "/ gives a fraction, and the machine has none", "write //")
         if symbol == "@":
-            self.fail(node, "unsupported-operator", "@ multiplies matrices, and there are none here")
+            raise self.error(node, "unsupported-operator", "@ multiplies matrices, and there are none here")
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(symbol, left, right, node)
         if symbol == "**":
-            self.fail(node, "power", "** has no instruction", "multiply, or shift for powers of two")
+            raise self.error(node, "power", "** has no instruction", "multiply, or shift for powers of two")
         one, two = self.operands(symbol, left, right, node)
         if one.type == INT:
             return self._int_arithmetic(symbol, one, two, node)
@@ -150,21 +150,23 @@ class Operators(Memory):
         """Two constants: Python itself computes, with the language's own classes."""
         one, two = left.value, right.value
         if isinstance(one, float) or isinstance(two, float):
-            self.fail(node, "float", "the machine has no fractions", "scale it to an integer")
+            raise self.error(node, "float", "the machine has no fractions", "scale it to an integer")
         if symbol in ("<<", "**") and is_plain_int(one) and is_plain_int(two):
             size = int(two) if symbol == "<<" else int(one).bit_length() * max(int(two), 0)
             if size > _MAX_BITS:
-                self.fail(node, "too-large", f"this constant has more than {_MAX_BITS} bits")
+                raise self.error(node, "too-large", f"this constant has more than {_MAX_BITS} bits")
             if int(two) < 0:
-                self.fail(node, "bad-shift" if symbol == "<<" else "float", f"{symbol} by the negative {int(two)}")
+                raise self.error(
+                    node, "bad-shift" if symbol == "<<" else "float", f"{symbol} by the negative {int(two)}"
+                )
         try:
             result = _FOLD[symbol](one, two)
         except CompileError as error:
-            self.fail(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
+            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
         except ZeroDivisionError:
-            self.fail(node, "division-by-zero", f"{symbol} by the constant 0")
+            raise self.error(node, "division-by-zero", f"{symbol} by the constant 0")
         except (TypeError, ValueError, OverflowError) as error:
-            self.fail(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}")
+            raise self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}")
         return Const(result)
 
     def operands(self, symbol: str, left: Value, right: Value, node: ast.AST) -> tuple[Scalar, Scalar]:
@@ -173,11 +175,11 @@ class Operators(Memory):
             if isinstance(side, (Bytes, View)) or (isinstance(side, Const) and not isinstance(side.value, int)):
                 network = getattr(getattr(side, "value", None), "__ebpf_type__", None)
                 if not (isinstance(network, IntType) and network.network):
-                    self.refuse_operand(symbol, left, right, node)
+                    raise self.wrong_operands(symbol, left, right, node)
         one, two = self.scalar_of(left, node), self.scalar_of(right, node)
         for side in (one, two):
             if side.type.network:
-                self.fail(node, "network-order", f"arithmetic on a {side.type.name}", "write .to_host() first")
+                raise self.error(node, "network-order", f"arithmetic on a {side.type.name}", "write .to_host() first")
         if isinstance(left, Const) and is_plain_int(left.value) and two.type != INT:
             one = self._fitting(left, two.type, one, node, symbol)
         elif isinstance(right, Const) and is_plain_int(right.value) and one.type != INT:
@@ -187,37 +189,39 @@ class Operators(Memory):
         elif two.type == INT and one.type != INT:
             two = self._index_as(two, one.type, node, symbol)
         if one.type != two.type:
-            self._refuse_mix(symbol, one.type, two.type, node)
+            raise self._mixed(symbol, one.type, two.type, node)
         if one.type.is_bool and symbol not in ("&", "|", "^"):
-            self.fail(node, "bool-arithmetic", f"{symbol} on truth values", "cast: u32(x)")
+            raise self.error(node, "bool-arithmetic", f"{symbol} on truth values", "cast: u32(x)")
         if one.type.enum:
-            self.fail(node, "enum-arithmetic", f"{symbol} on {one.type.name}", "cast: u32(x)")
+            raise self.error(node, "enum-arithmetic", f"{symbol} on {one.type.name}", "cast: u32(x)")
         return one, two
 
-    def refuse_operand(self, symbol: str, left: Value, right: Value, node: ast.AST) -> None:
+    def wrong_operands(self, symbol: str, left: Value, right: Value, node: ast.AST) -> CompileError:
         for side in (left, right):
             if isinstance(side, (OptionalView, OptionalScalar, Void, Tuple)) or side == Const(None):
-                self.refuse_value(side, node, "a number")
+                return self.wrong_kind(side, node, "a number")
             if isinstance(side, Const) and isinstance(side.value, float):
-                self.fail(node, "float", "the machine has no fractions", "scale it to an integer")
-        self.fail(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning")
+                return self.error(node, "float", "the machine has no fractions", "scale it to an integer")
+        return self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning")
 
     def _fitting(self, value: Const, type: IntType, as_is: Scalar, node: ast.AST, symbol: str) -> Scalar:
         if type.is_bool:
-            self.fail(node, "mixed-types", f"bool {symbol} int mixes types", "cast: u32(x)")
+            raise self.error(node, "mixed-types", f"bool {symbol} int mixes types", "cast: u32(x)")
         if type.enum:
-            self.fail(node, "enum-arithmetic", f"{symbol} on {type.name}", "cast: u32(x)")
+            raise self.error(node, "enum-arithmetic", f"{symbol} on {type.name}", "cast: u32(x)")
         if type.network:
             return as_is
         if symbol in ("<<", ">>") and not 0 <= int(value.value) < type.bits:
-            self.fail(node, "bad-shift", f"a {type.name} is shifted by 0 to {type.bits - 1}, not by {int(value.value)}")
+            raise self.error(
+                node, "bad-shift", f"a {type.name} is shifted by 0 to {type.bits - 1}, not by {int(value.value)}"
+            )
         return self.literal(value, type, node, symbol)
 
     def _index_as(self, value: Scalar, type: IntType, node: ast.AST, symbol: str) -> Scalar:
         """A run-time plain integer as `type`, when its known range fits."""
         low, high = limits(type)
         if type.is_bool or type.enum or not (low <= value.lo and value.hi <= high):
-            self.fail(
+            raise self.error(
                 node,
                 "mixed-types",
                 f"{symbol} of {type.name} and an int between {value.lo} and {value.hi}, which may not fit",
@@ -226,15 +230,15 @@ class Operators(Memory):
         op = self.builder.convert("trunc", value.op, ir_type(type))
         return Scalar(op, type, value.lo, value.hi)
 
-    def _refuse_mix(self, symbol: str, one: IntType, two: IntType, node: ast.AST) -> None:
+    def _mixed(self, symbol: str, one: IntType, two: IntType, node: ast.AST) -> CompileError:
         if one.is_bool or two.is_bool:
             other = two if one.is_bool else one
-            self.fail(
+            return self.error(
                 node, "mixed-types", f"{one.name} {symbol} {two.name} mixes types", f"write the cast {other.name}(...)"
             )
         wide = one if one.bits >= two.bits else two
         other_name = "left" if wide is two else "right"
-        self.fail(
+        return self.error(
             node,
             "mixed-types",
             f"{one.name} {symbol} {two.name} mixes types",
@@ -249,7 +253,7 @@ class Operators(Memory):
             bounds = None
         low, high = limits(INT)
         if bounds is None or bounds[0] < low or bounds[1] > high:
-            self.fail(
+            raise self.error(
                 node,
                 "no-width",
                 f"the int that {symbol} gives here may leave 64 bits",
@@ -261,7 +265,7 @@ class Operators(Memory):
     def _int_bounds(self, symbol: str, one: Scalar, two: Scalar, node: ast.AST) -> tuple[int, int] | None:
         if symbol in ("//", "%"):
             if two.lo <= 0 or one.lo < 0:
-                self.fail(
+                raise self.error(
                     node,
                     "signed-division" if one.lo < 0 else "division-by-zero",
                     f"{symbol} on ints that may be {'negative' if one.lo < 0 or two.lo < 0 else 'zero'}",
@@ -270,7 +274,7 @@ class Operators(Memory):
             return (one.lo // two.hi, one.hi // two.lo) if symbol == "//" else (0, min(one.hi, two.hi - 1))
         if symbol in ("<<", ">>"):
             if not 0 <= two.lo <= two.hi < 64:
-                self.fail(node, "bad-shift", "an int is shifted by 0 to 63", "cast to a type of the language")
+                raise self.error(node, "bad-shift", "an int is shifted by 0 to 63", "cast to a type of the language")
         if symbol in ("&", "|", "^"):
             if one.lo < 0 or two.lo < 0:
                 return limits(INT)
@@ -286,7 +290,7 @@ class Operators(Memory):
         if constant:
             assert isinstance(amount, Imm)
             amount = Imm(amount.value % one.type.bits, kind)
-        elif not (0 <= two.lo and two.hi < one.type.bits):
+        elif not (two.lo >= 0 and two.hi < one.type.bits):
             amount = self.builder.binary("and", amount, Imm(one.type.bits - 1, kind))
         name = "shl" if symbol == "<<" else "ashr" if one.type.signed else "lshr"
         low, high = limits(one.type)
@@ -297,7 +301,7 @@ class Operators(Memory):
     def _divide(self, symbol: str, one: Scalar, two: Scalar, constant: bool, node: ast.AST) -> Scalar:
         """Unsigned // and %; by a run-time zero they give 0 and the dividend, as the machine does."""
         if one.type.signed:
-            self.fail(
+            raise self.error(
                 node,
                 "signed-division",
                 f"{symbol} on {one.type.name}: Python rounds down, the machine towards zero",
@@ -305,7 +309,7 @@ class Operators(Memory):
             )
         kind = ir_type(one.type)
         if isinstance(two.op, Imm) and two.op.value == 0 and constant:
-            self.fail(node, "division-by-zero", f"{symbol} by the constant 0")
+            raise self.error(node, "division-by-zero", f"{symbol} by the constant 0")
         divisor, zero = two.op, None
         if two.lo <= 0:
             zero = self.builder.compare("eq", two.op, Imm(0, kind))
@@ -320,14 +324,14 @@ class Operators(Memory):
         """`-x`, `+x`, `~x` (not is control flow's)."""
         if isinstance(value, Const):
             if not isinstance(value.value, int) or isinstance(value.value, bool):
-                self.fail(node, "bad-type", f"{symbol} of {describe(value)} has no meaning")
+                raise self.error(node, "bad-type", f"{symbol} of {describe(value)} has no meaning")
             results = {"-": operator.neg, "+": operator.pos, "~": operator.invert}
             return Const(results[symbol](value.value))
         one = self.scalar_of(value, node)
         if one.type.network:
-            self.fail(node, "network-order", f"arithmetic on a {one.type.name}", "write .to_host() first")
+            raise self.error(node, "network-order", f"arithmetic on a {one.type.name}", "write .to_host() first")
         if one.type.is_bool or one.type.enum:
-            self.fail(node, "bool-arithmetic", f"{symbol} of {one.type.name}", "cast: u32(x)")
+            raise self.error(node, "bool-arithmetic", f"{symbol} of {one.type.name}", "cast: u32(x)")
         if symbol == "+":
             return replace(one, place=None)
         kind = ir_type(one.type)
@@ -348,8 +352,8 @@ class Operators(Memory):
         for side in (left, right):
             if isinstance(side, (OptionalView, OptionalScalar)) or side == Const(None):
                 if isinstance(side, Const):
-                    self.fail(node, "none-comparison", f"{symbol} with None", "write is None or is not None")
-                self.refuse_value(side, node, "a value")
+                    raise self.error(node, "none-comparison", f"{symbol} with None", "write is None or is not None")
+                raise self.wrong_kind(side, node, "a value")
         if isinstance(left, Bytes) or isinstance(right, Bytes):
             return self._compare_bytes(symbol, left, right, node)
         if isinstance(left, View) or isinstance(right, View):
@@ -357,7 +361,7 @@ class Operators(Memory):
         if isinstance(left, Const) and not isinstance(right, Const):
             return self.compare(_FLIP[symbol], right, left, node)
         if isinstance(right, Const) and not self._is_number(right.value):
-            self.refuse_operand(symbol, left, right, node)
+            raise self.wrong_operands(symbol, left, right, node)
         return self._compare_scalars(symbol, self.scalar_of(left, node), self.scalar_of(right, node), right, node)
 
     @staticmethod
@@ -373,11 +377,11 @@ class Operators(Memory):
             kind = ir_type(one.type)
             return self._icmp(symbol, one.op, Imm(number, kind), one.type.signed)
         if one.type.network and two.type.network and one.type.bits != two.type.bits:
-            self.fail(node, "mixed-types", f"{one.type.name} {symbol} {two.type.name} mixes widths")
+            raise self.error(node, "mixed-types", f"{one.type.name} {symbol} {two.type.name} mixes widths")
         if INT in (one.type, two.type):
             return self._compare_with_int(symbol, one, two, node)
         if one.type.signed != two.type.signed:
-            self.fail(
+            raise self.error(
                 node,
                 "mixed-signedness",
                 f"{one.type.name} {symbol} {two.type.name} compares across signedness",
@@ -392,7 +396,7 @@ class Operators(Memory):
         """A plain integer against a typed value: exact in 64 bits, unless both are large and of different signedness."""
         for side, other in ((one, two), (two, one)):
             if side.type != INT and side.type.bits == 64 and not side.type.signed and other.lo < 0:
-                self.fail(
+                raise self.error(
                     node, "mixed-signedness", f"{symbol} of a u64 and an int that may be negative", "cast: u64(...)"
                 )
         unsigned = any(s.type != INT and s.type.bits == 64 and not s.type.signed for s in (one, two))
@@ -412,7 +416,7 @@ class Operators(Memory):
         held = left if isinstance(left, Bytes) else right
         assert isinstance(held, Bytes)
         if symbol not in ("==", "!="):
-            self.fail(node, "bad-type", f"{held.type.name} has no order", "compare with == or !=")
+            raise self.error(node, "bad-type", f"{held.type.name} has no order", "compare with == or !=")
         one, two = self.address(left, held.type, node), self.address(right, held.type, node)
         return self._all_equal(symbol, list(zip(one, two, strict=True)))
 
@@ -429,7 +433,7 @@ class Operators(Memory):
 
     def _compare_views(self, symbol: str, left: Value, right: Value, node: ast.AST) -> Value:
         if symbol not in ("==", "!="):
-            self.fail(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning")
+            raise self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning")
         if isinstance(left, Const):
             left, right = right, left
         assert isinstance(left, View)
@@ -444,8 +448,7 @@ class Operators(Memory):
             imms = [Imm(int.from_bytes(p, "little"), f"i{len(p) * 8}") for p in pieces]
             return self._all_equal(symbol, list(zip(ops, imms, strict=True)))
         if not isinstance(right, View) or right.type != left.type:
-            self.refuse_operand(symbol, left, right, node)
-            raise AssertionError
+            raise self.wrong_operands(symbol, left, right, node)
         self.check_alive(left, node)
         self.check_alive(right, node)
         return self._all_equal(symbol, self._pairs(left, right))
@@ -475,7 +478,7 @@ class Operators(Memory):
                 try:
                     return Const(bool(constant))
                 except CompileError as error:
-                    self.fail(node, error.code, error.message)
+                    raise self.error(node, error.code, error.message)
             case Scalar(op=op, type=type):
                 if type.is_bool:
                     return value
@@ -485,7 +488,7 @@ class Operators(Memory):
             case OptionalView(view=view):
                 return self.boolean(self.builder.compare("ne", view.pointer, self.null()))
             case OptionalScalar():
-                self.fail(
+                raise self.error(
                     node,
                     "optional-truth",
                     f"the truth of {describe(value)} mixes None with 0",
@@ -496,13 +499,13 @@ class Operators(Memory):
             case View(type=ArrayType()):
                 return Const(True)
             case _:
-                self.refuse_value(value, node, "a condition")
+                raise self.wrong_kind(value, node, "a condition")
 
     def cast(self, type: IntType, value: Value, node: ast.AST) -> Scalar:
         """`T(x)`: the low bits of x, sign-extended or cut; network order is refused."""
         one = self.scalar_of(value, node)
         if one.type.network:
-            self.fail(
+            raise self.error(
                 node,
                 "network-order",
                 f"{type.name}(...) of a {one.type.name} would reinterpret network order",
@@ -531,8 +534,8 @@ class Operators(Memory):
             if isinstance(value, Scalar) and value.type.is_bool:
                 return value.op
             if isinstance(value, Scalar):
-                self.fail(node, "bad-type", f"a {value.type.name} is not a truth value", "compare it: x != 0")
-            self.refuse_value(value, node, "a truth value")
+                raise self.error(node, "bad-type", f"a {value.type.name} is not a truth value", "compare it: x != 0")
+            raise self.wrong_kind(value, node, "a truth value")
         low, high = limits(target)
         if (
             isinstance(value, Const)
@@ -541,10 +544,10 @@ class Operators(Memory):
         ):
             number = int(value.value)
             if target.network and isinstance(value.value, bool):
-                self.fail(node, "bad-type", f"a bool is not a {target.name}")
+                raise self.error(node, "bad-type", f"a bool is not a {target.name}")
             if not low <= number <= high:
                 hint = "" if target.network or target.enum else f"write {target.name}({number}) to wrap it"
-                self.fail(node, "does-not-fit", f"{number} does not fit {target.name}", hint)
+                raise self.error(node, "does-not-fit", f"{number} does not fit {target.name}", hint)
             return Imm(number, kind)
         if isinstance(value, Const):
             number = self._network_constant(value.value)
@@ -565,11 +568,11 @@ class Operators(Memory):
         low, high = limits(target)
         if one.type.is_bool:
             if target.network:
-                self.fail(node, "bad-type", f"a bool is not a {target.name}", f"write u{target.bits}(...)")
+                raise self.error(node, "bad-type", f"a bool is not a {target.name}", f"write u{target.bits}(...)")
             return self.builder.convert("zext", one.op, kind)
         if one.type == INT:
             if not (low <= one.lo and one.hi <= high):
-                self.fail(
+                raise self.error(
                     node,
                     "narrowing",
                     f"an int between {one.lo} and {one.hi} may not fit {target.name}",
@@ -577,13 +580,13 @@ class Operators(Memory):
                 )
             return self.builder.convert("trunc", one.op, kind)
         if one.type.network and not target.network:
-            self.fail(node, "network-order", f"a {one.type.name} is not a {target.name}", "write .to_host()")
+            raise self.error(node, "network-order", f"a {one.type.name} is not a {target.name}", "write .to_host()")
         if one.type.network and one.type.bits != target.bits:
-            self.fail(
+            raise self.error(
                 node, "bad-type", f"a {one.type.name} is not a {target.name}", f"write {target.name}(x.to_host())"
             )
         if one.type.signed != target.signed:
-            self.fail(
+            raise self.error(
                 node,
                 "narrowing",
                 f"{target.name} and {one.type.name} differ in signedness",
@@ -591,7 +594,7 @@ class Operators(Memory):
             )
         if one.type.bits > target.bits:
             cast = f"u{target.bits}" if target.network or target.enum else target.name
-            self.fail(
+            raise self.error(
                 node, "narrowing", f"{target.name} is narrower than {one.type.name}", f"write the cast {cast}(...)"
             )
         return self.builder.convert("sext" if one.type.signed else "zext", one.op, kind)

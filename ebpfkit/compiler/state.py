@@ -10,9 +10,9 @@ from enum import Enum
 
 from ebpfkit.compiler.ir import Temp
 from ebpfkit.compiler.values import (
-    INT,
     BOOL,
     HOLE,
+    INT,
     Const,
     OptionalScalar,
     OptionalView,

@@ -71,7 +71,7 @@ class Statements(Calls):
         if handler is None:
             name = type(node).__name__
             message, hint = _NO_STATEMENT.get(name, (f"{name} has no meaning in a program", ""))
-            self.fail(node, "unsupported-syntax", message, hint)
+            raise self.error(node, "unsupported-syntax", message, hint)
         with self.at(node):
             handler(node)
 
@@ -98,7 +98,7 @@ class Statements(Calls):
 
     def _do_AnnAssign(self, node: ast.AnnAssign) -> None:
         if not isinstance(node.target, ast.Name):
-            self.fail(node.target, "unsupported-syntax", "only a name can be annotated", "remove the annotation")
+            raise self.error(node.target, "unsupported-syntax", "only a name can be annotated", "remove the annotation")
         if node.value is None:
             return
         value = self.expr(node.value)
@@ -107,7 +107,7 @@ class Statements(Calls):
         if info is not None and isinstance(wanted, Const):
             held = value.value if isinstance(value, Const) else None
             if isinstance(value, Const) and is_plain_int(held) and type(held) is int:
-                self.fail(
+                raise self.error(
                     node.value,
                     "annotation",
                     f"the annotation does not make {held} a {wanted.value.__name__}",
@@ -115,7 +115,7 @@ class Statements(Calls):
                 )
             mine = getattr(value, "type", None) or getattr(held, "__ebpf_type__", None)
             if mine != info:
-                self.fail(
+                raise self.error(
                     node.value,
                     "annotation",
                     f"this is {describe(value)}, the annotation says {wanted.value.__name__}",
@@ -136,17 +136,21 @@ class Statements(Calls):
                 case ast.Subscript():
                     self._store_subscript(self.expr(target.value), self._index(target), target, value, node)
                 case _:
-                    self.fail(target, "unsupported-syntax", "* in an assignment needs a list", "name every element")
+                    raise self.error(
+                        target, "unsupported-syntax", "* in an assignment needs a list", "name every element"
+                    )
 
     def _index(self, target: ast.Subscript) -> Value:
         if isinstance(target.slice, ast.Slice):
-            self.fail(target.slice, "unsupported-syntax", "a slice cannot be assigned", "assign element by element")
+            raise self.error(
+                target.slice, "unsupported-syntax", "a slice cannot be assigned", "assign element by element"
+            )
         return self.expr(target.slice)
 
     def _assign_name(self, target: ast.Name, value: Value, node: ast.expr) -> None:
         self.no_alias(node, value)
         if isinstance(value, View) and value.nested and value.space is Space.STACK:
-            self.fail(
+            raise self.error(
                 node,
                 "struct-alias",
                 "a name for a part of a local structure",
@@ -160,9 +164,9 @@ class Statements(Calls):
         elif isinstance(value, Tuple):
             items = list(value.items)
         else:
-            self.fail(node, "bad-type", f"{describe(value)} cannot be taken apart", "write a tuple")
+            raise self.error(node, "bad-type", f"{describe(value)} cannot be taken apart", "write a tuple")
         if len(items) != len(target.elts):
-            self.fail(target, "unpack", f"{len(items)} values for {len(target.elts)} names")
+            raise self.error(target, "unpack", f"{len(items)} values for {len(target.elts)} names")
         sources = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node] * len(items)
         for element, item, source in zip(target.elts, items, sources, strict=True):
             self.assign(element, item, source)
@@ -170,14 +174,15 @@ class Statements(Calls):
     def _store_attribute(self, owner: Value, target: ast.Attribute, value: Value, node: ast.expr) -> None:
         if not isinstance(owner, View):
             if isinstance(owner, Const) and owner.value is not None:
-                self.fail(target, "read-only", f"{target.attr} of {describe(owner)} cannot be assigned in a program")
+                raise self.error(
+                    target, "read-only", f"{target.attr} of {describe(owner)} cannot be assigned in a program"
+                )
             if type(owner).__name__ == "ContextValue":
-                self.fail(target, "read-only", "the context of an XDP program is read-only")
-            self.refuse_value(owner, target.value, "a structure")
+                raise self.error(target, "read-only", "the context of an XDP program is read-only")
+            raise self.wrong_kind(owner, target.value, "a structure")
         found = self.field(owner, target.attr, target)
         if found is None:
-            self.no_field(owner, target.attr, target)
-            raise AssertionError
+            raise self.no_field(owner, target.attr, target)
         field, cls = found
         self.store_place(owner, field.offset, field.type, cls, value, node)
 
@@ -190,15 +195,15 @@ class Statements(Calls):
             self.store_place(view, offset, owner.type.element, getattr(owner.cls, "element", None), value, node)
             return
         if isinstance(owner, Bytes):
-            self.fail(target, "read-only", f"a {owner.type.name} is a value", "assign a whole address")
-        self.refuse_value(owner, target.value, "an array or a map")
+            raise self.error(target, "read-only", f"a {owner.type.name} is a value", "assign a whole address")
+        raise self.wrong_kind(owner, target.value, "an array or a map")
 
     def _do_AugAssign(self, node: ast.AugAssign) -> None:
         symbol, target = SYMBOLS[type(node.op)], node.target
         if isinstance(target, ast.Name):
             old = self._expr_Name(ast.copy_location(ast.Name(target.id, ast.Load()), target))
             if target.id not in self.frame.locals:
-                self.fail(target, "unbound", f"{target.id} is not a local name")
+                raise self.error(target, "unbound", f"{target.id} is not a local name")
             self.bind(target.id, self.binary(symbol, old, self.expr(node.value), node), target)
         elif isinstance(target, ast.Attribute):
             owner = self.expr(target.value)
@@ -235,7 +240,7 @@ class Statements(Calls):
                 if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
                     self.map_delete(owner.value, self._index(target), target)
                     continue
-            self.fail(target, "unsupported-syntax", "del is for entries of maps", "write del m[key]")
+            raise self.error(target, "unsupported-syntax", "del is for entries of maps", "write del m[key]")
 
     # Branches
 
@@ -255,7 +260,7 @@ class Statements(Calls):
     def _do_Match(self, node: ast.Match) -> None:
         subject = self.expr(node.subject)
         if isinstance(subject, (OptionalView, OptionalScalar)):
-            self.refuse_value(subject, node.subject, "a number")
+            raise self.wrong_kind(subject, node.subject, "a number")
         end = self.builder.label("endmatch")
         ends: list[State | None] = []
         for case in node.cases:
@@ -303,7 +308,9 @@ class Statements(Calls):
                 total: Scalar | None = None
                 for one in patterns:
                     if isinstance(one, ast.MatchAs) and one.name:
-                        self.fail(one, "unsupported-syntax", "a name inside an or-pattern", "name the whole pattern")
+                        raise self.error(
+                            one, "unsupported-syntax", "a name inside an or-pattern", "name the whole pattern"
+                        )
                     result = self.pattern(subject, one)
                     if isinstance(result, Const):
                         if result.value:
@@ -313,7 +320,9 @@ class Statements(Calls):
                 return total if total is not None else Const(False)
             case _:
                 name = type(pattern).__name__
-                self.fail(pattern, "unsupported-syntax", f"the pattern {name} has no meaning here", "match integers")
+                raise self.error(
+                    pattern, "unsupported-syntax", f"the pattern {name} has no meaning here", "match integers"
+                )
 
     def _singleton(self, subject: Value, value: object, pattern: ast.pattern) -> Const | Scalar:
         if isinstance(subject, Const):
@@ -413,12 +422,16 @@ class Statements(Calls):
         value = self.expr(node.iter)
         if isinstance(value, Const) and isinstance(value.value, (tuple, list, range, bytes)):
             if len(value.value) > 256:
-                self.fail(node.iter, "too-large", f"unrolling {len(value.value)} rounds", "write for i in range(...)")
+                raise self.error(
+                    node.iter, "too-large", f"unrolling {len(value.value)} rounds", "write for i in range(...)"
+                )
             self._unroll(node, [Const(item) for item in value.value])
         elif isinstance(value, Tuple):
             self._unroll(node, list(value.items))
         else:
-            self.fail(node.iter, "bad-iterable", f"{describe(value)} cannot be gone through", "write for i in range(n)")
+            raise self.error(
+                node.iter, "bad-iterable", f"{describe(value)} cannot be gone through", "write for i in range(n)"
+            )
 
     def _unroll(self, node: ast.For, items: list[Value]) -> None:
         """A loop over what is known at compile time: one copy of the body for each element."""
@@ -452,12 +465,12 @@ class Statements(Calls):
         """start, stop and step of a range as 64-bit numbers."""
         args, kwargs = self.evaluate(call)
         if kwargs or not 1 <= len(args) <= 3:
-            self.fail(call, "bad-call", "range() takes (stop), (start, stop) or (start, stop, step)")
+            raise self.error(call, "bad-call", "range() takes (stop), (start, stop) or (start, stop, step)")
         step = 1
         if len(args) == 3:
             value = args[2]
             if not isinstance(value, Const) or not isinstance(value.value, int) or not value.value:
-                self.fail(call.args[2], "bad-range", "the step of a range is a constant that is not 0")
+                raise self.error(call.args[2], "bad-range", "the step of a range is a constant that is not 0")
             step = int(value.value)
         ends = [Const(0), args[0]] if len(args) == 1 else args[:2]
         nodes = [call, call.args[0]] if len(args) == 1 else call.args[:2]
@@ -465,9 +478,11 @@ class Statements(Calls):
         for value, where in zip(ends, nodes, strict=True):
             one = self.scalar_of(value, where)
             if one.type.network or one.type.is_bool:
-                self.fail(where, "bad-type", f"a range ends at an integer, not a {one.type.name}")
+                raise self.error(where, "bad-type", f"a range ends at an integer, not a {one.type.name}")
             if one.lo < limits(INT)[0] + abs(step) or one.hi > limits(INT)[1] - abs(step):
-                self.fail(where, "bad-range", f"a range over all of {one.type.name} is too long", "cast: u32(...)")
+                raise self.error(
+                    where, "bad-range", f"a range over all of {one.type.name} is too long", "cast: u32(...)"
+                )
             op = (
                 Imm(one.op.value, "i64")
                 if isinstance(one.op, Imm)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ebpfkit.llvm.fence import LlvmError, assess, emit_in_child
+from ebpfkit.llvm.fence import LlvmError, assess, emit_in_child, optimise_in_child
 
 __all__ = ["Emission", "emit_assembly", "emit_optimised", "optimise", "optimise_and_emit"]
 
@@ -60,13 +60,29 @@ class Emission:
 
 def optimise(ir_text: str, *, cpu: str = "v3", features: str = "", speed: int = 2) -> Emission:
     """Parse, verify and optimise IR text. `speed` is LLVM's level, as in -O2. Raises `LlvmError` for invalid IR."""
+    emission = Emission(_optimised(ir_text, cpu, features, speed), cpu, features, speed)
+    if emission.assessment.has_wide_integers:
+        again = optimise_in_child(ir_text, cpu=cpu, features=features, speed=speed)
+        emission = Emission(_parse(again), cpu, features, speed)
+    return emission
+
+
+def optimise_without_closed_forms(ir_text: str, *, cpu: str, features: str, speed: int) -> str:
+    """What the child runs: it changes an option of the whole process."""
+    import llvmlite.binding as llvm
+
+    llvm.set_option("ebpfkit", "-replexitval=never")
+    return str(_optimised(ir_text, cpu, features, speed))
+
+
+def _optimised(ir_text: str, cpu: str, features: str, speed: int) -> Any:
     machine = _target_machine(cpu, features, speed)
     module = _parse(ir_text)
     import llvmlite.binding as llvm
 
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=speed))
     builder.getModulePassManager().run(module, builder)
-    return Emission(module, cpu, features, speed)
+    return module
 
 
 def optimise_and_emit(ir_text: str, *, cpu: str = "v3", features: str = "", speed: int = 2) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ebpfkit.errors import CompileError
 
-__all__ = ["SAFE_STACK_BYTES", "Assessment", "LlvmError", "assess", "emit_in_child"]
+__all__ = ["SAFE_STACK_BYTES", "Assessment", "LlvmError", "assess", "emit_in_child", "optimise_in_child"]
 
 SAFE_STACK_BYTES = 384
 """Allocas up to this sum leave room for spills within BPF's 512 bytes of stack."""
@@ -42,14 +42,20 @@ class Assessment:
     doubts: tuple[str, ...]
 
     @property
+    def has_wide_integers(self) -> bool:
+        """Whether the optimiser left integers that only a 128-bit multiplication could compute."""
+        return WIDE in self.doubts
+
+    @property
     def risky(self) -> bool:
         return self.stack_bytes > SAFE_STACK_BYTES or self.estimated_bytes > STACK_BYTES or bool(self.doubts)
 
 
+WIDE = "an integer wider than 64 bits"
 _DOUBTS = (
-    ("an integer wider than 64 bits", re.compile(r"(?<![\w.@%$-])i(?:6[5-9]|[7-9]\d|\d{3,})\b")),
+    (WIDE, re.compile(r"(?<![\w.@%$-])i(?:6[5-9]|[7-9]\d|\d{3,})\b")),
     ("floating point", re.compile(r"(?<![\w.@%$])(?:float|double|half|bfloat|fp128|x86_fp80|ppc_fp128)\b")),
-    ("inline assembly", re.compile(r"\basm (?:sideeffect|alignstack|inteldialect|unwind|\")")),
+    ("inline assembly", re.compile(r"\basm (?!sideeffect \"\", )")),
     (
         "a memory block of variable length",
         re.compile(r"@llvm\.mem(?:cpy|move|set)[\w.]*\((?:[^()]|\([^()]*\))*?, i64 %"),
@@ -156,14 +162,26 @@ def assess(optimised: str) -> Assessment:
 
 def emit_in_child(optimised: str, *, cpu: str, features: str, assembly: bool) -> bytes:
     """Emit in a process of its own; LLVM's exit, abort or silence there becomes an `LlvmError` here."""
+    return _ask_child({"ir": optimised, "cpu": cpu, "features": features, "assembly": assembly})
+
+
+def optimise_in_child(ir_text: str, *, cpu: str, features: str, speed: int) -> str:
+    """Optimise again, without closed forms for what loops add up: those need 128-bit products.
+
+    In a process of its own, since LLVM's options belong to the whole process.
+    """
+    request = {"optimise": ir_text, "cpu": cpu, "features": features, "speed": speed}
+    return _ask_child(request).decode()
+
+
+def _ask_child(request: dict[str, object]) -> bytes:
     if not sys.executable:
         raise LlvmError("this module needs a child process to be compiled safely, and sys.executable is empty")
-    request = json.dumps({"ir": optimised, "cpu": cpu, "features": features, "assembly": assembly})
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     try:
         done = subprocess.run(
             [sys.executable, "-m", "ebpfkit.llvm.child"],
-            input=request.encode(),
+            input=json.dumps(request).encode(),
             capture_output=True,
             env=environment,
             timeout=CHILD_SECONDS,
