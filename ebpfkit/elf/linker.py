@@ -13,13 +13,16 @@ from pathlib import Path
 
 from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
+from ebpfkit.btf.core import Question, answer, describe
+from ebpfkit.btf.types import Btf
+from ebpfkit.elf.core import CorePatchError, patch
 from ebpfkit.elf.mapdefs import MapTable, read_maps
 from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
 from ebpfkit.elf.relocate import SLOT, Code, Function, relocate
 from ebpfkit.elf.sections import SectionName, parse_section_name
 from ebpfkit.elf.types import ObjectTypes, read_types
-from ebpfkit.errors import ObjectError
+from ebpfkit.errors import NotSupported, ObjectError
 from ebpfkit.span import Span
 
 __all__ = ["open_object"]
@@ -30,14 +33,17 @@ MAX_OBJECT_BYTES = 256 << 20
 MAX_SUGGESTIONS = 64
 MAX_TEXT_BYTES = 64 << 20  # of all spans
 MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
+_GIVE_TARGET = "is a CO-RE relocation; give the BTF of the target kernel"
 BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS = 1 << 4, 1 << 5
 
 
-def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "") -> ObjectFile:
+def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "", target_btf: Btf | None = None) -> ObjectFile:
     """Read and link a BPF object, from a path or its bytes; every program in it is ready to verify, run or load.
 
-    `name` is what messages call it (default: the path). Programs that cannot be linked are in `problems` with the
-    reason. Raises ObjectError, with section and offset, for a file that cannot be read or makes no sense.
+    `name` is what messages call it (default: the path). `target_btf` is the BTF of the kernel it is meant for, which
+    CO-RE relocations ask; without it programs that have some are in `problems` and `needs_target`. Programs that
+    cannot be linked are in `problems` with the reason. Raises ObjectError, with section and offset, for a file that
+    cannot be read or makes no sense.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data, path = bytes(source), name
@@ -45,7 +51,7 @@ def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "") -> Ob
         path = name or os.fspath(source)
         data = _read_file(os.fspath(source))
     try:
-        return _Linker(data, path).link()
+        return _Linker(data, path, target_btf).link()
     except ObjectError as error:
         if not path:
             raise
@@ -67,8 +73,10 @@ def _read_file(path: str) -> bytes:
 class _Linker:
     """Holds the parts of one object while its programs are put together."""
 
-    def __init__(self, data: bytes, path: str) -> None:
+    def __init__(self, data: bytes, path: str, target_btf: Btf | None) -> None:
         self.path = path
+        self.target_btf = target_btf
+        self.needs_target: set[str] = set()
         self.elf: ElfFile = read_elf(data)
         self.types: ObjectTypes = read_types(self.elf)
         self.table: MapTable = read_maps(self.elf, self.types.btf)
@@ -99,6 +107,8 @@ class _Linker:
                     programs[function.name] = self._link_program(function)
                 except _Problem as problem:
                     self.problems[function.name] = str(problem)
+                    if problem.needs_target:
+                        self.needs_target.add(function.name)
         if not programs and not self.problems:
             self._explain_text()
         return ObjectFile(
@@ -110,6 +120,7 @@ class _Linker:
             path=self.path,
             big_endian=self.elf.big_endian,
             problems=self.problems,
+            needs_target=frozenset(self.needs_target),
             raw=self.elf.data,
         )
 
@@ -142,18 +153,43 @@ class _Linker:
         insns = decode(self.elf.contents(section), big_endian=self.elf.big_endian, strict=False)
         starts = slot_starts(insns)
         code = Code(section, insns, starts, dict(zip(starts, range(len(starts)))))
+        self._apply_core(code)
         code.lines = self.types.ext.lines.get(section.name, ())
         self._read_functions(code)
         self._put_spans(code)
-        for relo in self.types.ext.relos.get(section.name, ()):
+        return code
+
+    def _apply_core(self, code: Code) -> None:
+        """Put the target's answers into the instructions of a section; what fails is that instruction's fault."""
+        relos = self.types.ext.relos.get(code.section.name, ())
+        local = self.types.btf
+        if not relos or local is None:
+            return
+        poisoned: dict[int, list[Instruction]] = {}
+        for relo in relos:
             index = code.index_of.get(relo.offset // SLOT)
             if index is None or relo.offset % SLOT:
-                raise ObjectError(
-                    f"CO-RE relocation at {section.name}+{relo.offset:#x} is at no instruction", place=".BTF.ext"
-                )
-            target = self.types.btf.name(relo.type_id) if self.types.btf else ""
-            code.faults[index] = f"{code.place(index)}: CO-RE relocation of {target or 'a type'} is not supported"
-        return code
+                place = f"{code.section.name}+{relo.offset:#x}"
+                raise ObjectError(f"CO-RE relocation at {place} is at no instruction", place=".BTF.ext")
+            try:
+                if self.target_btf is None and relo.kind != Question.TYPE_ID_LOCAL:
+                    code.faults[index] = f"{code.place(index)}: {describe(local, relo)} {_GIVE_TARGET}"
+                    continue
+                patched = patch(code.insns[index], answer(local, relo, self.target_btf or local))
+            except (CorePatchError, NotSupported, ObjectError) as error:
+                code.faults[index] = f"{code.place(index)}: {error}"
+                continue
+            if len(patched) == 1:
+                code.insns[index] = patched[0]
+            else:
+                poisoned[index] = patched
+        if poisoned:
+            # A wide load became two instructions: everything behind it moves up by one index, no slot changes.
+            code.insns = [new for i, old in enumerate(code.insns) for new in poisoned.get(i, [old])]
+            faults = {code.starts[index]: message for index, message in code.faults.items()}
+            code.starts = slot_starts(code.insns)
+            code.index_of = dict(zip(code.starts, range(len(code.starts))))
+            code.faults = {code.index_of[slot]: message for slot, message in faults.items()}
 
     def _read_functions(self, code: Code) -> None:
         section = code.section
@@ -277,7 +313,8 @@ class _Linker:
             faulty = function.code.faulty
             at = bisect_left(faulty, function.first)
             if at < len(faulty) and faulty[at] < function.last:
-                raise _Problem(function.code.faults[faulty[at]])
+                message = function.code.faults[faulty[at]]
+                raise _Problem(message, needs_target=message.endswith(_GIVE_TARGET))
             placed[function] = total
             total += function.slots
             if total > MAX_PROGRAM_SLOTS:
@@ -334,3 +371,7 @@ class _Linker:
 
 class _Problem(Exception):
     """Why one program cannot be used; becomes an entry of `ObjectFile.problems`."""
+
+    def __init__(self, message: str, *, needs_target: bool = False) -> None:
+        super().__init__(message)
+        self.needs_target = needs_target

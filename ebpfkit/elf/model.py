@@ -120,6 +120,7 @@ class ObjectFile:
     path: str = ""
     big_endian: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)  # program name -> why it cannot be used
+    needs_target: frozenset[str] = frozenset()  # programs in `problems` that a target kernel's BTF would mend (CO-RE)
     raw: bytes = field(default=b"", repr=False)
 
     def replace(self, **changes: Any) -> ObjectFile:

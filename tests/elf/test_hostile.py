@@ -130,7 +130,7 @@ BROKEN = [
     ("half a slot", build([("xdp", 1, 6, EXIT[:7], 0, 0)]), "no whole number of 8-byte slots"),
     ("symbols linked to themselves", build([(".sym", 2, 0, symbol(0, 0, 0, 0), 2, 0)]), "is no string table"),
     ("symbols linked nowhere", build([(".sym", 2, 0, symbol(0, 0, 0, 0), 77, 0)]), "does not exist"),
-    ("a symbol of nothing", build([(".s", 3, 0, b"\0", 0, 0), (".sym", 2, 0, symbol(0, 0, 0, 99), 2, 0)]), "section 99"),
+    ("a lost symbol", build([(".s", 3, 0, b"\0", 0, 0), (".sym", 2, 0, symbol(0, 0, 0, 99), 2, 0)]), "section 99"),
     (
         "a function outside",
         build([("xdp", 1, 6, EXIT, 0, 0), (".s", 3, 0, b"\0p\0", 0, 0), (".sym", 2, 0, symbol(1, 8, 8, 2), 3, 0)]),
