@@ -25,7 +25,8 @@ def program_from_code(
 
     In raw bytes, the immediate of a wide load with a map pseudo source is an index into `maps`. In instructions, a map
     reference by name finds the map of that name. Bytes that are no instruction stay in place as `INVALID`: refusing
-    them is the verifier's business. Raises UsageError for what is neither bytes nor instructions, AsmError for a cut slot.
+    them is the verifier's business. Raises UsageError for what is neither bytes nor instructions, AsmError for a cut
+    slot.
     """
     if isinstance(code, (bytes, bytearray, memoryview)):
         insns = tuple(_with_map(insn, maps) for insn in decode(bytes(code), strict=False))

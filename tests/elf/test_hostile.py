@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebpfkit.asm.codec import encode
+from ebpfkit.btf import Btf
 from ebpfkit.elf import open_object
 from ebpfkit.elf.reader import read_elf
 from ebpfkit.errors import ObjectError
@@ -21,10 +22,10 @@ from tests.elf.objects import compile_c
 PATIENCE = 20.0
 
 
-def read_all(data: bytes) -> None:
+def read_all(data: bytes, target: Btf | None = None) -> None:
     """Everything a user may do with what is read."""
     try:
-        obj = open_object(data, name="hostile.o")
+        obj = open_object(data, name="hostile.o", target_btf=target)
     except ObjectError as error:
         assert error.place
         assert "\n" not in str(error)
@@ -50,6 +51,7 @@ def test_random_flips(name: str) -> None:
     """Bytes changed anywhere, and in the tables that matter most."""
     data = compile_c(name)
     elf = read_elf(data)
+    target = open_object(data).btf
     table = struct.unpack_from("<Q", data, 40)[0]
     aims = [(0, len(data)), (0, 64), (table, table + 64 * len(elf.sections))]
     for section in elf.sections:
@@ -63,7 +65,7 @@ def test_random_flips(name: str) -> None:
         for _ in range(rng.choice((1, 1, 2, 8))):
             where = rng.randrange(start, end)
             changed[where] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, changed[where] ^ 1 << rng.randrange(8)))
-        read_all(bytes(changed))
+        read_all(bytes(changed), target)
     assert time.perf_counter() - begin < PATIENCE * 4
 
 
