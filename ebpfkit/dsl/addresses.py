@@ -109,8 +109,6 @@ class _ByteAddress:
 
         def __get__(self, instance: object, owner: Any = None, /) -> Self: ...
 
-        def __set__(self, instance: object, value: Self, /) -> None: ...
-
 
 class MAC(_ByteAddress):
     """An Ethernet address of six bytes.
@@ -135,6 +133,10 @@ class MAC(_ByteAddress):
     def __str__(self) -> str:
         return self._bytes.hex(":")
 
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: MAC, /) -> None: ...
+
 
 _HEX = frozenset("0123456789abcdefABCDEF")
 
@@ -157,8 +159,9 @@ class IPv6Addr(_ByteAddress):
 
         return str(ipaddress.IPv6Address(self._bytes))
 
+    if TYPE_CHECKING:
 
-Prefix = "str | IPv4Network | IPv6Network | IPv4Addr | IPv6Addr"
+        def __set__(self, instance: object, value: IPv6Addr, /) -> None: ...
 
 
 def prefix_of(value: object, kind: type[IPv4Addr] | type[IPv6Addr]) -> tuple[int, bytes]:

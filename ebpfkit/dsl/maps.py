@@ -20,7 +20,6 @@ from ebpfkit.dsl.addresses import IPv4Addr, IPv6Addr, network_of, prefix_of
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
-from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, StructType
 from ebpfkit.dsl.types import Integer, encode, info_of, type_name, u32
 from ebpfkit.elf.model import MapSpec
@@ -256,7 +255,7 @@ class _Entries(MapFacade, Generic[K, V]):
         return self._key(key)
 
     def _decode_key(self, data: bytes) -> Any:
-        return _plain(self.key_type.__ebpf_load__(Region(bytearray(data), RegionKind.SNAPSHOT, self.name), 0))
+        return self.key_type.__ebpf_load__(Region(bytearray(data), RegionKind.SNAPSHOT, self.name), 0)
 
     def decode_key(self, data: bytes) -> Any:
         """A stored key in the map's key type."""
@@ -380,10 +379,6 @@ def add_up(kind: Any, values: list[Any]) -> Any:
     if isinstance(info, ArrayType) or not issubclass(kind, Integer):
         raise UsageError(f"values of type {kind.__name__} cannot be added: write per_cpu(key)")
     return kind(sum(int(value) for value in values))
-
-
-def _plain(value: Any) -> Any:
-    return value.copy() if isinstance(value, Struct) else value
 
 
 class Hash(_Entries[K, V]):

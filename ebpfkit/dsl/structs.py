@@ -208,7 +208,12 @@ class Struct:
         same_type = self.__ebpf_type__ == other.__ebpf_type__
         return same_type and self._without_padding() == other._without_padding()
 
-    __hash__ = None  # type: ignore[assignment]  # its fields change
+    def __hash__(self) -> int:
+        """The hash of the fields as they are now, for copies only: a view would change behind a dictionary's back."""
+        if self._region.kind not in (RegionKind.OWN, RegionKind.SNAPSHOT):
+            name = type(self).__name__
+            raise TypeError(f"a {name} that is a view of {self._region.kind.value} is unhashable: hash its .copy()")
+        return hash(self._without_padding())
 
     def __setattr__(self, name: str, value: object) -> None:
         if name[0] != "_" and self.__ebpf_type__.field(name) is None:

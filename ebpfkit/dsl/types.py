@@ -494,8 +494,6 @@ class NetworkInteger:
 
         def __get__(self, instance: object, owner: Any = None, /) -> Self: ...
 
-        def __set__(self, instance: object, value: Self | int, /) -> None: ...
-
 
 class be16(NetworkInteger, bits=16):
     """A number of 16 bits in network order."""
@@ -505,6 +503,10 @@ class be16(NetworkInteger, bits=16):
     def to_host(self) -> u16:
         """The number as an integer of this machine, for arithmetic."""
         return u16(self._value)
+
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: be16 | int, /) -> None: ...
 
 
 class be32(NetworkInteger, bits=32):
@@ -516,6 +518,10 @@ class be32(NetworkInteger, bits=32):
         """The number as an integer of this machine, for arithmetic."""
         return u32(self._value)
 
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: be32 | int, /) -> None: ...
+
 
 class be64(NetworkInteger, bits=64):
     """A number of 64 bits in network order."""
@@ -525,6 +531,10 @@ class be64(NetworkInteger, bits=64):
     def to_host(self) -> u64:
         """The number as an integer of this machine, for arithmetic."""
         return u64(self._value)
+
+    if TYPE_CHECKING:
+
+        def __set__(self, instance: object, value: be64 | int, /) -> None: ...
 
 
 class bool_:

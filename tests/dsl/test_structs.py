@@ -168,6 +168,9 @@ def test_constructors_take_names_and_defaults():
     assert offsetof(Extended, "extra") == 16
     assert repr(Inner(a=1, b=2)) == "Inner(a=1, b=2)"
     assert Inner(a=1, b=2) != Inner(a=1, b=3)
+    assert {Inner(a=1, b=2): "x"}[Inner(a=1, b=2)] == "x"
+    with pytest.raises(TypeError, match=r"a view of the packet is unhashable: hash its .copy\(\)"):
+        hash(Inner.__ebpf_load__(Region(bytearray(4), RegionKind.PACKET), 0))
     assert not hasattr(made, "other")
     assert hasattr(made, "limit")
 
