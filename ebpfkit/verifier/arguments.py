@@ -1,0 +1,267 @@
+"""Helper arguments: what each kind of `abi/`'s rows demands of a register.
+
+Facts that later arguments or the result need (the map, its key, a size, a reference) are gathered in `CallFacts`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.abi import limits
+from ebpfkit.abi.model import ArgKind, ArgSpec, HelperSpec
+from ebpfkit.verifier import check
+from ebpfkit.verifier.domain.pointer import (
+    CTX,
+    MAP_PTR,
+    MAP_VALUE,
+    MEM,
+    OPAQUE,
+    PACKET,
+    PACKET_META,
+    STACK,
+    MapTarget,
+    Pointer,
+)
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.transfer.stack import find_constant_key, read_for_helper
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Walk
+
+__all__ = ["CallFacts", "prove_argument"]
+
+_FAR = limits.MAX_VARIABLE_OFFSET
+_A = ArgKind
+_MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MEM}
+_MEMORY_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
+_ELIDABLE = {"array", "percpu_array"}
+_NUMBERS = {_A.ANYTHING, _A.SCALAR}
+_SIZES = {_A.SIZE: False, _A.SIZE_OR_ZERO: True}
+_NULL_OK = {_A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL}
+_WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
+_BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
+_MEMORY = {
+    _A.MEM, _A.MEM_OR_NULL, _A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED, _A.MEM_FIXED_UNINIT,
+    _A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL,
+}  # fmt: skip
+_SOCKETS = {_A.SOCK_COMMON, _A.SOCKET, _A.BTF_SOCK_COMMON}
+_SOCKET_MAPS = {"sockmap", "sockhash"}
+
+
+class CallFacts:
+    """What the arguments of one call say."""
+
+    __slots__ = ("blank", "key", "largest", "reference", "release_register", "size", "target")
+
+    def __init__(self) -> None:
+        self.target: MapTarget | None = None
+        self.key: int | None = None  # a known constant key
+        self.size = 0  # of the memory that the helper returns
+        self.largest = 0  # the largest value of the last size argument
+        self.blank: tuple[int, Pointer, int] | None = None  # stack memory that the helper writes without reading
+        self.reference = 0
+        self.release_register = 0
+
+
+def prove_argument(
+    w: Walk, index: int, spec: HelperSpec, args: tuple[ArgSpec, ...], number: int, facts: CallFacts
+) -> None:
+    """The register of argument `number` (from 0) fits."""
+    arg = args[number]
+    register = number + 1
+    value = w.vals[register]
+    kind = arg.kind
+    if value is None:
+        raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
+    if kind in _NUMBERS:
+        return
+    if value.kind in (PACKET, PACKET_META) and not _packet_allowed(w, spec):
+        message = "helper access to the packet is not allowed"
+        raise Rejection("helper-argument", message, index=index, register=register)
+    is_null = value.is_scalar and value.const == 0
+    if not (is_null and kind in _NULL_OK):
+        _check_type(w, index, register, value, kind, facts)
+    if kind in (_A.RINGBUF_MEM,) or (kind in _SOCKETS and spec.name == "sk_release"):
+        _check_release(w, index, register, value, facts)
+    elif not value.is_scalar and w.ids[register] >> 32:
+        facts.reference = w.ids[register] >> 32
+    if kind in _SIZES:
+        _check_size(w, index, register, args[number - 1].kind, _SIZES[kind], facts)
+    elif kind is _A.CONST_MAP_PTR:
+        facts.target = value.target
+    elif kind is _A.ALLOC_SIZE_OR_ZERO or kind is _A.CONST:
+        _take_constant(w, index, register, facts)
+    elif kind in _MEMORY:
+        _check_sized_memory(w, index, register, arg, value, is_null, facts)
+
+
+def _packet_allowed(w: Walk, spec: HelperSpec) -> bool:
+    return bool(w.prog_type.direct_packet_access) and (spec.name in w.packet_helpers)
+
+
+def _expected(index: int, register: int, value: Any, wanted: str) -> Rejection:
+    message = f"R{register} type={check.type_name(value)} expected={wanted}"
+    rule = "null-map-value" if value.nullable and value.kind == MAP_VALUE else "helper-argument"
+    return Rejection(rule, message, index=index, register=register)
+
+
+def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, facts: CallFacts) -> None:
+    if kind in _MEMORY:
+        nullable_ok = kind in _NULL_OK
+        wanted = _MEMORY_NAMES
+        fits = value.kind in _MEMORY_KINDS and (nullable_ok or not value.nullable)
+        target = facts.target
+        if fits and kind in (_A.MAP_VALUE, _A.MAP_VALUE_OR_NULL) and target is not None:
+            if target.spec.type in _SOCKET_MAPS:
+                raise Unmodelled("sockets as map values", index=index)
+        elif not fits and value.kind == OPAQUE:
+            raise Unmodelled(f"{value.target} as a helper's memory", index=index)
+        elif fits and value.readonly and kind in _WRITES:
+            raise _expected(index, register, value, wanted)
+    elif kind in _SIZES or kind in (_A.CONST, _A.ALLOC_SIZE_OR_ZERO):
+        fits, wanted = value.is_scalar, "scalar"
+    elif kind in (_A.CTX, _A.CTX_OR_NULL):
+        fits, wanted = value.kind == CTX, "ctx"
+        if fits:
+            check.check_unmoved(index, register, value)
+    elif kind is _A.CONST_MAP_PTR:
+        fits, wanted = value.kind == MAP_PTR, "map_ptr"
+        if fits:
+            check.check_unmoved(index, register, value)
+    elif kind is _A.RINGBUF_MEM:
+        fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
+    elif kind in _SOCKETS:
+        fits, wanted = value.kind == OPAQUE and not value.nullable, "sock_common, sock, tcp_sock, xdp_sock, ptr_"
+        if fits and value.target == "xdp_sock":
+            raise Unmodelled("xdp_sock arguments", index=index)
+    else:
+        raise Unmodelled(f"arguments of kind {kind.value}", index=index)
+    if not fits:
+        raise _expected(index, register, value, wanted)
+
+
+def _check_release(w: Walk, index: int, register: int, value: Any, facts: CallFacts) -> None:
+    if value.off:
+        message = f"R{register} must have zero offset when passed to release func or trusted arg to kfunc"
+        raise Rejection("reference-misuse", message, index=index, register=register)
+    check.check_unmoved(index, register, value)
+    reference = w.ids[register] >> 32
+    if not reference:
+        message = f"R{register} must be referenced when passed to release function"
+        raise Rejection("reference-misuse", message, index=index, register=register)
+    facts.release_register = register
+    facts.reference = reference
+
+
+def _take_constant(w: Walk, index: int, register: int, facts: CallFacts) -> None:
+    value = w.vals[register]
+    if value.const is None:
+        raise Rejection("helper-argument", f"R{register} is not a known constant'", index=index, register=register)
+    facts.size = value.const
+    w.precision.demand_register(w.state, index, register)
+
+
+def _check_sized_memory(
+    w: Walk, index: int, register: int, arg: ArgSpec, value: Any, is_null: bool, facts: CallFacts
+) -> None:
+    """Memory whose size the row or the map says."""
+    kind = arg.kind
+    if kind in (_A.MEM_FIXED, _A.MEM_FIXED_UNINIT):
+        size = arg.size
+        if size in (4, 8):
+            _check_aligned(index, register, value, size)
+        check_memory(w, index, register, value, size, kind is _A.MEM_FIXED_UNINIT or size == 4, False, facts, kind)
+        return
+    if kind not in (_A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL):
+        return  # the size argument that follows checks it
+    target = facts.target
+    if target is None:
+        raise Unmodelled("map keys without a map", index=index)
+    if kind is _A.MAP_KEY:
+        size = target.spec.key_size
+        check_memory(w, index, register, value, size, False, False, facts, kind)
+        if target.spec.type in _ELIDABLE and not value.is_scalar:
+            facts.key = find_constant_key(w, index, value, size)
+        return
+    if is_null and kind is _A.MAP_VALUE_OR_NULL:
+        return
+    check_memory(w, index, register, value, target.spec.value_size, kind in _WRITES, False, facts, kind)
+
+
+def _check_aligned(index: int, register: int, p: Pointer, size: int) -> None:
+    """Fixed-size results are written in one piece: the place must be aligned."""
+    base = 2 if p.kind in (PACKET, PACKET_META) else 0
+    if (base + p.off + p.var.value) % size or p.var.mask % size:
+        message = f"misaligned {'stack ' if p.kind == STACK else ''}access off {p.off}+0 size {size}"
+        rule = "stack-misaligned" if p.kind == STACK else "misaligned-access"
+        raise Rejection(rule, message, index=index, register=register)
+
+
+def _check_size(w: Walk, index: int, register: int, memory_kind: ArgKind, zero_ok: bool, facts: CallFacts) -> None:
+    """A size, and with it the memory in the register before."""
+    size = w.vals[register]
+    facts.largest = size.umax
+    if size.smin < 0:
+        message = f"R{register} min value is negative, either use unsigned or 'var &= const'"
+        raise Rejection("unbounded-size", message, index=index, register=register)
+    if not size.umin and not zero_ok:
+        message = f"R{register} invalid zero-sized read: u64=[{size.umin},{size.umax}]"
+        raise Rejection("unbounded-size", message, index=index, register=register)
+    if size.umax >= _FAR:
+        message = f"R{register} unbounded memory access, use 'var &= const' or 'if (var < const)'"
+        raise Rejection("unbounded-size", message, index=index, register=register)
+    memory = w.vals[register - 1]
+    # Only a known size lets the helper write memory that was not initialised.
+    kind = memory_kind if size.const is not None else _A.MEM
+    check_memory(w, index, register - 1, memory, size.umax, memory_kind in _WRITES, zero_ok, facts, kind)
+    w.precision.demand_register(w.state, index, register)
+
+
+def check_memory(
+    w: Walk,
+    index: int,
+    register: int,
+    value: Any,
+    size: int,
+    write: bool,
+    zero_ok: bool,
+    facts: CallFacts,
+    kind: ArgKind,
+) -> None:
+    """The helper may read, or with `write` write, `size` bytes at the pointer."""
+    if value.kind in (PACKET, PACKET_META):
+        check.check_packet(w, index, register, value, 0, size, zero_ok)
+    elif value.kind == MAP_VALUE:
+        check.check_map_permission(index, register, value, write)
+        check.check_region(index, register, value, 0, size, value.target.spec.value_size, "map value", zero_ok)
+        if w.has_special_fields(value.target.spec):
+            raise Unmodelled(f"special fields in the values of map {value.target.spec.name}", index=index)
+    elif value.kind == MEM:
+        if write and value.readonly:
+            message = f"R{register} cannot write into {value.type_name()}"
+            raise Rejection("read-only-memory", message, index=index, register=register)
+        check.check_region(index, register, value, 0, size, value.target, "memory", zero_ok)
+    elif value.kind == STACK:
+        _check_stack_memory(w, index, register, value, size, write, zero_ok, facts, kind)
+    elif not (zero_ok and not size and value.is_scalar and value.const == 0):
+        raise _expected(index, register, value, "fp")
+
+
+def _check_stack_memory(
+    w: Walk,
+    index: int,
+    register: int,
+    p: Pointer,
+    size: int,
+    write: bool,
+    zero_ok: bool,
+    facts: CallFacts,
+    kind: ArgKind,
+) -> None:
+    if not size and not zero_ok:
+        raise Rejection("unbounded-size", "invalid zero-sized read", index=index, register=register)
+    if kind in _BLANK and p.var.const is not None:
+        check.check_stack_bounds(w, index, register, p, 0, size, "write to")
+        facts.blank = (register, p, size)
+        return
+    read_for_helper(w, index, register, p, size, write)

@@ -1,0 +1,338 @@
+"""Proves obligations against the current state, or rejects in the kernel's words.
+
+Nothing here moves the state, with one exception that the kernel shares: looking at the stack notes how deep it is used.
+What an access yields or leaves behind is `transfer/`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit._bits import S64_MIN, to_signed
+from ebpfkit.abi import limits
+from ebpfkit.verifier import obligations as ob
+from ebpfkit.verifier.domain.pointer import (
+    CTX,
+    MAP_PTR,
+    MAP_VALUE,
+    MEM,
+    OPAQUE,
+    PACKET,
+    PACKET_META,
+    STACK,
+    Pointer,
+)
+from ebpfkit.verifier.domain.scalar import Scalar
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Walk
+
+__all__ = ["check_region", "check_stack_bounds", "prove", "prove_static", "type_name"]
+
+_FAR = limits.MAX_VARIABLE_OFFSET
+_STATIC = (ob.FieldsClear, ob.OperandFits)
+_BPF_F_RDONLY_PROG = 1 << 7
+_BPF_F_WRONLY_PROG = 1 << 8
+
+
+def type_name(value: Scalar | Pointer) -> str:
+    """The kernel's word for the type of a value."""
+    return value.type_name() if isinstance(value, Pointer) else "scalar"
+
+
+def prove(w: Walk, index: int, demands: Sequence[ob.Obligation]) -> None:
+    """Prove each obligation of the instruction in turn; the first that fails rejects the program."""
+    for demand in demands:
+        _PROVERS[type(demand)](w, index, demand)
+
+
+def prove_static(index: int, demands: Sequence[ob.Obligation]) -> Rejection | None:
+    """The first obligation that fails whatever the state is, None if there is none."""
+    for demand in demands:
+        if isinstance(demand, ob.FieldsClear) and demand.message:
+            return Rejection(demand.rule, demand.message, index=index)
+        if isinstance(demand, ob.OperandFits) and demand.message:
+            return Rejection("invalid-immediate", demand.message, index=index)
+        if isinstance(demand, ob.Readable | ob.Writable) and demand.register > 10:
+            return Rejection("invalid-register", f"R{demand.register} is invalid", index=index)
+        if isinstance(demand, ob.Writable) and demand.register == 10:
+            return Rejection("frame-pointer-write", "frame pointer is read only", index=index, register=10)
+    return None
+
+
+def _fields(_: Walk, index: int, demand: ob.FieldsClear) -> None:
+    if demand.message:
+        raise Rejection(demand.rule, demand.message, index=index)
+
+
+def _operand(_: Walk, index: int, demand: ob.OperandFits) -> None:
+    if demand.message:
+        raise Rejection("invalid-immediate", demand.message, index=index)
+
+
+def _readable(w: Walk, index: int, demand: ob.Readable) -> None:
+    register = demand.register
+    if register > 10:
+        raise Rejection("invalid-register", f"R{register} is invalid", index=index)
+    if w.vals[register] is None:
+        raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
+
+
+def _writable(_: Walk, index: int, demand: ob.Writable) -> None:
+    if demand.register > 10:
+        raise Rejection("invalid-register", f"R{demand.register} is invalid", index=index)
+    if demand.register == 10:
+        raise Rejection("frame-pointer-write", "frame pointer is read only", index=index, register=10)
+
+
+def _no_references(w: Walk, index: int, demand: ob.NoReferences) -> None:
+    references = w.state.references
+    if references:
+        held, acquired = references[-1]
+        site = w.code.slot_of(acquired)
+        raise Rejection(
+            "reference-leak",
+            f"Unreleased reference id={held} alloc_insn={site}; {demand.where} would lead to reference leak",
+            index=index,
+        )
+
+
+def _allowed(w: Walk, index: int, demand: ob.Allowed) -> None:
+    if w.prog_type.name not in ("socket_filter", "sched_cls", "sched_act"):
+        message = f"{demand.what} instructions not allowed for this program type"
+        raise Rejection("execution-context", message, index=index)
+
+
+def _return_fits(w: Walk, index: int, _: ob.ReturnFits) -> None:
+    value = w.vals[0]
+    if value is None:
+        raise Rejection("uninitialised-register", "R0 !read_ok", index=index, register=0)
+    allowed = w.return_range
+    if allowed is None:
+        return
+    if not value.is_scalar:
+        message = f"At program exit the register R0 is not a known value ({type_name(value)})"
+        raise Rejection("return-value", message, index=index, register=0)
+    w.precision.demand_register(w.state, index, 0)
+    # Verdicts are 32-bit: the signed low half counts.
+    if value.s32_min < allowed[0] or value.s32_max > allowed[1]:
+        low = "" if value.s32_min == -(1 << 31) else f" smin={value.s32_min}"
+        high = "" if value.s32_max == (1 << 31) - 1 else f" smax={value.s32_max}"
+        has = f"{low}{high}" or " unknown scalar value"
+        message = f"At program exit the register R0 has{has} should have been in [{allowed[0]}, {allowed[1]}]"
+        raise Rejection("return-value", message, index=index, register=0)
+
+
+def _access(w: Walk, index: int, demand: ob.Access) -> None:
+    value = w.vals[demand.register]
+    register = demand.register
+    if value.is_scalar:
+        raise Rejection(
+            "invalid-memory-access", f"R{register} invalid mem access 'scalar'", index=index, register=register
+        )
+    if demand.atomic and value.kind in (CTX, PACKET, PACKET_META):
+        verb = "stores into" if demand.write or w.is_update(index) else "loads from"
+        message = f"BPF_ATOMIC {verb} R{register} {type_name(value)} is not allowed"
+        raise Rejection("invalid-memory-access", message, index=index, register=register)
+    _check_alignment(w, index, demand, value)
+    if value.nullable:
+        message = f"R{register} invalid mem access '{value.type_name()}'"
+        rule = "null-map-value" if value.kind == MAP_VALUE else "invalid-memory-access"
+        raise Rejection(rule, message, index=index, register=register)
+    checker = _KINDS.get(value.kind)
+    if checker is None:
+        message = f"R{register} invalid mem access '{value.type_name()}'"
+        raise Rejection("invalid-memory-access", message, index=index, register=register)
+    checker(w, index, demand, value)
+
+
+def _check_alignment(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    if p.kind in (PACKET, PACKET_META):
+        # Headers behind an Ethernet header: the kernel counts the two bytes that make them aligned.
+        strict, base, what = w.strict_alignment, 2, "packet "
+    elif p.kind == STACK:
+        strict, base, what = True, 0, "stack "
+    else:
+        strict, base = w.strict_alignment or demand.atomic, 0
+        what = {MAP_VALUE: "value ", CTX: "context "}.get(p.kind, "")
+    size = demand.size
+    if not strict or size == 1:
+        return
+    offset = base + p.off + demand.offset + p.var.value
+    if offset % size or p.var.mask % size:
+        part = "" if p.var.const is not None and not p.var.value else f"({p.var.value:#x}; {p.var.mask:#x})+"
+        message = f"misaligned {what}access off {part}{p.off}+{demand.offset} size {size}"
+        rule = "stack-misaligned" if p.kind == STACK else "misaligned-access"
+        raise Rejection(rule, message, index=index, register=demand.register)
+
+
+def check_region(
+    index: int, register: int, p: Pointer, offset: int, size: int, region: int, kind: str, zero_ok: bool = False
+) -> None:
+    """`size` bytes at `p` + `offset` lie inside a region of `region` bytes. `kind`: "map value" or "memory"."""
+    rule = "map-value-out-of-bounds" if kind == "map value" else "memory-out-of-bounds"
+    name = "value_size" if kind == "map value" else "mem_size"
+    at = offset + p.off
+    low = p.var.smin
+
+    def fits(start: int) -> bool:
+        return start >= 0 and (size > 0 or (zero_ok and size == 0)) and start + size <= region
+
+    if low < 0 and (low == S64_MIN or not -(1 << 31) <= at + low < 1 << 31 or low + at < 0):
+        message = f"R{register} min value is negative, either use unsigned index or do a if (index >=0) check."
+        raise Rejection("unbounded-variable-offset", message, index=index, register=register)
+    if not fits(low + at):
+        where = "" if p.var.const is not None else f" R{register} min value is outside of the allowed memory range"
+        message = f"invalid access to {kind}, {name}={region} off={low + at} size={size}{where}"
+        raise Rejection(rule, message, index=index, register=register)
+    high = p.var.umax
+    if high >= _FAR:
+        message = f"R{register} unbounded memory access, make sure to bounds check any such access"
+        raise Rejection("unbounded-variable-offset", message, index=index, register=register)
+    if not fits(high + at):
+        message = (
+            f"invalid access to {kind}, {name}={region} off={high + at} size={size}"
+            f" R{register} max value is outside of the allowed memory range"
+        )
+        raise Rejection(rule, message, index=index, register=register)
+
+
+def check_map_permission(index: int, register: int, p: Pointer, write: bool) -> None:
+    """The map's flags let the program read or write its values."""
+    spec = p.target.spec
+    if write and spec.flags & _BPF_F_RDONLY_PROG:
+        message = f"write into map forbidden, value_size={spec.value_size}"
+        raise Rejection("read-only-memory", message, index=index, register=register)
+    if not write and spec.flags & _BPF_F_WRONLY_PROG:
+        message = f"read from map forbidden, value_size={spec.value_size}"
+        raise Rejection("write-only-memory", message, index=index, register=register)
+
+
+def _map_value(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    check_map_permission(index, demand.register, p, demand.write)
+    check_region(index, demand.register, p, demand.offset, demand.size, p.target.spec.value_size, "map value")
+    if w.has_special_fields(p.target.spec):
+        raise Unmodelled(f"special fields in the values of map {p.target.spec.name}", index=index)
+
+
+def _memory(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    if demand.write and p.readonly:
+        message = f"R{demand.register} cannot write into {p.type_name()}"
+        raise Rejection("read-only-memory", message, index=index, register=demand.register)
+    check_region(index, demand.register, p, demand.offset, demand.size, p.target, "memory")
+
+
+def check_packet(w: Walk, index: int, register: int, p: Pointer, offset: int, size: int, zero_ok: bool = False) -> None:
+    """`size` bytes at `p` + `offset` lie inside what was proved of the packet."""
+    if p.var.smin < 0:
+        message = f"R{register} min value is negative, either use unsigned index or do a if (index >=0) check."
+        raise Rejection("unbounded-packet-access", message, index=index, register=register)
+    at = offset + p.off
+    if p.range < 0 or at < 0 or not (size > 0 or zero_ok) or at + size > p.range:
+        identity = w.ids[register] & 0xFFFF_FFFF
+        message = (
+            f"invalid access to packet, off={at} size={size}, R{register}(id={identity},off={p.off},r={p.range})"
+            f" R{register} offset is outside of the packet"
+        )
+        raise Rejection("unbounded-packet-access", message, index=index, register=register)
+
+
+def _packet(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    if demand.write and w.prog_type.direct_packet_access != "write":
+        raise Rejection("read-only-memory", "cannot write into packet", index=index, register=demand.register)
+    check_packet(w, index, demand.register, p, demand.offset, demand.size)
+
+
+def check_unmoved(index: int, register: int, p: Pointer) -> None:
+    """The pointer still is where it started."""
+    name = p.type_name()
+    if p.off < 0:
+        message = f"negative offset {name} ptr R{register} off={p.off} disallowed"
+    elif p.off:
+        message = f"dereference of modified {name} ptr R{register} off={p.off} disallowed"
+    elif p.var.const != 0:
+        message = f"variable {name} access var_off=({p.var.value:#x}; {p.var.mask:#x}) disallowed"
+    else:
+        return
+    raise Rejection("modified-context", message, index=index, register=register)
+
+
+def _context(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    check_unmoved(index, demand.register, p)
+    if w.context_access(index, demand.offset, demand.size, demand.write) is None:
+        message = f"invalid bpf_context access off={demand.offset} size={demand.size}"
+        raise Rejection("invalid-context-access", message, index=index, register=demand.register)
+
+
+def check_stack_bounds(
+    w: Walk, index: int, register: int, p: Pointer, offset: int, size: int, word: str
+) -> tuple[int, int]:
+    """The first and last start of an access of `size` bytes to the stack; notes how deep the frame reaches.
+
+    `word` is "read from" or "write to".
+    """
+    known = p.var.const
+    if known is not None:
+        low = high = to_signed(known, 64) + p.off + offset
+    else:
+        if p.var.smax >= _FAR or p.var.smin <= -_FAR:
+            message = f"invalid unbounded variable-offset {word} stack R{register}"
+            raise Rejection("stack-out-of-bounds", message, index=index, register=register)
+        low, high = p.var.smin + p.off + offset, p.var.smax + p.off + offset
+    if low < -limits.MAX_STACK or low > -1 or high + size > 0:
+        if known is not None:
+            message = f"invalid {word} stack R{register} off={low} size={size}"
+        else:
+            message = (
+                f"invalid variable-offset {word} stack R{register}"
+                f" var_off=({p.var.value:#x}; {p.var.mask:#x}) off={p.off + offset} size={size}"
+            )
+        raise Rejection("stack-out-of-bounds", message, index=index, register=register)
+    frame = w.state.frames[p.target]
+    depth = (-low + 7) // 8 * 8
+    if depth > frame.depth:
+        frame.depth = depth
+    if depth > frame.function.depth:
+        frame.function.depth = depth
+    return low, high
+
+
+def _stack(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    word = "write to" if demand.write else "read from"
+    check_stack_bounds(w, index, demand.register, p, demand.offset, demand.size, word)
+
+
+def _map_pointer(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    if demand.write:
+        message = f"R{demand.register} only read from bpf_map is supported"
+        raise Rejection("read-only-memory", message, index=index, register=demand.register)
+    raise Unmodelled("reading the kernel's map structure", index=index)
+
+
+def _opaque(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    raise Unmodelled(f"fields of {p.target}", index=index)
+
+
+_KINDS: dict[int, Callable[[Any, int, ob.Access, Pointer], None]] = {
+    MAP_VALUE: _map_value,
+    MEM: _memory,
+    PACKET: _packet,
+    PACKET_META: _packet,
+    CTX: _context,
+    STACK: _stack,
+    MAP_PTR: _map_pointer,
+    OPAQUE: _opaque,
+}
+
+_PROVERS: dict[type, Callable[[Any, int, Any], None]] = {
+    ob.FieldsClear: _fields,
+    ob.OperandFits: _operand,
+    ob.Readable: _readable,
+    ob.Writable: _writable,
+    ob.Access: _access,
+    ob.NoReferences: _no_references,
+    ob.Allowed: _allowed,
+    ob.ReturnFits: _return_fits,
+}

@@ -1,0 +1,54 @@
+"""Which accesses to the context a program type allows, and what a load from it gives: a look-up over `abi/`'s rows."""
+
+from __future__ import annotations
+
+from ebpfkit.abi.model import ContextField, ContextSpec, FieldResult
+
+__all__ = ["ContextTable"]
+
+
+class ContextTable:
+    """The context of one program; answers are remembered."""
+
+    def __init__(self, spec: ContextSpec, attach_type: str | None) -> None:
+        self.spec = spec
+        self.attach_type = attach_type
+        self._known: dict[tuple[int, int, bool], FieldResult | None] = {}
+
+    def access(self, offset: int, size: int, write: bool) -> FieldResult | None:
+        """What an access of `size` bytes at `offset` gives (a store: SCALAR), None where it is not allowed."""
+        key = (offset, size, write)
+        if key not in self._known:
+            self._known[key] = self._find(offset, size, write)
+        return self._known[key]
+
+    def _find(self, offset: int, size: int, write: bool) -> FieldResult | None:
+        spec = self.spec
+        if offset < 0 or offset + size > spec.size or offset % size:
+            return None
+        if spec.raw:
+            allowed = offset >= spec.start and size in spec.raw_sizes and (spec.writable or not write)
+            return FieldResult.SCALAR if allowed else None
+        for field in spec.fields:
+            if field.offset <= offset < field.offset + field.size * field.count:
+                return self._field(field, offset, size, write)
+        return None
+
+    def _field(self, field: ContextField, offset: int, size: int, write: bool) -> FieldResult | None:
+        if field.attach_types is not None and self.attach_type not in field.attach_types:
+            return None
+        if write:
+            if not field.writable:
+                return None
+            if field.write_attach_types is not None and self.attach_type not in field.write_attach_types:
+                return None
+        elif not field.readable:
+            return None
+        inside = offset - field.offset
+        if size == field.size:
+            return field.result if inside % field.size == 0 else None
+        if size > field.size:
+            fits = field.wide and size == 8 and inside + size <= field.size * field.count
+            return field.result if fits else None
+        narrow = field.write_narrow if write else field.narrow
+        return field.result if narrow else None

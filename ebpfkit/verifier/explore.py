@@ -1,0 +1,475 @@
+"""The walk: depth first over every path, with checkpoints, pruning and loop detection where the kernel has them.
+
+`Walk` holds what one verification needs; the steps built by `transfer/` work on its current frame. The order of paths,
+the places and the frequency of checkpoints and their eviction follow the kernel, because they decide how many
+instructions are walked, and the limit on those decides verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ebpfkit.abi import limits
+from ebpfkit.abi.contexts import CONTEXTS
+from ebpfkit.abi.model import FieldResult, HelperSpec, HostProfile, ProgTypeSpec
+from ebpfkit.asm.isa import Kind
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.verifier import check, special
+from ebpfkit.verifier.context import ContextTable
+from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
+from ebpfkit.verifier.domain.values import Values
+from ebpfkit.verifier.liveness import StackLiveness, compute_loops, compute_register_liveness
+from ebpfkit.verifier.obligations import Obligation
+from ebpfkit.verifier.precision import Precision
+from ebpfkit.verifier.program import FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
+from ebpfkit.verifier.states import EXACT, NOT_EXACT, RANGE_WITHIN, Comparison, clean, may_loop
+from ebpfkit.verifier.transfer import alu, calls, jumps, memory
+from ebpfkit.verifier.transfer.calls import ENDED
+
+__all__ = ["Step", "Walk"]
+
+Step = Callable[[list[Any], list[int]], int]
+
+_GPL = frozenset({"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"})
+_STRICT_ALIGNMENT = 1 << 0
+_UNMODELLED_FLAGS = {1 << 4: "sleepable programs"}
+_MAX_ROUNDS = 64
+
+
+class _BackEdge:
+    """A path that ended at a state of a loop still being walked: what that state relies on later concerns it too."""
+
+    __slots__ = ("index", "state", "stored")
+
+    def __init__(self, state: State, index: int, stored: Checkpoint) -> None:
+        self.state = state
+        self.index = index
+        self.stored = stored
+
+
+class _LoopVisit:
+    """One entry into a loop (a strongly connected component in one call chain)."""
+
+    __slots__ = ("edges", "entry")
+
+    def __init__(self) -> None:
+        self.entry: Checkpoint | None = None
+        self.edges: list[_BackEdge] = []
+
+
+class Walk:
+    """One verification of one function of a program (its main function)."""
+
+    def __init__(
+        self, code: Code, prog_type: ProgTypeSpec, profile: HostProfile, allowed: frozenset[int], max_insns: int
+    ) -> None:
+        spec = code.spec
+        self.code = code
+        self.profile = profile
+        self.prog_type = prog_type
+        self.allowed = allowed
+        self.max_insns = max_insns
+        self.values = Values()
+        self.comparison = Comparison(self.values, profile.privileged)
+        code.live = compute_register_liveness(code)
+        code.loops = compute_loops(code)
+        self.precision = Precision(code)
+        self.stack_liveness = StackLiveness(code)
+        self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
+        self.is_gpl = spec.license in _GPL
+        self.packet_helpers = special.PACKET_HELPERS
+        self.return_range = prog_type.return_ranges.get(spec.attach_type or "", prog_type.return_range)
+        if prog_type.context is None:
+            raise Unmodelled(f"programs of type {prog_type.name}")
+        self._context = ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
+        for flag, feature in _UNMODELLED_FLAGS.items():
+            if spec.flags & flag:
+                raise Unmodelled(feature)
+        self.narrow_memo: dict[Any, Any] = {}
+        self.distance_memo: dict[Any, Any] = {}
+        self._inner: dict[MapTarget, MapTarget] = {}
+        self._special: dict[MapTarget | str, bool] = {}
+        self._ids = 0
+        self.next = 0
+        self.processed = 0
+        self._jumps = 0
+        self._stored_jumps = 0
+        self._stored_processed = 0
+        self.total_states = 0
+        self.peak_states = 0
+        self._pending: list[tuple[State, int]] = []
+        self._stored: dict[tuple[int, int], list[Checkpoint]] = {}
+        self._loops: dict[tuple[int, ...], _LoopVisit] = {}
+        self.index = 0
+        main = code.subprograms[0]
+        self.state = self._entry_state(main)
+        self.frame = self.state.frames[0]
+        self.vals = self.frame.vals
+        self.ids = self.frame.ids
+        self.steps: list[Step] = [self._lazy(index) for index in range(len(code.insns))]
+
+    # -- what transfer needs ---------------------------------------------------------------------------------------
+
+    def new_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    def guarded(self, index: int, demands: Sequence[Obligation], step: Step) -> Step:
+        """`step`, or one that always rejects when an obligation fails whatever the state is."""
+        failure = check.prove_static(index, demands)
+        if failure is None:
+            return step
+
+        def reject(vals: list[Any], ids: list[int]) -> int:
+            check.prove(self, index, demands)
+            raise failure
+
+        return reject
+
+    def may_call(self, helper: HelperSpec) -> bool:
+        return helper.id in self.allowed
+
+    def context_access(self, index: int, offset: int, size: int, write: bool) -> FieldResult | None:
+        return self._context.access(offset, size, write)
+
+    def is_update(self, index: int) -> bool:
+        return self.code.insns[index].op.kind is Kind.ATOMIC
+
+    def inner_target(self, outer: MapTarget) -> MapTarget:
+        """The map that a map of maps holds."""
+        found = self._inner.get(outer)
+        if found is None:
+            inner = outer.spec.inner
+            assert inner is not None
+            found = self._inner[outer] = MapTarget(-1, inner)
+        return found
+
+    def has_special_fields(self, spec: MapSpec) -> bool:
+        found = self._special.get(spec.name)
+        if found is None:
+            found = self._special[spec.name] = special.has_special_fields(spec, self.code.spec.btf)
+        return found
+
+    def push(self, target: int, previous: int) -> State:
+        """A copy of the current state that will be walked from `target` later."""
+        twin = self.state.copy()
+        twin.previous = previous
+        if twin.parent is not None:
+            twin.parent.branches += 1
+        self._pending.append((twin, target))
+        if len(self._pending) > limits.MAX_PENDING:
+            message = f"The sequence of {len(self._pending)} jumps is too complex."
+            raise Rejection("too-complex", message, index=self.index)
+        return twin
+
+    def record(self, index: int) -> History:
+        """The path's entry for this instruction, new if there is none yet."""
+        history = self.state.history
+        if history is not None and history.index == index:
+            return history
+        history = History(history, index, index - 1)
+        self.state.history = history
+        return history
+
+    def record_stack(self, index: int, frame: int, slot: int) -> None:
+        """The instruction stored or filled a spilled register."""
+        entry = self.record(index)
+        entry.frame = frame
+        entry.slot = slot
+
+    def find_open(self, index: int) -> Checkpoint | None:
+        """The checkpoint at this place on the current path."""
+        for stored in self._stored.get((index, self.frame.site), ()):
+            if stored.branches and stored.is_at_same_calls(self.state.frames) and stored.depth < self.state.depth:
+                return stored
+        return None
+
+    def widen(self, earlier: Checkpoint, state: State) -> None:
+        """Numbers that changed since `earlier` and that nothing relied on become unknown, so that loops converge."""
+        for number, (old, new) in enumerate(zip(earlier.frames, state.frames)):
+            registers, slots = earlier.marks[number]
+            for register in range(10):
+                was, now = old.vals[register], new.vals[register]
+                if was is None or now is None or not was.is_scalar or not now.is_scalar or was is now:
+                    continue
+                if not registers >> register & 1:
+                    new.vals[register], new.ids[register] = self.values.unknown, 0
+            for place, slot in list(new.slots.items()):
+                before = old.slots.get(place)
+                if before is None or before.types[0] != SPILL or slot.types[0] != SPILL or slots >> place & 1:
+                    continue
+                was, now = before.value, slot.value
+                if was is not None and now is not None and was.is_scalar and now.is_scalar and was is not now:
+                    new.set_slot(place, Slot(slot.types, self.values.unknown, 0))
+
+    def update_stack_liveness(self) -> None:
+        """Let what was seen of the stack flow backwards through every function on the path."""
+        update = self.stack_liveness.update
+        for frame in reversed(self.state.frames):
+            update(frame.chain)
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    def _entry_state(self, function: Subprogram) -> State:
+        frame = Frame(0, function, -1, self.stack_liveness.root(function))
+        frame.vals[1] = self.values.pointer(CTX)
+        frame.vals[10] = self.values.pointer(STACK, 0)
+        return State([frame])
+
+    def _lazy(self, index: int) -> Step:
+        """A step that builds the real one when the walk first gets there."""
+
+        def first(vals: list[Any], ids: list[int]) -> int:
+            step = self.steps[index] = self._build(index)
+            return step(vals, ids)
+
+        return first
+
+    def _build(self, index: int) -> Step:
+        insn = self.code.insns[index]
+        builder = _BUILDERS.get(insn.op.kind)
+        if insn.op.kind is Kind.CALL:
+            builder = _CALL_BUILDERS.get(insn.op.operation)
+        if builder is None:
+            if insn.op.kind is Kind.INVALID:
+                return self._undefined(index, insn.imm)
+            raise Unmodelled(f"instruction {insn.op.name}", index=index)
+        step: Step = builder(self, index, insn)
+        return step
+
+    def _undefined(self, index: int, bits: int) -> Step:
+        code, imm = bits & 0xFF, bits >> 32
+        klass = code & 7
+        if klass in (0, 1, 2, 3):
+            atomic = klass == 3 and code & 0xE0 == 0xC0
+            message = (
+                f"BPF_ATOMIC uses invalid atomic opcode {imm & 0xFF:02x}" if atomic else f"unknown opcode {code:02x}"
+            )
+            rule = "unknown-opcode"
+        else:
+            name = "BPF_JMP/JMP32" if klass in (5, 6) else "BPF_ALU"
+            message, rule = f"{name} uses reserved fields", "reserved-field"
+
+        def reject(vals: list[Any], ids: list[int]) -> int:
+            raise Rejection(rule, message, index=index)
+
+        return reject
+
+    # -- the walk ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Walk every path; raises Rejection at the first violation."""
+        flags, steps = self.code.flags, self.steps
+        limit = self.max_insns
+        processed = self.processed
+        index, previous = self.code.subprograms[0].start, -1
+        state = self.state
+        vals, ids = self.vals, self.ids
+        try:
+            while True:
+                processed += 1
+                if processed > limit:
+                    message = f"BPF program is too large. Processed {processed} insn"
+                    raise Rejection("too-complex", message, index=index)
+                flag = flags[index]
+                if flag:
+                    ended = False
+                    if flag & PRUNE_POINT:
+                        self.processed = processed
+                        self.index = index
+                        state.previous = previous
+                        ended = self._visit(index, flag)
+                    if not ended:
+                        if flag & JUMP_POINT:
+                            state.history = History(state.history, index, previous)
+                        if flag & JUMP_CLASS:
+                            self._jumps += 1
+                        self.index = index
+                        following = steps[index](vals, ids)
+                    else:
+                        following = ENDED
+                else:
+                    self.index = index
+                    following = steps[index](vals, ids)
+                if following >= 0:
+                    previous = index
+                    index = following
+                    continue
+                if following == ENDED:
+                    self._finish_path()
+                    if not self._pending:
+                        break
+                    state, index = self._pending.pop()
+                    self.state = state
+                    previous = state.previous
+                else:
+                    previous = index
+                    index = self.next
+                frame = self.frame = state.frames[-1]
+                vals = self.vals = frame.vals
+                ids = self.ids = frame.ids
+        finally:
+            self.processed = processed
+
+    def _finish_path(self) -> None:
+        self.update_stack_liveness()
+        stored = self.state.parent
+        while stored is not None:
+            stored.branches -= 1
+            if stored.branches:
+                break
+            self._leave_loop(stored)
+            stored = stored.parent
+
+    def _visit(self, index: int, flag: int) -> bool:
+        """Look for a stored state that covers the current one; store a checkpoint where the kernel would."""
+        state = self.state
+        history = state.history
+        forced = bool(flag & FORCED) or (history is not None and history.count > 40)
+        new_jumps = self._jumps - self._stored_jumps
+        new_insns = self.processed - self._stored_processed
+        add = forced or (new_jumps >= 2 and new_insns >= 8)
+        key = (index, self.frame.site)
+        stored_here = self._stored.get(key)
+        if stored_here:
+            live = self.code.live
+            for stored in stored_here:
+                if (
+                    not stored.branches
+                    and not stored.cleaned
+                    and stored.is_at_same_calls(state.frames)
+                    and not self._in_open_loop(stored)
+                ):
+                    clean(stored, live)
+            covers = self.comparison.covers
+            kept: list[Checkpoint] | None = None
+            for position, stored in enumerate(stored_here):
+                if stored.branches:
+                    if flag & FORCED and stored.goto_depth != state.goto_depth and covers(stored, state, RANGE_WITHIN):
+                        self._hit(stored, index, flag, True)
+                        return True
+                    if (
+                        may_loop(stored, state)
+                        and covers(stored, state, EXACT)
+                        and stored.goto_depth == state.goto_depth
+                    ):
+                        message = f"infinite loop detected at insn {self.code.slot_of(index)}"
+                        raise Rejection("infinite-loop", message, index=index)
+                    if not forced and new_jumps < 20 and new_insns < 100:
+                        add = False
+                else:
+                    loop = self._in_open_loop(stored)
+                    if covers(stored, state, RANGE_WITHIN if loop else NOT_EXACT):
+                        self._hit(stored, index, flag, loop)
+                        if kept is not None:
+                            self._stored[key] = kept + stored_here[position:]
+                        return True
+                if add:
+                    stored.misses += 1
+                patience = 64 if flag & FORCED and stored.branches else 3
+                if stored.misses > stored.hits * patience + patience:
+                    if kept is None:
+                        kept = stored_here[:position]
+                elif kept is not None:
+                    kept.append(stored)
+            if kept is not None:
+                self._stored[key] = stored_here = kept
+        if not add:
+            return False
+        self._stored_jumps = self._jumps
+        self._stored_processed = self.processed
+        checkpoint = Checkpoint(state, index)
+        self._enter_loop(checkpoint)
+        state.parent = checkpoint
+        state.first = index
+        state.depth = checkpoint.depth + 1
+        state.history = None
+        self._stored[key] = [checkpoint, *(stored_here or ())]
+        self.total_states += 1
+        return False
+
+    def _hit(self, stored: Checkpoint, index: int, flag: int, loop: bool) -> None:
+        stored.hits += 1
+        state = self.state
+        if flag & JUMP_POINT:
+            state.history = History(state.history, index, state.previous)
+        self.precision.demand_like(state, index, stored)
+        if loop:
+            visit = self._loops.get(self._loop_key(stored) or ())
+            if visit is not None:
+                visit.edges.append(_BackEdge(state, index, stored))
+
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    def _loop_key(self, stored: Checkpoint) -> tuple[int, ...] | None:
+        """The loop around the state: the outermost frame that is in one, with the call sites that lead there."""
+        loops = self.code.loops
+        sites: list[int] = []
+        last = len(stored.frames) - 1
+        for number in range(last + 1):
+            index = stored.index if number == last else stored.frames[number + 1].site
+            if loops[index]:
+                return (*sites, -loops[index])
+            sites.append(index)
+        return None
+
+    def _enter_loop(self, stored: Checkpoint) -> None:
+        key = self._loop_key(stored)
+        if key is None:
+            return
+        visit = self._loops.get(key)
+        if visit is None:
+            visit = self._loops[key] = _LoopVisit()
+        if visit.entry is None:
+            visit.entry = stored
+
+    def _in_open_loop(self, stored: Checkpoint) -> bool:
+        if not self._loops:
+            return False
+        key = self._loop_key(stored)
+        visit = self._loops.get(key) if key is not None else None
+        return visit is not None and bool(visit.edges)
+
+    def _leave_loop(self, stored: Checkpoint) -> None:
+        """The loop's first state is finished: let marks flow round its back edges until they settle."""
+        if not self._loops:
+            return
+        key = self._loop_key(stored)
+        visit = self._loops.get(key) if key is not None else None
+        if visit is None or visit.entry is not stored:
+            return
+        for rounds in range(_MAX_ROUNDS + 1):
+            changed = False
+            for edge in visit.edges:
+                if rounds == _MAX_ROUNDS:
+                    self.precision.mark_all(edge.state)
+                elif self.precision.demand_like(edge.state, edge.index, edge.stored):
+                    changed = True
+            if not changed:
+                break
+        visit.edges = []
+        visit.entry = None
+
+
+_BUILDERS: dict[Kind, Callable[..., Step]] = {
+    Kind.ALU: alu.build_alu,
+    Kind.MOV: alu.build_move,
+    Kind.MOVSX: alu.build_move_sign_extended,
+    Kind.SWAP: alu.build_swap,
+    Kind.LOAD: memory.build_load,
+    Kind.LOADSX: memory.build_load,
+    Kind.LOAD_ACQUIRE: memory.build_load,
+    Kind.STORE: memory.build_store,
+    Kind.STORE_RELEASE: memory.build_store,
+    Kind.ATOMIC: memory.build_atomic,
+    Kind.WIDE: memory.build_wide,
+    Kind.PACKET: memory.build_packet_load,
+    Kind.JUMP: jumps.build_jump,
+    Kind.GOTO: jumps.build_goto,
+    Kind.MAY_GOTO: jumps.build_may_goto,
+    Kind.EXIT: calls.build_exit,
+}
+_CALL_BUILDERS: dict[str, Callable[..., Step]] = {"helper": calls.build_helper_call, "local": calls.build_local_call}

@@ -1,0 +1,228 @@
+"""What must hold before an instruction may run, as printable data: one instruction yields a few obligations.
+
+Obligations say nothing about how they are proved (`check` does that) nor what the instruction does (`transfer`). They
+depend on the instruction alone, never on the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.isa import Kind
+
+__all__ = [
+    "Access", "Allowed", "Argument", "FieldsClear", "HelperUsable", "NoReferences", "Obligation", "OperandFits",
+    "Readable", "ReturnFits", "Writable", "of",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsClear:
+    """Fields that the instruction does not use are zero. `message` is the complaint, empty when it holds."""
+
+    message: str
+    rule: str = "reserved-field"
+
+    def __str__(self) -> str:
+        return "unused fields are zero"
+
+
+@dataclass(frozen=True, slots=True)
+class OperandFits:
+    """The constant operand makes sense (no division by 0, no shift by the width). `message` as above."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return "the constant operand makes sense"
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    register: int
+
+    def __str__(self) -> str:
+        return f"R{self.register} was written before"
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    register: int
+
+    def __str__(self) -> str:
+        return f"R{self.register} may be overwritten"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`size` bytes at `register` + `offset` may be read or written. `atomic` demands alignment and excludes packets."""
+
+    register: int
+    offset: int
+    size: int
+    write: bool
+    atomic: bool = False
+
+    def __str__(self) -> str:
+        sign = "-" if self.offset < 0 else "+"
+        what = "updated" if self.atomic else "written" if self.write else "read"
+        return f"{self.size} bytes at R{self.register} {sign} {abs(self.offset)} may be {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class HelperUsable:
+    """The helper exists in this kernel and may be called by this program."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"helper {self.number} may be called here"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """The register fits one argument of the helper."""
+
+    register: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"R{self.register} fits a {self.kind} argument"
+
+
+@dataclass(frozen=True, slots=True)
+class NoReferences:
+    """Nothing acquired is still held."""
+
+    where: str
+
+    def __str__(self) -> str:
+        return f"every acquired reference is released before {self.where}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnFits:
+    """R0 is within what the program type allows."""
+
+    def __str__(self) -> str:
+        return "R0 is a value that this program type may return"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The instruction is available in this kind of program."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} is allowed here"
+
+
+Obligation = (
+    FieldsClear
+    | OperandFits
+    | Readable
+    | Writable
+    | Access
+    | HelperUsable
+    | Argument
+    | NoReferences
+    | ReturnFits
+    | Allowed
+)
+
+_RESERVED = "uses reserved fields"
+
+
+def _fields(insn: Instruction, used: str, name: str) -> list[Obligation]:
+    """An obligation on the fields not named in `used` (of "dsoi": dst, src, off, imm)."""
+    values = {"d": insn.dst, "s": insn.src, "o": insn.off, "i": insn.imm}
+    clear = all(not value for letter, value in values.items() if letter not in used)
+    return [FieldsClear("" if clear else f"{name} {_RESERVED}")]
+
+
+def _alu(insn: Instruction) -> list[Obligation]:
+    op = insn.op
+    if op.operation == "neg":
+        return [*_fields(insn, "d", "BPF_NEG"), Readable(int(insn.dst)), Writable(int(insn.dst))]
+    result: list[Obligation] = _fields(insn, "ds" if op.source == "reg" else "di", "BPF_ALU")
+    if op.source == "reg":
+        result.append(Readable(int(insn.src)))
+    result.append(Readable(int(insn.dst)))
+    if op.source == "imm":
+        if op.operation in ("div", "mod", "sdiv", "smod") and not insn.imm:
+            result.append(OperandFits("div by zero"))
+        if op.operation in ("lsh", "rsh", "arsh") and not 0 <= insn.imm < op.width:
+            result.append(OperandFits(f"invalid shift {insn.imm}"))
+    return [*result, Writable(int(insn.dst))]
+
+
+def _jump(insn: Instruction) -> list[Obligation]:
+    if insn.op.source == "reg":
+        return [*_fields(insn, "dso", "BPF_JMP/JMP32"), Readable(int(insn.src)), Readable(int(insn.dst))]
+    return [*_fields(insn, "doi", "BPF_JMP/JMP32"), Readable(int(insn.dst))]
+
+
+def _atomic(insn: Instruction) -> list[Obligation]:
+    op = insn.op
+    result = [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Readable(int(insn.dst))]
+    if op.operation == "cmpxchg":
+        result.append(Readable(0))
+    elif op.operation.startswith("fetch") or op.operation == "xchg":
+        result.append(Writable(int(insn.src)))
+    access = Access(int(insn.dst), insn.off, op.size, False, True)
+    return [*result, access, Access(int(insn.dst), insn.off, op.size, True, True)]
+
+
+def of(insn: Instruction) -> list[Obligation]:
+    """The obligations of one instruction, in the order in which they are proved. Calls are `transfer/calls`'s."""
+    op = insn.op
+    match op.kind:
+        case Kind.ALU:
+            return _alu(insn)
+        case Kind.MOV:
+            if op.source == "reg":
+                return [*_fields(insn, "ds", "BPF_MOV"), Readable(int(insn.src)), Writable(int(insn.dst))]
+            return [*_fields(insn, "di", "BPF_MOV"), Writable(int(insn.dst))]
+        case Kind.MOVSX:
+            return [*_fields(insn, "ds", "BPF_MOV"), Readable(int(insn.src)), Writable(int(insn.dst))]
+        case Kind.SWAP:
+            return [*_fields(insn, "d", "BPF_END"), Readable(int(insn.dst)), Writable(int(insn.dst))]
+        case Kind.LOAD | Kind.LOADSX:
+            access = Access(int(insn.src), insn.off, op.size, False)
+            return [*_fields(insn, "dso", "BPF_LDX"), Readable(int(insn.src)), Writable(int(insn.dst)), access]
+        case Kind.STORE if op.source == "reg":
+            store = Access(int(insn.dst), insn.off, op.size, True)
+            return [*_fields(insn, "dso", "BPF_STX"), Readable(int(insn.src)), Readable(int(insn.dst)), store]
+        case Kind.STORE:
+            return [
+                *_fields(insn, "doi", "BPF_ST"),
+                Readable(int(insn.dst)),
+                Access(int(insn.dst), insn.off, op.size, True),
+            ]
+        case Kind.ATOMIC:
+            return _atomic(insn)
+        case Kind.LOAD_ACQUIRE:
+            access = Access(int(insn.src), insn.off, op.size, False, True)
+            return [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Writable(int(insn.dst)), access]
+        case Kind.STORE_RELEASE:
+            store = Access(int(insn.dst), insn.off, op.size, True, True)
+            return [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Readable(int(insn.dst)), store]
+        case Kind.JUMP:
+            return _jump(insn)
+        case Kind.GOTO | Kind.MAY_GOTO:
+            name = "BPF_JA" if op.kind is Kind.GOTO else "may_goto"
+            return _fields(insn, "o", name)
+        case Kind.CALL:
+            return _fields(insn, "i", "BPF_CALL")
+        case Kind.EXIT:
+            return _fields(insn, "", "BPF_EXIT")
+        case Kind.WIDE:
+            return [Writable(int(insn.dst))]
+        case Kind.PACKET:
+            used = "i" if op.operation == "abs" else "si"
+            reads: list[Obligation] = [Readable(int(insn.src))] if op.operation == "ind" else []
+            fields = _fields(insn, used, "BPF_LD_[ABS|IND]")
+            return [Allowed("BPF_LD_[ABS|IND]"), *fields, Readable(6), NoReferences("BPF_LD_[ABS|IND]"), *reads]
+    return []

@@ -1,0 +1,280 @@
+"""Which numbers a proof relied on: walking back along the recorded path from where a number was needed.
+
+A state stored earlier covers a later one only if the numbers that decided something (a branch, an address, a size) are
+covered; the others may be anything. So each demand is carried backwards through moves, arithmetic, spills and calls,
+and marked in every checkpoint on the way. Marks live in checkpoints; the current state needs none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebpfkit.asm.isa import Kind
+from ebpfkit.verifier.program import Code
+from ebpfkit.verifier.state import SPILL, Checkpoint, History, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Precision"]
+
+_ARGUMENTS = 0b111110
+
+# How a demand passes an instruction backwards.
+(
+    _NOTHING, _MOVE, _DEFINE, _COMBINE, _LOAD, _STORE, _STORE_REGISTER, _CALL, _CALL_LOCAL, _CALL_GLOBAL, _EXIT,
+    _COMPARE, _GIVE_UP,
+) = range(13)  # fmt: skip
+
+_Step = tuple[int, int, int]  # kind, mask of dst, mask of src
+Demand = list[list[int]]  # per frame: mask of registers, mask of slots
+
+
+def _steps(code: Code) -> list[_Step]:
+    return [_step_of(code, index) for index in range(len(code.insns))]
+
+
+def _step_of(code: Code, index: int) -> _Step:
+    insn = code.insns[index]
+    op = insn.op
+    dst, src = 1 << insn.dst, 1 << insn.src
+    from_register = op.source == "reg"
+    match op.kind:
+        case Kind.ALU:
+            kind = _COMBINE if from_register else _NOTHING
+        case Kind.MOV:
+            kind = _MOVE if from_register else _DEFINE
+        case Kind.MOVSX:
+            kind = _MOVE
+        case Kind.LOAD | Kind.LOADSX | Kind.LOAD_ACQUIRE:
+            kind = _LOAD
+        case Kind.STORE:
+            kind = _STORE_REGISTER if from_register else _STORE
+        case Kind.ATOMIC | Kind.STORE_RELEASE:
+            kind = _STORE_REGISTER
+        case Kind.JUMP:
+            kind = _COMPARE if from_register else _NOTHING
+        case Kind.WIDE:
+            kind = _DEFINE
+        case Kind.PACKET:
+            kind, dst = _GIVE_UP, 1
+        case Kind.EXIT:
+            kind = _EXIT
+        case Kind.CALL:
+            kind = _CALL
+            target = code.targets[index]
+            if target is not None:
+                kind = _CALL_GLOBAL if code.subprogram_at(target).is_global else _CALL_LOCAL
+        case _:
+            kind = _NOTHING
+    if kind in (_MOVE, _COMBINE, _COMPARE) and insn.src == 10:
+        src = 0  # the frame pointer is never a number
+    return kind, dst, src
+
+
+class Precision:
+    """Backtracking over one program."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.steps = _steps(code)
+
+    def demand_register(self, state: State, index: int, register: int) -> None:
+        """The number in `register` of the current frame, before the instruction `index`, decided something."""
+        demand = [[0, 0] for _ in state.frames]
+        demand[-1][0] = 1 << register
+        self._walk_back(state, index, demand, len(state.frames) - 1)
+
+    def demand_slot(self, state: State, index: int, frame: int, slot: int) -> None:
+        """The number spilled in `slot` of `frame` decided something."""
+        demand = [[0, 0] for _ in state.frames]
+        demand[frame][1] = 1 << slot
+        self._walk_back(state, index, demand, len(state.frames) - 1)
+
+    def demand_like(self, state: State, index: int, stored: Checkpoint) -> bool:
+        """What `stored` relied on is relied on along the current path too; returns whether a mark was new."""
+        demand = []
+        wanted = 0
+        for frame, (registers, slots) in zip(stored.frames, stored.marks):
+            registers = _scalar_registers(frame.vals, registers)
+            slots = _scalar_slots(frame.slots, slots)
+            demand.append([registers, slots])
+            wanted |= registers | slots
+        return bool(wanted) and self._walk_back(state, index, demand, len(state.frames) - 1)
+
+    def mark_all(self, state: State) -> bool:
+        """Give up following a demand: every number in every checkpoint above is precise."""
+        changed = False
+        parent = state.parent
+        while parent is not None:
+            for frame, marks in zip(parent.frames, parent.marks):
+                registers = _scalar_registers(frame.vals, 0x3FF)
+                slots = 0
+                for number, slot in frame.slots.items():
+                    if slot.types[0] == SPILL and slot.value is not None and slot.value.is_scalar:
+                        slots |= 1 << number
+                if registers & ~marks[0] or slots & ~marks[1]:
+                    marks[0] |= registers
+                    marks[1] |= slots
+                    parent.checks = None
+                    changed = True
+            parent = parent.parent
+        return changed
+
+    def _walk_back(self, state: State, index: int, demand: Demand, frame: int) -> bool:
+        steps = self.steps
+        history, first, at = state.history, state.first, index
+        parent = state.parent
+        subsequent = -1
+        changed = False
+        skip = True
+        while True:
+            while True:
+                entry = history if history is not None and history.index == at else None
+                if skip:
+                    skip = False
+                else:
+                    frame = self._pass(steps[at], at, subsequent, entry, demand, frame)
+                    if frame < 0:
+                        return self.mark_all(state) or changed
+                if not any(registers or slots for registers, slots in demand):
+                    return changed
+                subsequent = at
+                if at == first and (history is None or (history.count == 1 and history.index == at)):
+                    break
+                if entry is not None:
+                    at = entry.previous
+                    history = entry.before
+                else:
+                    at -= 1
+            if parent is None:
+                break
+            changed = _mark(parent, demand) or changed
+            if not any(registers or slots for registers, slots in demand):
+                return changed
+            subsequent = first
+            history, first, at = parent.history, parent.first, parent.last
+            parent = parent.parent
+            if at < 0:
+                break
+        if self._is_entry_of_function(state, demand):
+            return changed
+        return self.mark_all(state) or changed
+
+    @staticmethod
+    def _is_entry_of_function(state: State, demand: Demand) -> bool:
+        """Whether what is left are arguments of a global function that is walked on its own: known to no one."""
+        registers, slots = demand[0]
+        return state.frames[0].function.number > 0 and not slots and not registers & ~_ARGUMENTS
+
+    def _pass(self, step: _Step, index: int, subsequent: int, entry: History | None, demand: Demand, frame: int) -> int:
+        """Move the demand in front of one instruction; returns the frame it now belongs to, -1 to give up."""
+        kind, dst, src = step
+        if entry is not None and entry.linked:
+            _demand_linked(entry.linked, demand)
+        current = demand[frame]
+        if kind == _EXIT:
+            wanted = current[0] & 1 if subsequent > 0 and self.steps[subsequent - 1][0] == _CALL_LOCAL else 0
+            current[0] &= ~1
+            frame += 1
+            if frame >= len(demand):
+                demand.append([0, 0])
+            demand[frame][0] |= wanted
+            return frame
+        if kind == _CALL_LOCAL:
+            if frame == 0:
+                return -1
+            demand[frame - 1][0] |= current[0] & _ARGUMENTS
+            if current[0] & ~_ARGUMENTS or current[1]:
+                return -1
+            current[0] = 0
+            return frame - 1
+        if kind in (_CALL, _CALL_GLOBAL):
+            current[0] &= ~1
+            return frame
+        if kind in (_STORE, _STORE_REGISTER):
+            if current[0] & dst:
+                return -1
+            if entry is not None and entry.slot >= 0 and demand[entry.frame][1] >> entry.slot & 1:
+                demand[entry.frame][1] &= ~(1 << entry.slot)
+                if kind == _STORE_REGISTER:
+                    current[0] |= src
+            return frame
+        if kind == _COMPARE:
+            if current[0] & (dst | src):
+                operands = entry.stack_operands if entry is not None else 0
+                current[0] |= (0 if operands & 1 else dst) | (0 if operands & 2 else src)
+        elif current[0] & dst:
+            if kind == _MOVE:
+                current[0] = current[0] & ~dst | src
+            elif kind == _DEFINE:
+                current[0] &= ~dst
+            elif kind == _COMBINE:
+                current[0] |= src
+            elif kind == _LOAD:
+                current[0] &= ~dst
+                if entry is not None and entry.slot >= 0:
+                    demand[entry.frame][1] |= 1 << entry.slot
+            elif kind == _GIVE_UP:
+                return -1
+        if entry is not None and entry.linked:
+            _demand_linked(entry.linked, demand)
+        return frame
+
+
+def _demand_linked(linked: Iterable[tuple[int, int]], demand: Demand) -> None:
+    for frame, place in linked:
+        if frame < len(demand) and (
+            demand[frame][0] >> place & 1 if place >= 0 else demand[frame][1] >> (-1 - place) & 1
+        ):
+            break
+    else:
+        return
+    for frame, place in linked:
+        if place >= 0:
+            demand[frame][0] |= 1 << place
+        else:
+            demand[frame][1] |= 1 << (-1 - place)
+
+
+def _mark(parent: Checkpoint, demand: Demand) -> bool:
+    """Mark what is demanded in a checkpoint and drop what need not go further up; returns whether a mark is new."""
+    changed = False
+    for number, frame in enumerate(parent.frames):
+        if number >= len(demand):
+            break
+        wanted = demand[number]
+        if not wanted[0] and not wanted[1]:
+            continue
+        marks = parent.marks[number]
+        registers = _scalar_registers(frame.vals, wanted[0]) & ~marks[0]
+        slots = _scalar_slots(frame.slots, wanted[1]) & ~marks[1]
+        if registers or slots:
+            marks[0] |= registers
+            marks[1] |= slots
+            parent.checks = None
+            changed = True
+        wanted[0], wanted[1] = registers, slots
+    return changed
+
+
+def _scalar_registers(vals: list[object], mask: int) -> int:
+    result = 0
+    for register in range(10):
+        if mask >> register & 1:
+            value = vals[register]
+            if value is not None and value.is_scalar:  # type: ignore[attr-defined]
+                result |= 1 << register
+    return result
+
+
+def _scalar_slots(slots: dict[int, object], mask: int) -> int:
+    result = 0
+    for number in range(64):
+        if mask >> number & 1:
+            slot = slots.get(number)
+            if slot is not None and slot.types[0] == SPILL and slot.value.is_scalar:  # type: ignore[attr-defined]
+                result |= 1 << number
+        elif not mask >> number:
+            break
+    return result

@@ -1,0 +1,320 @@
+"""A program prepared for the walk: logical instructions with resolved targets, maps and subprograms, and its structure.
+
+`prepare` runs the stages before the walk in the kernel's order and raises the first violation: subprograms, jumps,
+wide loads, reachability. It also marks where states are compared (prune points) and where the path is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ebpfkit._bits import to_signed
+from ebpfkit.abi.model import Effect, HelperSpec
+from ebpfkit.asm.codec import slot_starts
+from ebpfkit.asm.insn import FuncRef, Instruction, MapRef, MapValueRef
+from ebpfkit.asm.isa import Kind
+from ebpfkit.elf.model import MapSpec, ProgramSpec
+from ebpfkit.verifier.domain.pointer import MapTarget
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+
+__all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "prepare"]
+
+# Bits of `Code.flags`.
+PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS = 1, 2, 4, 8
+
+_MAX_SUBPROGRAMS = 256
+_MAX_MAPS = 64
+_JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
+_JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
+_KNOWN_CODES: set[int] = set()
+
+
+@dataclass(slots=True)
+class Subprogram:
+    """A function of the program: logical indices `start` to `end` (exclusive)."""
+
+    number: int
+    start: int
+    end: int
+    name: str = ""
+    is_global: bool = False
+    type_id: int = 0
+    has_tail_call: bool = False
+    depth: int = 0  # deepest stack access of the walk, in bytes
+    callees: list[tuple[int, int]] = field(default_factory=list)  # (call site, subprogram number)
+
+
+class Code:
+    """What the walk needs to know of the program, indexed by logical instruction."""
+
+    def __init__(self, spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> None:
+        self.spec = spec
+        self.insns: Sequence[Instruction] = spec.instructions
+        self.slots = slot_starts(self.insns)
+        self.slot_count = self.slots[-1] + self.insns[-1].slots if self.insns else 0
+        self.index_of = {slot: index for index, slot in enumerate(self.slots)}
+        self.helpers = helpers
+        self.flags = [0] * len(self.insns)
+        self.targets: list[int | None] = [None] * len(self.insns)
+        self.subprograms: list[Subprogram] = []
+        self.subprogram_of: list[Subprogram] = []
+        self.maps: list[MapTarget | None] = [None] * len(self.insns)
+        self.live: list[int] = []  # registers live before each instruction, as a bit mask
+        self.loops: list[int] = []  # number of the strongly connected component, 0: in none
+
+    def slot_of(self, index: int) -> int:
+        return self.slots[index]
+
+    def subprogram_at(self, start: int) -> Subprogram:
+        """The subprogram that starts at this logical index."""
+        return self.subprogram_of[start]
+
+    def helper_of(self, index: int) -> HelperSpec | None:
+        insn = self.insns[index]
+        return self.helpers.get(insn.imm) if insn.op.name == "CALL" else None
+
+
+def prepare(spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> Code:
+    """The program ready to be walked; raises Rejection for a broken structure, Unmodelled for what has no model."""
+    code = Code(spec, helpers)
+    if not code.insns:
+        raise Rejection("empty-program", "a program has at least one instruction")
+    _find_subprograms(code)
+    _check_jumps(code)
+    _resolve_wide_loads(code)
+    _check_reachability(code)
+    return code
+
+
+def _find_subprograms(code: Code) -> None:
+    starts = {0}
+    names = {info.name: info.slot for info in code.spec.func_infos}
+    for index, insn in enumerate(code.insns):
+        if insn.op.name not in ("CALL_LOCAL", "LDDW_FUNC"):
+            continue
+        if isinstance(insn.ref, FuncRef) and insn.ref.name in names:
+            slot = names[insn.ref.name]
+        else:
+            slot = code.slots[index] + to_signed(insn.imm, 32) + 1
+        if not 0 <= slot < code.slot_count:
+            raise Rejection("invalid-call", "call to invalid destination", index=index)
+        target = code.index_of.get(slot)
+        if target is None:
+            raise Rejection("invalid-call", f"jump into the middle of ldimm64 insn {slot}", index=index)
+        if insn.op.name == "LDDW_FUNC":
+            raise Unmodelled("callbacks (address of a function)", index=index)
+        code.targets[index] = target
+        starts.add(target)
+    for info in code.spec.func_infos:
+        if info.slot in code.index_of:
+            starts.add(code.index_of[info.slot])
+    if len(starts) > _MAX_SUBPROGRAMS:
+        raise Rejection("too-many-functions", "too many subprograms")
+    ordered = sorted(starts)
+    infos = {code.index_of.get(info.slot): info for info in code.spec.func_infos}
+    for number, start in enumerate(ordered):
+        end = ordered[number + 1] if number + 1 < len(ordered) else len(code.insns)
+        info = infos.get(start)
+        sub = Subprogram(
+            number,
+            start,
+            end,
+            info.name if info else "",
+            bool(info and info.is_global and number),
+            info.type_id if info else 0,
+        )
+        code.subprograms.append(sub)
+        code.subprogram_of.extend([sub] * (end - start))
+    for index, insn in enumerate(code.insns):
+        target = code.targets[index]
+        if target is not None:
+            code.subprogram_of[index].callees.append((index, code.subprogram_of[target].number))
+        helper = code.helper_of(index)
+        if helper is not None and Effect.TAIL_CALL in helper.effects:
+            code.subprogram_of[index].has_tail_call = True
+
+
+def _check_jumps(code: Code) -> None:
+    for sub in code.subprograms:
+        first = code.slots[sub.start]
+        behind = code.slots[sub.end] if sub.end < len(code.insns) else code.slot_count
+        for index in range(sub.start, sub.end):
+            insn = code.insns[index]
+            if insn.op.kind in _JUMPS:
+                slot = code.slots[index] + insn.off + 1
+                if not first <= slot < behind:
+                    message = f"jump out of range from insn {code.slots[index]} to {slot}"
+                    raise Rejection("jump-out-of-range", message, index=index)
+                code.targets[index] = code.index_of.get(slot)
+            elif insn.op.kind is Kind.INVALID and insn.imm & 7 in (5, 6):
+                _check_undefined_jump(code, index, first, behind)
+        last = code.insns[sub.end - 1]
+        if last.op.kind not in (Kind.EXIT, Kind.GOTO) and not _is_encoded_exit(last):
+            raise Rejection("fall-through", "last insn is not an exit or jmp", index=sub.end - 1)
+
+
+def _is_encoded_exit(insn: Instruction) -> bool:
+    return insn.op.kind is Kind.INVALID and insn.imm & 0xFF in (0x95, 0x05, 0x06)
+
+
+def _check_undefined_jump(code: Code, index: int, first: int, behind: int) -> None:
+    bits = code.insns[index].imm
+    if bits & 0xF0 in (0x80, 0x90):
+        return
+    off = to_signed(bits >> 32, 32) if bits & 0xFF == 0x06 else to_signed(bits >> 16, 16)
+    slot = code.slots[index] + off + 1
+    if not first <= slot < behind:
+        message = f"jump out of range from insn {code.slots[index]} to {slot}"
+        raise Rejection("jump-out-of-range", message, index=index)
+
+
+def _known_codes() -> set[int]:
+    if not _KNOWN_CODES:
+        from ebpfkit.asm.isa import OPCODES
+
+        # What the running interpreter's table knows; `gotox` came after it.
+        _KNOWN_CODES.update(op.code for op in OPCODES.values() if op.name not in ("INVALID", "JA_INDIRECT"))
+    return _KNOWN_CODES
+
+
+def _resolve_wide_loads(code: Code) -> None:
+    targets: dict[int, MapTarget] = {}
+    maps = list(code.spec.maps.values())
+    names = {name: number for number, name in enumerate(code.spec.maps)}
+    for index, insn in enumerate(code.insns):
+        op = insn.op
+        if op.kind is Kind.INVALID:
+            byte = insn.imm & 0xFF
+            if byte == 0x18:
+                wrong = "unrecognized" if insn.imm >> 12 & 0xF > 6 else "invalid"
+                raise Rejection("invalid-wide-load", f"{wrong} bpf_ld_imm64 insn", index=index)
+            if byte not in _known_codes():
+                raise Rejection("unknown-opcode", f"unknown opcode {byte:02x}", index=index)
+            continue
+        if op.kind in (Kind.LOAD, Kind.LOADSX) and insn.imm:
+            raise Rejection("reserved-field", "BPF_LDX uses reserved fields", index=index)
+        if op.name == "JA_INDIRECT":
+            raise Rejection("unknown-opcode", "unknown opcode 0d", index=index)
+        if op.kind is not Kind.WIDE:
+            continue
+        if insn.off:
+            raise Rejection("invalid-wide-load", "unrecognized bpf_ld_imm64 insn", index=index)
+        if op.operation in ("imm", "func"):
+            continue
+        if op.operation == "var":
+            raise Unmodelled("kernel variables (.ksyms)", index=index)
+        code.maps[index] = _resolve_map(code, index, maps, names, targets)
+    if len(targets) > _MAX_MAPS:
+        raise Rejection("too-many-maps", "The total number of maps per program has reached the limit of 64")
+
+
+def _resolve_map(
+    code: Code, index: int, maps: list[MapSpec], names: dict[str, int], targets: dict[int, MapTarget]
+) -> MapTarget:
+    insn = code.insns[index]
+    number: int | None
+    if isinstance(insn.ref, MapRef | MapValueRef):
+        number = names.get(insn.ref.name)
+    else:
+        if insn.op.operation in ("map_fd", "map_idx") and insn.imm >> 32:
+            raise Rejection("invalid-wide-load", "unrecognized bpf_ld_imm64 insn", index=index)
+        low = to_signed(insn.imm, 32)
+        number = low if 0 <= low < len(maps) else None
+    if number is None:
+        fd = to_signed(insn.imm, 32)
+        raise Rejection("invalid-map", f"fd {fd} is not pointing to valid bpf_map", index=index)
+    target = targets.get(number)
+    if target is None:
+        target = targets[number] = MapTarget(number, maps[number])
+        check_map_fits(code.spec, target.spec, index)
+    if insn.op.operation in ("map_value", "map_idx_value"):
+        spec = target.spec
+        if spec.type != "array" or spec.max_entries != 1:
+            raise Rejection("invalid-wide-load", "direct value access is only for arrays of one entry", index=index)
+        offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
+        if offset >= spec.value_size:
+            text = f"direct value offset of {offset} is not allowed"
+            raise Rejection("invalid-wide-load", text, index=index)
+    return target
+
+
+def check_map_fits(spec: ProgramSpec, target: MapSpec, index: int) -> None:
+    """Whether this program type may use the map at all."""
+    if target.type in ("arena", "struct_ops", "insn_array"):
+        raise Unmodelled(f"maps of type {target.type}", index=index)
+    if spec.flags & (1 << 4) and target.type not in _SLEEPABLE_MAPS:
+        raise Rejection("invalid-map", "Sleepable programs can only use array, hash, ringbuf and local storage maps")
+
+
+_SLEEPABLE_MAPS = frozenset(
+    {
+        "hash", "lru_hash", "array", "percpu_hash", "percpu_array", "lru_percpu_hash", "array_of_maps", "hash_of_maps",
+        "ringbuf", "user_ringbuf", "inode_storage", "sk_storage", "task_storage", "cgrp_storage", "queue", "stack",
+        "arena", "insn_array",
+    }
+)  # fmt: skip
+
+
+def successors(code: Code, index: int) -> list[int]:
+    """Where control goes after this instruction inside its own function (a call falls through)."""
+    insn = code.insns[index]
+    kind = insn.op.kind
+    if kind is Kind.EXIT:
+        return []
+    if kind is Kind.INVALID:
+        byte = insn.imm & 0xFF
+        if byte == 0x95:
+            return []
+    result = [] if kind is Kind.GOTO else [index + 1]
+    target = code.targets[index]
+    if target is not None and kind in _JUMPS:
+        result.append(target)
+    return result
+
+
+def _check_reachability(code: Code) -> None:
+    insns, flags = code.insns, code.flags
+    count = len(insns)
+    seen = [False] * count
+    seen[0] = True
+    stack = [0]
+    while stack:
+        index = stack.pop()
+        insn = insns[index]
+        kind = insn.op.kind
+        edges: list[int] = []
+        if kind in _JUMP_CLASS:
+            flags[index] |= JUMP_CLASS
+        if kind in _JUMPS:
+            target = code.targets[index]
+            if target is None:
+                slot = code.slots[index] + insn.off + 1
+                raise Rejection("jump-out-of-range", f"jump into the middle of ldimm64 insn {slot}", index=index)
+            flags[target] |= PRUNE_POINT | JUMP_POINT
+            edges.append(target)
+            if kind is not Kind.GOTO:
+                flags[index] |= PRUNE_POINT
+                edges.append(index + 1)
+            if kind is Kind.MAY_GOTO:
+                flags[index] |= FORCED
+        elif kind is Kind.CALL:
+            if index + 1 < count:
+                flags[index + 1] |= PRUNE_POINT | JUMP_POINT
+            edges.append(index + 1)
+            target = code.targets[index]
+            if target is not None:
+                flags[index] |= PRUNE_POINT
+                flags[target] |= PRUNE_POINT | JUMP_POINT
+                edges.append(target)
+        elif kind is not Kind.EXIT and not _is_encoded_exit(insn):
+            edges.append(index + 1)
+        for edge in edges:
+            if edge >= count:
+                raise Rejection("fall-through", f"fall-through from insn {code.slots[index]}", index=index)
+            if not seen[edge]:
+                seen[edge] = True
+                stack.append(edge)
+    for index in range(count):
+        if not seen[index]:
+            raise Rejection("unreachable-code", f"unreachable insn {code.slots[index]}", index=index)

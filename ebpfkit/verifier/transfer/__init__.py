@@ -1,0 +1,1 @@
+"""How each instruction moves the state, once its obligations are proved. No safety policy lives here."""

@@ -1,0 +1,296 @@
+"""Calls of helpers and functions, and exits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.abi import limits
+from ebpfkit.abi.model import Effect, HelperSpec, RetKind
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.verifier import arguments, check, obligations
+from ebpfkit.verifier.arguments import CallFacts
+from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
+from ebpfkit.verifier.domain.scalar import Bounds
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.state import SPILL, Frame, Slot, reference_word
+from ebpfkit.verifier.transfer import stack
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Step, Walk
+
+__all__ = ["ENDED", "SWITCHED", "build_exit", "build_helper_call", "build_local_call"]
+
+ENDED, SWITCHED = -1, -2
+"""What a step returns instead of the next instruction: the path ended, or another frame is current (see `Walk.next`)."""
+
+_ELIDABLE = {"array", "percpu_array"}
+_RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
+_BPF_F_RDONLY_PROG = 1 << 7
+_UNMODELLED_EFFECTS = {
+    Effect.LOCKS: "spin locks",
+    Effect.UNLOCKS: "spin locks",
+    Effect.CALLS_BACK: "callbacks",
+    Effect.DYNPTR_ACQUIRES: "dynptrs",
+}
+_UNMODELLED_HELPERS = {
+    "kptr_xchg": "kptrs",
+    "timer_init": "timers",
+    "timer_set_callback": "timers",
+    "timer_start": "timers",
+    "timer_cancel": "timers",
+    "get_local_storage": "cgroup storage",
+    "set_retval": "return values of cgroup programs",
+    "snprintf": "format strings",
+    "trace_vprintk": "format strings",
+    "bprm_opts_set": "LSM programs",
+}
+_SOCKET_RESULTS = {
+    RetKind.SOCKET_OR_NULL: "sock",
+    RetKind.SOCK_COMMON_OR_NULL: "sock_common",
+    RetKind.TCP_SOCK_OR_NULL: "tcp_sock",
+}
+_DERIVED_SOCKETS = {"sk_fullsock", "tcp_sock", "get_listener_sock"}
+
+
+def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
+    """A call of a helper function."""
+    demands = obligations.of(insn)
+    helper = w.code.helpers.get(insn.imm)
+    following = index + 1
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        spec = check_usable(w, index, insn.imm, helper)
+        call_helper(w, index, spec, vals, ids)
+        return following
+
+    return w.guarded(index, demands, step)
+
+
+def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) -> HelperSpec:
+    """The helper exists in this kernel and may be called by this program."""
+    if helper is None:
+        raise Rejection("unknown-helper", f"invalid func unknown#{number}", index=index)
+    name = f"bpf_{helper.name}#{number}"
+    if not w.may_call(helper):
+        message = f"program of this type cannot use helper {name}"
+        raise Rejection("helper-not-allowed", message, index=index)
+    if helper.gpl_only and not w.is_gpl:
+        message = "cannot call GPL-restricted function from non-GPL compatible program"
+        raise Rejection("missing-licence", message, index=index)
+    if Effect.MAY_SLEEP in helper.effects:
+        raise Rejection("execution-context", "helper call might sleep in a non-sleepable prog", index=index)
+    for effect, feature in _UNMODELLED_EFFECTS.items():
+        if effect in helper.effects:
+            raise Unmodelled(f"{feature} (helper {helper.name})", index=index)
+    if helper.name in _UNMODELLED_HELPERS:
+        raise Unmodelled(f"{_UNMODELLED_HELPERS[helper.name]} (helper {helper.name})", index=index)
+    if helper.args is None:
+        raise Unmodelled(f"helper {helper.name}", index=index)
+    return helper
+
+
+def call_helper(w: Walk, index: int, spec: HelperSpec, vals: list[Any], ids: list[int]) -> None:
+    """Prove the arguments, then do to the state what the call does."""
+    facts = CallFacts()
+    w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+    args = spec.args_in(w.prog_type.name)
+    assert args is not None
+    for number, arg in enumerate(args):
+        arguments.prove_argument(w, index, spec, args, number, facts)
+    target = facts.target
+    if target is not None:
+        _check_map(index, spec, target.spec.type)
+        if spec.name in _RDONLY_WRITERS and target.spec.flags & _BPF_F_RDONLY_PROG:
+            raise Rejection("read-only-memory", "write into map forbidden", index=index)
+        if spec.name == "tail_call":
+            _note_tail_call(w, index, target.spec.max_entries, vals)
+    if facts.blank is not None:
+        register, pointer, size = facts.blank
+        if size:
+            stack.blank(w, index, register, pointer, size)
+            stack.overwrite_bytes(w, index, pointer, 0, size)
+    if Effect.RELEASES in spec.effects:
+        _release(w, index, spec, facts)
+    if Effect.TAIL_CALL in spec.effects:
+        check.prove(w, index, [obligations.NoReferences("tail_call")])
+    for register in range(6):
+        vals[register] = None
+        ids[register] = 0
+    _give_result(w, index, spec, facts, vals, ids)
+    if Effect.CHANGES_PACKET in spec.effects:
+        forget_packet(w)
+
+
+def _check_map(index: int, spec: HelperSpec, map_type: str) -> None:
+    if spec.map_types is not None and map_type not in spec.map_types:
+        message = f"cannot pass map_type {map_type} into func bpf_{spec.name}#{spec.id}"
+        raise Rejection("helper-map-type", message, index=index)
+
+
+def _note_tail_call(w: Walk, index: int, entries: int, vals: list[Any]) -> None:
+    key = vals[3]
+    if key.is_scalar and key.const is not None and key.const < entries:
+        w.precision.demand_register(w.state, index, 3)
+
+
+def _release(w: Walk, index: int, spec: HelperSpec, facts: CallFacts) -> None:
+    reference = facts.reference
+    if reference and any(held == reference for held, _ in w.state.references):
+        release_reference(w, reference)
+        return
+    value = w.vals[facts.release_register] if facts.release_register else None
+    if not reference and value is not None and value.is_scalar and value.const == 0:
+        return
+    message = f"func bpf_{spec.name}#{spec.id} reference has not been acquired before"
+    raise Rejection("reference-misuse", message, index=index)
+
+
+def release_reference(w: Walk, reference: int) -> None:
+    """The reference is gone, and with it every pointer that carries it."""
+    state = w.state
+    state.references = tuple(held for held in state.references if held[0] != reference)
+    for frame in state.frames:
+        for register in range(10):
+            value = frame.vals[register]
+            if value is not None and not value.is_scalar and frame.ids[register] >> 32 == reference:
+                frame.vals[register] = w.values.unknown
+                frame.ids[register] = 0
+        for number, slot in list(frame.slots.items()):
+            if slot.value is not None and not slot.value.is_scalar and slot.id >> 32 == reference:
+                frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
+
+
+def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: list[Any], ids: list[int]) -> None:
+    values = w.values
+    kind = spec.ret
+    if kind is RetKind.VOID:
+        return
+    if kind is RetKind.INTEGER:
+        vals[0] = _bounded_result(w, spec, facts)
+        return
+    if kind in (RetKind.MAP_VALUE_OR_NULL, RetKind.MAP_VALUE):
+        assert facts.target is not None
+        map_spec = facts.target.spec
+        present = kind is RetKind.MAP_VALUE or (
+            facts.key is not None
+            and facts.key < map_spec.max_entries
+            and spec.name == "map_lookup_elem"
+            and map_spec.type in _ELIDABLE
+        )
+        result = values.pointer(MAP_VALUE, facts.target, nullable=not present)
+        if present and w.has_special_fields(map_spec):
+            raise Unmodelled(f"special fields in the values of map {map_spec.name}", index=index)
+        acquires = map_spec.type in ("sockmap", "sockhash") and spec.name == "map_lookup_elem"
+    elif kind is RetKind.RINGBUF_MEM_OR_NULL:
+        result = values.pointer(MEM, facts.size, nullable=True, record=True)
+        acquires = True
+    elif kind in _SOCKET_RESULTS:
+        result = values.pointer(OPAQUE, _SOCKET_RESULTS[kind], nullable=True)
+        acquires = Effect.ACQUIRES in spec.effects
+        if spec.name in _DERIVED_SOCKETS:
+            vals[0] = result
+            ids[0] = reference_word(w.new_id(), facts.reference)
+            return
+    else:
+        raise Unmodelled(f"results of kind {kind.value} (helper {spec.name})", index=index)
+    vals[0] = result
+    identity = w.new_id() if result.nullable else 0
+    if acquires:
+        identity = w.new_id()
+        w.state.references = (*w.state.references, (identity, index))
+        ids[0] = reference_word(identity, identity)
+    else:
+        ids[0] = identity
+
+
+def _bounded_result(w: Walk, spec: HelperSpec, facts: CallFacts) -> Any:
+    low, high = None, None
+    if spec.ret_range is not None:
+        low, high = spec.ret_range
+    elif spec.ret_bound == "cpus":
+        low, high = 0, w.profile.cpus - 1
+    elif spec.ret_bound == "size":
+        low, high = -4095, facts.largest
+    if low is None or high is None:
+        return w.values.unknown
+    d = Bounds.unknown()
+    d.smin, d.smax = low, high
+    d.s32_min, d.s32_max = low, high
+    if low >= 0:
+        d.umin, d.umax = low, high
+        d.u32_min, d.u32_max = low, high
+    return w.values.scalar(d.sync())
+
+
+def forget_packet(w: Walk) -> None:
+    """Every pointer into the packet, in every frame, becomes a number."""
+    kinds = (PACKET, PACKET_END, PACKET_META)
+    for frame in w.state.frames:
+        for register in range(10):
+            value = frame.vals[register]
+            if value is not None and value.kind in kinds:
+                frame.vals[register] = w.values.unknown
+                frame.ids[register] = 0
+        for number, slot in list(frame.slots.items()):
+            if slot.value is not None and slot.value.kind in kinds and slot.types[0] == SPILL:
+                frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
+
+
+# --- functions of the program ---------------------------------------------------------------------------------------------
+
+
+def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
+    """A call of a function of the same program: walked in place with the arguments it is given."""
+    demands = obligations.of(insn)
+    target = w.code.targets[index]
+    assert target is not None
+    function = w.code.subprogram_at(target)
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        if function.is_global:
+            raise Unmodelled(f"global functions ({function.name})", index=index)
+        frames = w.state.frames
+        if len(frames) >= limits.MAX_FRAMES:
+            message = f"the call stack of {len(frames) + 1} frames is too deep"
+            raise Rejection("call-depth", message, index=index)
+        w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+        chain = w.stack_liveness.enter(frames[-1].chain, index, function)
+        callee = Frame(len(frames), function, index, chain)
+        callee.vals[1:6] = vals[1:6]
+        callee.ids[1:6] = ids[1:6]
+        callee.vals[10] = w.values.pointer(STACK, callee.number)
+        for register in range(6):
+            vals[register] = None
+            ids[register] = 0
+        frames.append(callee)
+        w.next = target
+        return SWITCHED
+
+    return w.guarded(index, demands, step)
+
+
+def build_exit(w: Walk, index: int, insn: Instruction) -> Step:
+    """The end of a function, or of the path."""
+    demands = obligations.of(insn)
+    last = [obligations.NoReferences("BPF_EXIT instruction in main prog"), obligations.ReturnFits()]
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        frames = w.state.frames
+        if len(frames) == 1:
+            check.prove(w, index, last)
+            return ENDED
+        w.update_stack_liveness()
+        result, identity = vals[0], ids[0]
+        if result is not None and result.kind == STACK:
+            raise Rejection("pointer-leak", "cannot return stack pointer to the caller", index=index)
+        site = frames[-1].site
+        frames.pop()
+        caller = frames[-1]
+        caller.vals[0], caller.ids[0] = result, identity
+        w.next = site + 1
+        return SWITCHED
+
+    return w.guarded(index, demands, step)

@@ -1,0 +1,396 @@
+"""Jumps: deciding them, splitting the path, and what each side learns about every copy of the operands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit._bits import U32_MAX, U64_MAX, to_signed, to_unsigned
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.verifier import check, obligations
+from ebpfkit.verifier.domain import arithmetic
+from ebpfkit.verifier.domain.pointer import (
+    AT_END,
+    BEYOND_END,
+    MAP_PTR,
+    MAP_VALUE,
+    MEM,
+    OPAQUE,
+    PACKET,
+    PACKET_END,
+    PACKET_META,
+    STACK,
+    Pointer,
+)
+from ebpfkit.verifier.domain.scalar import Bounds, Scalar
+from ebpfkit.verifier.refine import FLIPPED, NEGATED, decide, refine
+from ebpfkit.verifier.state import ID_MASK, LINK32, LINK64, SPILL, Frame, Slot, State, link_offset
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Step, Walk
+
+__all__ = ["build_goto", "build_jump", "build_may_goto", "resolve_null"]
+
+_LINKS = LINK32 | LINK64
+_MAX_LINKED = 6
+_MAX_PACKET = 0xFFFF
+_NEVER_NULL = {MAP_VALUE, MEM, OPAQUE, MAP_PTR}
+_TESTS = ("jeq", "jne")
+
+
+def build_goto(w: Walk, index: int, insn: Instruction) -> Step:
+    """An unconditional jump."""
+    demands = obligations.of(insn)
+    target = w.code.targets[index]
+    assert target is not None
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        return target
+
+    return w.guarded(index, demands, step)
+
+
+def build_may_goto(w: Walk, index: int, insn: Instruction) -> Step:
+    """A jump that the kernel bounds by itself: falling through is pushed, and walking goes on with the jump."""
+    demands = obligations.of(insn)
+    target = w.code.targets[index]
+    assert target is not None
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        earlier = w.find_open(index)
+        twin = w.push(index + 1, index)
+        twin.goto_depth += 1
+        if earlier is not None:
+            w.widen(earlier, twin)
+        return target
+
+    return w.guarded(index, demands, step)
+
+
+def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
+    """A conditional jump."""
+    demands = obligations.of(insn)
+    following = index + 1
+    target = w.code.targets[index]
+    assert target is not None
+    operation, width, dst = insn.op.operation, insn.op.width, int(insn.dst)
+    src = int(insn.src) if insn.op.source == "reg" else -1
+    constant = None if src >= 0 else w.values.constant(to_unsigned(to_signed(insn.imm, 32), 64))
+    # Per pair of operands: the side when it is decided, else what both sides know of both operands.
+    memo: dict[Any, Any] = {}
+
+    def decide_numbers(left: Scalar, right: Scalar) -> Any:
+        taken = decide(operation, width, left, right)
+        if taken is not None:
+            return taken
+        same = dst == src
+        values = w.values
+        stay = refine(NEGATED[operation], width, left, right, same)
+        go = refine(operation, width, left, right, same)
+        return (
+            values.scalar(stay[0]),
+            values.scalar(stay[1]),
+            values.scalar(go[0]),
+            values.scalar(go[1]),
+        )
+
+    def split(vals: list[Any], ids: list[int], known: Any) -> int:
+        """Both sides may happen and both operands are numbers."""
+        left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
+        linked: list[tuple[int, int]] = []
+        if right_id:
+            collect_linked(w.state, right_id, linked)
+        if ids[dst]:
+            collect_linked(w.state, ids[dst], linked)
+        if len(linked) > 1:
+            w.record(index).linked = tuple(linked)
+        left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
+        twin = w.push(target, index)
+        other = twin.frames[-1]
+        vals[dst] = known[0]
+        other.vals[dst] = known[2]
+        if src >= 0:
+            if src != dst:
+                vals[src] = known[1]
+                other.vals[src] = known[3]
+            if right_id and len(linked) > 1:
+                spread(w, w.state, src, linked)
+                spread(w, twin, src, linked)
+        if left_id and len(linked) > 1:
+            spread(w, w.state, dst, linked)
+            spread(w, twin, dst, linked)
+        return following
+
+    def slow(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        left = vals[dst]
+        right: Any = constant if constant is not None else vals[src]
+        if left.is_scalar and right.is_scalar:
+            memo[left, right] = decide_numbers(left, right)
+            return step(vals, ids)
+        return _compare_pointers(w, index, insn, operation, width, dst, src, left, right, target)
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        known = memo.get((vals[dst], constant if constant is not None else vals[src]))
+        if known is None:
+            return slow(vals, ids)
+        if known is True or known is False:
+            precision = w.precision
+            precision.demand_register(w.state, index, dst)
+            if src >= 0:
+                precision.demand_register(w.state, index, src)
+            return target if known else following
+        return split(vals, ids, known)
+
+    return w.guarded(index, demands, step)
+
+
+# --- copies of a number ---------------------------------------------------------------------------------------------------
+
+
+def collect_linked(state: State, identity: int, linked: list[tuple[int, int]]) -> None:
+    """Where numbers with this id stand: (frame, register or -1 - slot). Beyond six places the surplus lose their id."""
+    identity &= ID_MASK
+    for frame in reversed(state.frames):
+        vals, ids = frame.vals, frame.ids
+        for register in range(10):
+            if ids[register] & ID_MASK == identity and vals[register] is not None and vals[register].is_scalar:
+                place = (frame.number, register)
+                if len(linked) < _MAX_LINKED:
+                    linked.append(place)
+                else:
+                    ids[register] = 0
+        for number, slot in sorted(frame.slots.items()):
+            if slot.id and slot.id & ID_MASK == identity and slot.types[0] == SPILL:
+                value = slot.value
+                if value is None or not value.is_scalar:
+                    continue
+                place = (frame.number, -1 - number)
+                if len(linked) < _MAX_LINKED:
+                    linked.append(place)
+                else:
+                    frame.set_slot(number, Slot(slot.types, value, 0))
+
+
+def spread(w: Walk, state: State, register: int, linked: list[tuple[int, int]]) -> None:
+    """What is now known of `register` holds for its copies too, at their distance."""
+    frame = state.frames[-1]
+    known, identity = frame.vals[register], frame.ids[register]
+    for number, place in linked:
+        owner = state.frames[number]
+        if place >= 0:
+            if owner is frame and place == register:
+                continue
+            result = _copied(w, known, identity, owner.vals[place], owner.ids[place])
+            if result is not None:
+                owner.vals[place], owner.ids[place] = result
+        else:
+            slot = owner.slots[-1 - place]
+            result = _copied(w, known, identity, slot.value, slot.id)
+            if result is not None:
+                owner.set_slot(-1 - place, Slot(slot.types, result[0], result[1]))
+
+
+def _copied(w: Walk, known: Any, identity: int, value: Any, mine: int) -> tuple[Any, int] | None:
+    if value is None or not value.is_scalar or (mine ^ identity) & ID_MASK:
+        return None
+    both = mine & _LINKS, identity & _LINKS
+    if both[0] and both[1] and both[0] != both[1]:
+        return None  # a 32-bit distance and a 64-bit one do not compose
+    if (not both[0] and not both[1]) or link_offset(mine) == link_offset(identity):
+        return known, identity
+    distance = link_offset(mine) - link_offset(identity)
+    width = 32 if (mine | identity) & LINK32 else 64
+    key = (known, distance, width)
+    found = w.distance_memo.get(key)
+    if found is None:
+        shifted = arithmetic.compute("add", 64, known, w.values.constant(distance & U64_MAX))
+        if width == 32:
+            shifted = _add32(known, distance)
+        found = w.distance_memo[key] = w.values.scalar(shifted)
+    return found, mine
+
+
+def _add32(known: Scalar, distance: int) -> Bounds:
+    constant = Scalar(Bounds.constant(distance & U64_MAX).key)
+    return arithmetic.compute("add", 32, known, constant)
+
+
+# --- pointers -------------------------------------------------------------------------------------------------------------
+
+
+def _compare_pointers(
+    w: Walk,
+    index: int,
+    insn: Instruction,
+    operation: str,
+    width: int,
+    dst: int,
+    src: int,
+    left: Any,
+    right: Any,
+    target: int,
+) -> int:
+    taken = _decide_pointers(operation, width, left, right)
+    if taken is not None:
+        if left.is_scalar:
+            w.precision.demand_register(w.state, index, dst)
+        if src >= 0 and right.is_scalar:
+            w.precision.demand_register(w.state, index, src)
+        return target if taken else index + 1
+    if src >= 0 and (left.kind == STACK or right.kind == STACK):
+        w.record(index).stack_operands |= (left.kind == STACK) | (right.kind == STACK) << 1
+    elif left.kind == STACK:
+        w.record(index).stack_operands |= 1
+    linked: list[tuple[int, int]] = []
+    for register, value in ((src, right), (dst, left)):
+        if register >= 0 and value.is_scalar and w.ids[register]:
+            collect_linked(w.state, w.ids[register], linked)
+    if len(linked) > 1:
+        w.record(index).linked = tuple(linked)
+    twin = w.push(target, index)
+    here, there = w.state, twin
+    if width == 64 and src >= 0 and not left.is_scalar and not right.is_scalar and left.nullable != right.nullable:
+        if operation in _TESTS:
+            equal = there if operation == "jeq" else here
+            register = dst if left.nullable else src
+            _drop_null(w, equal.frames[-1], register)
+    if width == 64 and src < 0 and insn.imm == 0 and operation in _TESTS and left.nullable:
+        resolve_null(w, here, dst, operation == "jne")
+        resolve_null(w, there, dst, operation == "jeq")
+    elif src >= 0 and width == 64:
+        _match_packet(w, operation, dst, src, left, right, here, there)
+    return index + 1
+
+
+def _decide_pointers(operation: str, width: int, left: Any, right: Any) -> bool | None:
+    if not left.is_scalar and not right.is_scalar:
+        return _decide_packet(operation, left, right) if width == 64 else None
+    pointer, number = (right, left) if left.is_scalar else (left, right)
+    limit = U64_MAX if width == 64 else U32_MAX
+    if number.mask & limit or number.value & limit:
+        return None
+    # 32-bit operands that are no numbers are never decided by anything else.
+    if pointer.nullable or pointer.kind not in _NEVER_NULL or operation not in _TESTS or pointer.target == "xdp_sock":
+        return None
+    return operation == "jne"
+
+
+def _decide_packet(operation: str, left: Pointer, right: Pointer) -> bool | None:
+    if right.kind == PACKET_END and left.kind == PACKET:
+        packet = left
+    elif left.kind == PACKET_END and right.kind == PACKET:
+        packet, operation = right, FLIPPED.get(operation, operation)
+    else:
+        return None
+    if packet.range >= 0:
+        return None
+    if operation in ("jle", "jgt") and packet.range == BEYOND_END:
+        return operation == "jgt"
+    if operation in ("jlt", "jge"):
+        return operation == "jge"
+    return None
+
+
+def _match_packet(
+    w: Walk, operation: str, dst: int, src: int, left: Any, right: Any, here: State, there: State
+) -> None:
+    """A comparison with the packet's end (or of metadata with its start) proves bytes on one side."""
+    if _is_measured(left, right):
+        register, measured = dst, left
+    elif _is_measured(right, left):
+        register, measured, operation = src, right, FLIPPED.get(operation, "")
+    else:
+        return
+    # Now it reads `measured operation end`.
+    if operation in ("jgt", "jge"):
+        inside, outside = here, there
+    elif operation in ("jlt", "jle"):
+        inside, outside = there, here
+    else:
+        return
+    open_end = operation in ("jge", "jlt")
+    _prove_range(w, inside, register, measured, open_end)
+    if measured.kind == PACKET:
+        frame = outside.frames[-1]
+        frame.vals[register] = w.values.change(measured, range_=AT_END if open_end else BEYOND_END)
+
+
+def _is_measured(p: Any, end: Any) -> bool:
+    if p.kind == PACKET:
+        return bool(end.kind == PACKET_END)
+    return bool(p.kind == PACKET_META and end.kind == PACKET and not end.off and end.var.const == 0)
+
+
+def _prove_range(w: Walk, state: State, register: int, measured: Pointer, open_end: bool) -> None:
+    if measured.off < 0 or (not measured.off and open_end):
+        return
+    if measured.var.umax > _MAX_PACKET or measured.var.umax + measured.off > _MAX_PACKET:
+        return
+    proved = measured.off + open_end
+    identity = state.frames[-1].ids[register]
+    kind = measured.kind
+    change = w.values.change
+    for frame in state.frames:
+        vals, ids = frame.vals, frame.ids
+        for number in range(10):
+            value = vals[number]
+            if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
+                vals[number] = change(value, range_=proved)
+        for number, slot in list(frame.slots.items()):
+            value = slot.value
+            if value is None or value.kind != kind or slot.id != identity or slot.types[0] != SPILL:
+                continue
+            if value.range < proved:
+                frame.set_slot(number, Slot(slot.types, change(value, range_=proved), slot.id))
+
+
+def _drop_null(w: Walk, frame: Frame, register: int) -> None:
+    frame.vals[register] = non_null(w, frame.vals[register])
+    frame.ids[register] &= ~ID_MASK
+
+
+def non_null(w: Walk, p: Pointer) -> Any:
+    """What the pointer is once it is known not to be null."""
+    if p.kind == MAP_VALUE:
+        spec = p.target.spec
+        if spec.inner is not None:
+            return w.values.pointer(MAP_PTR, w.inner_target(p.target))
+        if spec.type == "xskmap":
+            return w.values.pointer(OPAQUE, "xdp_sock")
+        if spec.type in ("sockmap", "sockhash"):
+            return w.values.pointer(OPAQUE, "sock")
+    return w.values.change(p, nullable=False)
+
+
+def _holders(state: State) -> Iterator[tuple[Frame, int, Any, int]]:
+    """Every pointer in the state: (frame, register or -1 - slot, value, identity)."""
+    for frame in state.frames:
+        for register in range(10):
+            value = frame.vals[register]
+            if value is not None and not value.is_scalar:
+                yield frame, register, value, frame.ids[register]
+        for number, slot in list(frame.slots.items()):
+            if slot.value is not None and not slot.value.is_scalar:
+                yield frame, -1 - number, slot.value, slot.id
+
+
+def resolve_null(w: Walk, state: State, register: int, is_null: bool) -> None:
+    """The null test of `register` decided: every copy by id becomes zero, or loses its doubt."""
+    word = state.frames[-1].ids[register]
+    identity, reference = word & ID_MASK, word >> 32
+    if is_null and reference and reference == identity:
+        state.references = tuple(held for held in state.references if held[0] != reference)
+    for frame, place, value, mine in _holders(state):
+        if not value.nullable or mine & ID_MASK != identity:
+            continue
+        result: Any
+        if is_null:
+            result, new_id = w.values.zero, 0
+        else:
+            result, new_id = non_null(w, value), mine & ~ID_MASK
+        if place >= 0:
+            frame.vals[place], frame.ids[place] = result, new_id
+        else:
+            slot = frame.slots[-1 - place]
+            frame.set_slot(-1 - place, Slot(slot.types, result, new_id))

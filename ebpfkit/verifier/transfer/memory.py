@@ -1,0 +1,253 @@
+"""Loads, stores and atomic operations, by what the pointer points into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit._bits import to_signed, to_unsigned
+from ebpfkit.abi.model import FieldResult
+from ebpfkit.asm.insn import Instruction, MapValueRef
+from ebpfkit.asm.isa import Kind
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.verifier import check, obligations
+from ebpfkit.verifier.domain.pointer import (
+    CTX,
+    MAP_PTR,
+    MAP_VALUE,
+    OPAQUE,
+    PACKET,
+    PACKET_END,
+    PACKET_META,
+    STACK,
+    Pointer,
+)
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.transfer import stack
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Step, Walk
+
+__all__ = ["build_atomic", "build_load", "build_packet_load", "build_store", "build_wide"]
+
+_PICKY = {CTX, OPAQUE}
+_BPF_F_RDONLY_PROG = 1 << 7
+_PACKET_KINDS = {
+    FieldResult.PACKET: PACKET,
+    FieldResult.PACKET_END: PACKET_END,
+    FieldResult.PACKET_META: PACKET_META,
+}
+_SOCKETS = {
+    FieldResult.SOCKET: "sock",
+    FieldResult.SOCKET_OR_NULL: "sock",
+    FieldResult.SOCK_COMMON_OR_NULL: "sock_common",
+}
+_NULLABLE = {FieldResult.SOCKET_OR_NULL, FieldResult.SOCK_COMMON_OR_NULL}
+
+
+class _SeenKinds:
+    """Kinds of pointers that reached one instruction: the code that the kernel generates fits only one of some."""
+
+    __slots__ = ("first",)
+
+    def __init__(self) -> None:
+        self.first = -1
+
+    def note(self, index: int, p: Pointer) -> None:
+        if self.first < 0:
+            self.first = p.kind
+        elif p.kind != self.first and (p.kind in _PICKY or self.first in _PICKY):
+            message = "same insn cannot be used with different pointers"
+            raise Rejection("mixed-pointer-types", message, index=index)
+
+
+def is_constant_map(spec: MapSpec) -> bool:
+    """Whether the map's contents cannot change any more, so that they are known."""
+    return spec.frozen and bool(spec.flags & _BPF_F_RDONLY_PROG) and spec.type == "array" and spec.max_entries == 1
+
+
+def _constant_bytes(spec: MapSpec, offset: int, size: int) -> bytes:
+    data = spec.data
+    if data is None:
+        data = spec.contents[0][1] if spec.contents else b""
+    return data[offset : offset + size].ljust(size, b"\0")
+
+
+def _loaded(w: Walk, index: int, p: Pointer, offset: int, size: int, signed: bool) -> Any:
+    """The value that a proved load gives, from anything but the stack; None for one that needs a fresh id."""
+    values = w.values
+    if p.kind == MAP_VALUE:
+        spec = p.target.spec
+        if p.var.const is not None and is_constant_map(spec):
+            at = p.off + offset + to_signed(p.var.const, 64)
+            number = int.from_bytes(_constant_bytes(spec, at, size), "little")
+            return values.constant(to_unsigned(to_signed(number, 8 * size) if signed else number, 64))
+        return values.unknown_of(size, signed)
+    if p.kind == CTX:
+        result = w.context_access(index, offset, size, False)
+        if result in _PACKET_KINDS:
+            if signed:
+                raise Rejection("invalid-context-access", "sign-extending load of a pointer field", index=index)
+            return values.pointer(_PACKET_KINDS[result])
+        if result in _SOCKETS:
+            return values.pointer(OPAQUE, _SOCKETS[result], nullable=result in _NULLABLE)
+        if result is not FieldResult.SCALAR:
+            raise Unmodelled(f"context fields of kind {result.value if result else '?'}", index=index)
+    return values.unknown_of(size, signed)
+
+
+def build_load(w: Walk, index: int, insn: Instruction) -> Step:
+    """LDX, sign-extending or not, and load-acquire."""
+    demands = obligations.of(insn)
+    following = index + 1
+    dst, src, offset, size = int(insn.dst), int(insn.src), insn.off, insn.op.size
+    signed = insn.op.kind is Kind.LOADSX
+    memo: dict[Any, Any] = {}
+    proved: set[Any] = set()
+    seen = _SeenKinds()
+
+    def slow(vals: list[Any], ids: list[int]) -> int:
+        p = vals[src]
+        if p not in proved or p is None:
+            check.prove(w, index, demands)
+            seen.note(index, p)
+        if p.kind == STACK:
+            proved.add(p)
+            if p.var.const != 0 or w.state.frames[p.target].depth < -(p.off + offset):
+                check.prove(w, index, demands)
+            vals[dst], ids[dst] = stack.fill(w, index, p, offset, size, dst, signed)
+            return following
+        result = _loaded(w, index, p, offset, size, signed)
+        if result.nullable:
+            vals[dst] = result
+            ids[dst] = w.new_id()
+            return following
+        memo[p] = result
+        vals[dst] = result
+        ids[dst] = 0
+        return following
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        result = memo.get(vals[src])
+        if result is None:
+            return slow(vals, ids)
+        vals[dst] = result
+        ids[dst] = 0
+        return following
+
+    return w.guarded(index, demands, step)
+
+
+def build_store(w: Walk, index: int, insn: Instruction) -> Step:
+    """ST, STX and store-release."""
+    demands = obligations.of(insn)
+    following = index + 1
+    dst, src, offset, size = int(insn.dst), int(insn.src), insn.off, insn.op.size
+    from_register = insn.op.source == "reg"
+    constant = None if from_register else w.values.constant(to_unsigned(insn.imm, 64))
+    proved: set[Any] = set()
+    elsewhere: set[Any] = set()
+    seen = _SeenKinds()
+    writes = w.stack_liveness.note_write
+
+    def slow(vals: list[Any], ids: list[int]) -> int:
+        p = vals[dst]
+        if p not in proved or (from_register and vals[src] is None):
+            check.prove(w, index, demands)
+            seen.note(index, p)
+            proved.add(p)
+        elif p.kind == STACK and (p.var.const != 0 or w.state.frames[p.target].depth < -(p.off + offset)):
+            check.prove(w, index, demands)
+        if p.kind != STACK:
+            elsewhere.add(p)
+            return step(vals, ids)
+        if from_register:
+            stack.spill(w, index, p, offset, size, vals[src], ids[src], src)
+        else:
+            stack.spill(w, index, p, offset, size, constant, 0, -1)
+        return following
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        if vals[dst] in elsewhere and (not from_register or vals[src] is not None):
+            writes(w.frame.chain, index, 0, 0)
+            return following
+        return slow(vals, ids)
+
+    return w.guarded(index, demands, step)
+
+
+def build_atomic(w: Walk, index: int, insn: Instruction) -> Step:
+    """Read-modify-write: the memory is read and written, the old value may come back in a register."""
+    demands = obligations.of(insn)
+    following = index + 1
+    dst, src, offset, size = int(insn.dst), int(insn.src), insn.off, insn.op.size
+    operation = insn.op.operation
+    returns = 0 if operation == "cmpxchg" else src if operation.startswith("fetch") or operation == "xchg" else -1
+    seen = _SeenKinds()
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        p = vals[dst]
+        seen.note(index, p)
+        value: Any
+        if p.kind == STACK:
+            value, identity = stack.fill(w, index, p, offset, size, -1, False)
+            if returns >= 0:
+                value, identity = stack.fill(w, index, p, offset, size, returns, False)
+            stack.spill(w, index, p, offset, size, None, 0, -1)
+        else:
+            w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+            value, identity = _loaded(w, index, p, offset, size, False), 0
+        if returns >= 0:
+            vals[returns] = value
+            ids[returns] = identity
+        return following
+
+    return w.guarded(index, demands, step)
+
+
+def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
+    """Wide loads: numbers, maps, and addresses of global data."""
+    demands = obligations.of(insn)
+    following = index + 1
+    dst = int(insn.dst)
+    operation = insn.op.operation
+    target = w.code.maps[index]
+    if operation == "imm":
+        value: Any = w.values.constant(to_unsigned(insn.imm, 64))
+    elif target is None:
+        raise Unmodelled(f"wide loads of kind {operation}", index=index)
+    elif operation in ("map_value", "map_idx_value"):
+        offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
+        value = w.values.pointer(MAP_VALUE, target, offset)
+    else:
+        value = w.values.pointer(MAP_PTR, target)
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        vals[dst] = value
+        ids[dst] = 0
+        return following
+
+    return w.guarded(index, demands, step)
+
+
+def build_packet_load(w: Walk, index: int, insn: Instruction) -> Step:
+    """The old LD_ABS and LD_IND: R6 is the context, the result comes in R0, the path may end instead."""
+    demands = obligations.of(insn)
+    following = index + 1
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        check.prove(w, index, demands)
+        if len(w.state.frames) > 1:
+            raise Unmodelled("LD_ABS and LD_IND in functions", index=index)
+        context = vals[6]
+        if context.is_scalar or context.kind != CTX:
+            message = "at the time of BPF_LD_ABS|IND R6 != pointer to skb"
+            raise Rejection("execution-context", message, index=index, register=6)
+        check.check_unmoved(index, 6, context)
+        for register in range(6):
+            vals[register] = None
+            ids[register] = 0
+        vals[0] = w.values.unknown
+        return following
+
+    return w.guarded(index, demands, step)

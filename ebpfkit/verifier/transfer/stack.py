@@ -1,0 +1,283 @@
+"""The stack: what a store leaves in it and what a load finds, byte by byte and spill by spill.
+
+Bounds were proved before (`check.check_stack_bounds`). Slots count 8-byte words below the frame pointer: slot 0 is
+-8 to -1. Bytes within a slot are numbered by address.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit._bits import to_signed
+from ebpfkit.verifier import check
+from ebpfkit.verifier.domain.pointer import STACK, Pointer
+from ebpfkit.verifier.domain.scalar import Bounds
+from ebpfkit.verifier.liveness import StackLiveness
+from ebpfkit.verifier.rejection import Rejection
+from ebpfkit.verifier.state import INVALID, MISC, SPILL, ZERO, Frame, Slot
+from ebpfkit.verifier.transfer.alu import give_id
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Walk
+
+__all__ = ["blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
+
+_EMPTY = Slot(bytes([INVALID] * 8))
+_SPILL8 = bytes([SPILL] * 8)
+_note_read = StackLiveness.note_read
+_note_write = StackLiveness.note_write
+
+
+def _slot_of(offset: int) -> int:
+    return (-offset - 1) // 8
+
+
+def _spill_size(types: bytes) -> int:
+    size = 0
+    while size < 8 and types[size] == SPILL:
+        size += 1
+    return size
+
+
+def _scrub(types: bytes) -> bytes:
+    """What is left of a slot whose spilled value is overwritten in part: bytes of which nothing is known."""
+    return bytes(MISC if t != INVALID else INVALID for t in types)
+
+
+# --- stores -------------------------------------------------------------------------------------------------------------
+
+
+def spill(
+    w: Walk, index: int, pointer: Pointer, offset: int, size: int, value: Any, identity: int, register: int
+) -> None:
+    """Store `value` (None: bytes that nobody knows) of `size` bytes. `register` is its source, -1 for a constant."""
+    frame = w.state.frames[pointer.target]
+    chain = w.frame.chain
+    if pointer.var.const is None:
+        _note_write(chain, index, 0, 0)
+        _spill_anywhere(w, index, frame, pointer, offset, size, value, register)
+        return
+    at = pointer.off + offset + to_signed(pointer.var.const, 64)
+    number = _slot_of(at)
+    place = at & 7
+    if size == 8 and not place:
+        _note_write(chain, index, frame.number, 1 << number)
+    elif index in chain.writes:
+        _note_write(chain, index, 0, 0)
+    old = frame.slots.get(number, _EMPTY)
+    if value is not None and value.is_scalar and not place:
+        if register >= 0:
+            if value.width <= 8 * size:
+                give_id(w, w.vals, w.ids, register)
+                identity = w.ids[register]
+            else:
+                identity = 0
+        frame.set_slot(number, _spilled(old, value, identity, size))
+        w.record_stack(index, frame.number, number)
+        return
+    if value is not None and not value.is_scalar:
+        if size != 8:
+            raise Rejection("stack-pointer-corruption", "invalid size of register spill", index=index)
+        if frame is not w.frame and value.kind == STACK:
+            message = "cannot spill pointers to stack into stack frame of the caller"
+            raise Rejection("pointer-leak", message, index=index)
+        frame.set_slot(number, _spilled(old, value, identity, size))
+        w.record_stack(index, frame.number, number)
+        return
+    kind = MISC
+    if value is not None and value.const == 0:
+        kind = ZERO
+        if register >= 0:
+            w.precision.demand_register(w.state, index, register)
+    _write_bytes(frame, number, place, size, kind)
+
+
+def _spilled(old: Slot, value: Any, identity: int, size: int) -> Slot:
+    if size == 8:
+        return Slot(_SPILL8, value, identity)
+    upper = bytes(t if t in (ZERO, INVALID) else MISC for t in old.types[size:])
+    return Slot(bytes([SPILL] * size) + upper, value, identity)
+
+
+def _write_bytes(frame: Frame, number: int, place: int, size: int, kind: int) -> None:
+    old = frame.slots.get(number, _EMPTY)
+    types = bytearray(_scrub(old.types) if old.types[0] == SPILL else old.types)
+    types[place : place + size] = bytes([kind] * size)
+    frame.set_slot(number, Slot(bytes(types)))
+
+
+def _spill_anywhere(
+    w: Walk, index: int, frame: Frame, pointer: Pointer, offset: int, size: int, value: Any, register: int
+) -> None:
+    """A store whose place is not known: every byte in reach may have been hit."""
+    zero = value is not None and value.const == 0
+    used = False
+    low = pointer.var.smin + pointer.off + offset
+    high = pointer.var.smax + pointer.off + offset + size
+    for at in range(low, high):
+        number, place = _slot_of(at), at & 7
+        slot = frame.slots.get(number, _EMPTY)
+        kind = slot.types[place]
+        if zero and kind == SPILL and slot.types[0] == SPILL and slot.value is not None and slot.value.const == 0:
+            used = True
+            continue
+        types = bytearray(slot.types)
+        if zero and kind == ZERO:
+            used = True
+        else:
+            types[place] = MISC
+        frame.set_slot(number, Slot(bytes(types)))
+    if used and register >= 0:
+        w.precision.demand_register(w.state, index, register)
+
+
+def overwrite_bytes(w: Walk, index: int, pointer: Pointer, offset: int, size: int) -> None:
+    """A helper wrote `size` bytes at a known place that need not have been initialised: nothing is known of them."""
+    frame = w.state.frames[pointer.target]
+    start = pointer.off + offset + to_signed(pointer.var.value, 64)
+    at = start
+    while at < start + size:
+        number, place = _slot_of(at), at & 7
+        part = min(8 - place, start + size - at)
+        _write_bytes(frame, number, place, part, MISC)
+        at += part
+
+
+# --- loads --------------------------------------------------------------------------------------------------------------
+
+
+def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register: int, signed: bool) -> tuple[Any, int]:
+    """What a load of `size` bytes finds, and its identity. `register` < 0: the value is not wanted."""
+    frame = w.state.frames[pointer.target]
+    if pointer.var.const is None:
+        return _fill_anywhere(w, index, frame, pointer, offset, size, signed), 0
+    at = pointer.off + offset + to_signed(pointer.var.const, 64)
+    number, place = _slot_of(at), at & 7
+    _note_read(w.frame.chain, index, frame.number, 1 << number)
+    slot = frame.slots.get(number, _EMPTY)
+    types = slot.types
+    if types[0] != SPILL:
+        zeros = all(t == ZERO for t in types[place : place + size])
+        return (w.values.zero if zeros else w.values.unknown_of(size, signed)), 0
+    value = slot.value
+    spilled = _spill_size(types)
+    if size == 8 and spilled == 8:
+        if register < 0:
+            return value, 0
+        slot = _with_id(w, frame, number, slot)
+        w.record_stack(index, frame.number, number)
+        return slot.value, slot.id
+    if value is None or not value.is_scalar:
+        raise Rejection("stack-pointer-corruption", "invalid size of register fill", index=index)
+    if register < 0:
+        return w.values.unknown, 0
+    if size <= spilled and not place:
+        if size == 4 and spilled == 4 and value.width <= 32:
+            slot = _with_id(w, frame, number, slot)
+        identity = slot.id if value.width <= 8 * size else 0
+        w.record_stack(index, frame.number, number)
+        return _narrowed(w, value, size, signed), identity
+    part = types[place : place + size]
+    if value.const == 0 and all(t == SPILL for t in part):
+        w.record_stack(index, frame.number, number)
+        return w.values.zero, 0
+    if all(t == ZERO for t in part):
+        return w.values.zero, 0
+    return w.values.unknown_of(size, signed), 0
+
+
+def _with_id(w: Walk, frame: Frame, number: int, slot: Slot) -> Slot:
+    """The slot, its number sharing an id with what is filled from it."""
+    value = slot.value
+    if value is None or not value.is_scalar:
+        return slot
+    identity = slot.id
+    if identity >> 32:
+        identity = 0
+    if not identity and value.const is None:
+        identity = w.new_id()
+    if identity == slot.id:
+        return slot
+    slot = Slot(slot.types, value, identity)
+    frame.set_slot(number, slot)
+    return slot
+
+
+def _narrowed(w: Walk, value: Any, size: int, signed: bool) -> Any:
+    key = (value, size, signed)
+    found = w.narrow_memo.get(key)
+    if found is None:
+        d = Bounds(value.key)
+        found = w.values.scalar(d.sign_extend(size) if signed else d.truncate(size) if size < 8 else d)
+        w.narrow_memo[key] = found
+    return found
+
+
+def _fill_anywhere(w: Walk, index: int, frame: Frame, pointer: Pointer, offset: int, size: int, signed: bool) -> Any:
+    low = pointer.var.smin + pointer.off + offset
+    high = pointer.var.smax + pointer.off + offset + size
+    mask = 0
+    zeros = True
+    for at in range(low, high):
+        number = _slot_of(at)
+        mask |= 1 << number
+        zeros = zeros and frame.slots.get(number, _EMPTY).types[at & 7] == ZERO
+    _note_read(w.frame.chain, index, frame.number, mask)
+    return w.values.zero if zeros else w.values.unknown_of(size, signed)
+
+
+# --- helpers ------------------------------------------------------------------------------------------------------------
+
+
+def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: int, write: bool) -> None:
+    """A helper reads (and with `write` may overwrite) `size` bytes: whatever was known of overwritten bytes is gone."""
+    low, high = check.check_stack_bounds(w, index, register, pointer, 0, size, "write to" if write else "read from")
+    frame = w.state.frames[pointer.target]
+    mask = 0
+    for at in range(low, high + size):
+        number, place = _slot_of(at), at & 7
+        mask |= 1 << number
+        slot = frame.slots.get(number, _EMPTY)
+        kind = slot.types[place]
+        if kind == SPILL and slot.types[0] != SPILL:
+            message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
+            raise Rejection("uninitialised-stack", message, index=index, register=register)
+        if not write or kind == MISC:
+            continue
+        if kind == SPILL or (slot.types[0] == SPILL and kind not in (ZERO, INVALID)):
+            frame.set_slot(number, Slot(_scrub(slot.types)))
+        else:
+            types = bytearray(slot.types)
+            types[place] = MISC
+            frame.set_slot(number, Slot(bytes(types), slot.value, slot.id))
+    _note_read(w.frame.chain, index, frame.number, mask)
+
+
+def blank(w: Walk, index: int, register: int, pointer: Pointer, size: int) -> None:
+    """A helper will write `size` bytes at a known place, whether or not they were initialised."""
+    check.check_stack_bounds(w, index, register, pointer, 0, size, "write to")
+
+
+def find_constant_key(w: Walk, index: int, pointer: Pointer, size: int) -> int | None:
+    """The key of `size` bytes on the stack when it is a known number; what it relied on becomes precise."""
+    if pointer.kind != STACK or pointer.var.const is None:
+        return None
+    at = pointer.off + to_signed(pointer.var.const, 64)
+    number, place = _slot_of(at), at & 7
+    frame = w.state.frames[pointer.target]
+    slot = frame.slots.get(number, _EMPTY)
+    types = slot.types
+    zeros = 0
+    while place + zeros < 8 and types[place + zeros] == ZERO:
+        zeros += 1
+    if zeros >= size:
+        return 0
+    if types[0] != SPILL or slot.value is None or not slot.value.is_scalar:
+        return None
+    spilled = 0
+    while place + spilled < 8 and types[place + spilled] == SPILL:
+        spilled += 1
+    if spilled != size or slot.value.const is None:
+        return None
+    w.precision.demand_slot(w.state, index, pointer.target, number)
+    return int(slot.value.const)

@@ -1,0 +1,181 @@
+"""The entry: one program in, one report out. Prepares, walks, checks what comes after the walk, and words the outcome."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+from ebpfkit.abi import limits
+from ebpfkit.abi.helpers import HELPERS
+from ebpfkit.abi.model import HelperSpec, HostProfile, ProgTypeSpec
+from ebpfkit.abi.prog_types import PROG_TYPES
+from ebpfkit.abi.versions import basis_of, is_at_least
+from ebpfkit.elf.model import ProgramSpec
+from ebpfkit.errors import UsageError
+from ebpfkit.verifier.explore import Walk
+from ebpfkit.verifier.program import Code, Subprogram, prepare
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.report import ProgramReport
+
+__all__ = ["verify_program"]
+
+_MODELLED_KERNEL = "6.18"
+
+
+def verify_program(
+    spec: ProgramSpec, profile: HostProfile | None = None, *, max_insns: int = limits.MAX_PROCESSED
+) -> ProgramReport:
+    """Predict the verdict of the kernel that `profile` describes (default: Linux 6.18, two CPUs, privileged).
+
+    `max_insns` bounds the instructions walked; beyond the kernel's million it changes nothing. Raises UsageError for an
+    unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
+    """
+    profile = profile or HostProfile()
+    prog_type = PROG_TYPES.get(spec.prog_type)
+    if prog_type is None:
+        known = ", ".join(sorted(PROG_TYPES))
+        raise UsageError(f"{spec.prog_type!r} is no program type; known are {known}")
+    started = time.perf_counter()
+    run = _Run(spec, prog_type, profile, max_insns)
+    was_enabled = gc.isenabled()
+    # The walk makes many small objects and no garbage cycles worth looking for while it runs.
+    gc.disable()
+    try:
+        outcome = run.judge()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return run.report(outcome, time.perf_counter() - started)
+
+
+def _helpers_of(profile: HostProfile) -> dict[int, HelperSpec]:
+    return {number: row for number, row in HELPERS.items() if is_at_least(profile.kernel, row.since)}
+
+
+class _Run:
+    """One verification from preparation to report."""
+
+    def __init__(self, spec: ProgramSpec, prog_type: ProgTypeSpec, profile: HostProfile, max_insns: int) -> None:
+        self.spec = spec
+        self.prog_type = prog_type
+        self.profile = profile
+        self.max_insns = max_insns
+        self.code: Code | None = None
+        self.walk: Walk | None = None
+
+    def judge(self) -> Rejection | Unmodelled | None:
+        """None when the program is accepted."""
+        try:
+            if not self.profile.privileged:
+                raise Unmodelled("verification for unprivileged users")
+            helpers = _helpers_of(self.profile)
+            size = sum(insn.slots for insn in self.spec.instructions)
+            if size > limits.MAX_INSNS:
+                raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
+            code = self.code = prepare(self.spec, helpers)
+            self._check_functions(code)
+            self.walk = Walk(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
+            self.walk.run()
+            _check_stack_depth(code, self.profile, self.prog_type)
+        except (Rejection, Unmodelled) as outcome:
+            return outcome
+        return None
+
+    def _allowed(self, helpers: dict[int, HelperSpec]) -> frozenset[int]:
+        name, kernel = self.prog_type.name, self.profile.kernel
+        host = self.profile.helpers
+        return frozenset(
+            number
+            for number, row in helpers.items()
+            if ("*" in row.prog_types or name in row.prog_types)
+            and is_at_least(kernel, row.prog_types_since.get(name, ""))
+            and (host is None or row.name in host)
+        )
+
+    def _check_functions(self, code: Code) -> None:
+        if self.spec.func_infos and self.spec.btf is not None:
+            return
+        for sub in code.subprograms[1:]:
+            if sub.has_tail_call:
+                raise Rejection("btf-mismatch", "tail_call is not allowed in subprogs without BTF", index=sub.start)
+
+    def report(self, outcome: Rejection | Unmodelled | None, seconds: float) -> ProgramReport:
+        spec, walk = self.spec, self.walk
+        common: dict[str, Any] = {
+            "name": spec.name,
+            "section": spec.section,
+            "prog_type": spec.prog_type,
+            "kernel": self.profile.kernel,
+            "basis": self.profile.basis if self.profile.kernel == _MODELLED_KERNEL else basis_of(self.profile.kernel),
+            "insns_processed": walk.processed if walk else 0,
+            "total_states": walk.total_states if walk else 0,
+            "stack_depth": max((sub.depth for sub in self.code.subprograms), default=0) if self.code else 0,
+            "seconds": seconds,
+        }
+        if outcome is None:
+            return ProgramReport(verdict="accept", **common)
+        place: dict[str, Any] = {}
+        if outcome.index is not None and self.code is not None:
+            place = {"insn": self.code.slot_of(outcome.index), "span": self.code.insns[outcome.index].span}
+        if isinstance(outcome, Unmodelled):
+            message = f"ebpfkit does not model {outcome.feature}"
+            return ProgramReport(verdict="unsupported", rule="not-modelled", message=message, **place, **common)
+        register, state = self._describe(outcome)
+        return ProgramReport(
+            verdict="reject",
+            rule=outcome.rule,
+            message=outcome.message,
+            register=register,
+            state=state,
+            mend=_mend(outcome.rule),
+            **place,
+            **common,
+        )
+
+    def _describe(self, outcome: Rejection) -> tuple[str, str]:
+        if outcome.register is None or self.walk is None or not 0 <= outcome.register <= 10:
+            return "", ""
+        value = self.walk.vals[outcome.register]
+        words = "not written yet" if value is None else value.describe()
+        return f"R{outcome.register}", words
+
+
+def _mend(rule: str) -> str:
+    from ebpfkit.diag.rules import RULES
+
+    row = RULES.get(rule)
+    return row.mend if row else ""
+
+
+def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec) -> None:
+    """After a successful walk: the deepest call chain fits the stack (or each function alone, with private stacks)."""
+    rounding = limits.STACK_ROUNDING if profile.jit else limits.STACK_ROUNDING_INTERPRETER
+    private = prog_type.private_stack and profile.jit
+    tail_calls = any(sub.has_tail_call for sub in code.subprograms)
+
+    def depth_of(sub: Subprogram) -> int:
+        return -(-max(sub.depth, 1) // rounding) * rounding
+
+    def descend(sub: Subprogram, above: int, frames: int) -> None:
+        if above >= limits.MAX_STACK_BEFORE_TAIL_CALL and sub.number and sub.has_tail_call:
+            message = f"tail_calls are not allowed when call stack of previous frames is {above} bytes. Too large"
+            raise Rejection("stack-depth", message, index=sub.start)
+        depth = depth_of(sub)
+        if private and not tail_calls:
+            if depth > limits.MAX_STACK:
+                message = f"stack size of subprog {sub.number} is {depth}. Too large"
+                raise Rejection("stack-depth", message, index=sub.start)
+            total = above if depth >= 64 else above + depth
+        else:
+            total = above + depth
+        if total > limits.MAX_STACK:
+            message = f"combined stack size of {frames} calls is {total}. Too large"
+            raise Rejection("stack-depth", message, index=sub.start)
+        for site, number in sub.callees:
+            if frames >= limits.MAX_FRAMES:
+                message = f"the call stack of {frames + 1} frames is too deep !"
+                raise Rejection("call-depth", message, index=site)
+            descend(code.subprograms[number], total, frames + 1)
+
+    descend(code.subprograms[0], 0, 1)
