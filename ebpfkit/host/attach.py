@@ -80,7 +80,8 @@ def explain_xdp_attach(
     said = f' (the kernel: "{extack}")' if extack else ""
     if number == errno.EPERM:
         otherwise = "the program in place is not the one expected" if action == "replace" else describe_errno(number)
-        return head + explain_permission(("CAP_NET_ADMIN", "CAP_BPF"), otherwise) + said
+        wanted = ("CAP_NET_ADMIN",) if via == "netlink" else ("CAP_BPF",)
+        return head + explain_permission(wanted, otherwise, through_bpf=via == "link") + said
     if number in (errno.EBUSY, errno.EEXIST):
         return head + _explain_occupied(device, number, mode, via) + said
     if number in (errno.EOPNOTSUPP, ENOTSUPP):

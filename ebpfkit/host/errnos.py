@@ -40,17 +40,17 @@ def describe_errno(number: int) -> str:
     return f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
 
 
-def missing_capabilities(*wanted: str) -> tuple[str, ...]:
-    """Those of the capabilities that this process lacks. CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON."""
+def missing_capabilities(*wanted: str, through_bpf: bool = True) -> tuple[str, ...]:
+    """Those of the capabilities that this process lacks. In bpf(2) CAP_SYS_ADMIN stands in for each of them."""
     have = effective_capabilities()
-    if "CAP_SYS_ADMIN" in have:
-        have |= {"CAP_BPF", "CAP_PERFMON"}
+    if through_bpf and "CAP_SYS_ADMIN" in have:
+        return ()
     return tuple(name for name in wanted if name not in have)
 
 
-def explain_permission(wanted: tuple[str, ...], otherwise: str) -> str:
+def explain_permission(wanted: tuple[str, ...], otherwise: str, *, through_bpf: bool = True) -> str:
     """The cause of an EPERM: the capabilities that are missing, or `otherwise` when none is."""
-    missing = missing_capabilities(*wanted)
+    missing = missing_capabilities(*wanted, through_bpf=through_bpf)
     if missing:
         return f"this process lacks {' and '.join(missing)}; run it as root (sudo), or give it those capabilities"
     return otherwise

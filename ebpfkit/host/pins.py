@@ -12,7 +12,10 @@ __all__ = ["explain_no_bpffs", "explain_pin"]
 
 def explain_no_bpffs() -> str:
     """No bpffs is mounted anywhere here."""
-    return f"no bpffs is mounted here, so nothing can be pinned; mount one: `mount -t bpf bpf {DEFAULT_BPFFS}`"
+    return (
+        f"no bpffs is mounted here, so nothing can be pinned; mount one: `mount -t bpf bpf {DEFAULT_BPFFS}` "
+        "(`ip netns exec` hides it: use `nsenter --net=/run/netns/NAME` instead)"
+    )
 
 
 def explain_pin(action: str, what: str, path: str, number: int) -> str:
