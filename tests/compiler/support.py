@@ -161,7 +161,7 @@ def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
     for facade in prog.maps:
         if _has_entries(facade):
             spec = facade.spec
-            out.maps[facade.name] = _contents(facade.memory_store.items(), facade.per_cpu, spec.value_size)
+            out.maps[facade.name] = _contents(facade.memory_store.items(), "percpu" in facade.map_type, spec.value_size)
         elif facade.map_type == "ringbuf":
             out.maps[facade.name] = [bytes(r) for r in facade.poll(0)]
     return out
@@ -184,7 +184,7 @@ def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence
     for facade in prog.maps:
         if _has_entries(facade) and facade.name in machine.maps:
             store = machine.maps[facade.name]
-            out.maps[facade.name] = _contents(store.items(), facade.per_cpu, facade.spec.value_size)
+            out.maps[facade.name] = _contents(store.items(), "percpu" in facade.map_type, facade.spec.value_size)
     return out
 
 
@@ -208,7 +208,7 @@ def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequ
                     continue
                 if _has_entries(facade):
                     items = list(live.maps[facade.name].items())
-                    out.maps[facade.name] = _contents(items, facade.per_cpu, facade.spec.value_size)
+                    out.maps[facade.name] = _contents(items, "percpu" in facade.map_type, facade.spec.value_size)
     finally:
         os.sched_setaffinity(0, before)
     return out
