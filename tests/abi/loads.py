@@ -16,7 +16,8 @@ PROG_NUMBERS = {
     name.removeprefix("BPF_PROG_TYPE_").lower(): number for name, number in uapi.ENUMS["bpf_prog_type"].items()
 }
 ATTACH_NUMBERS = {name.removeprefix("BPF_").lower(): number for name, number in uapi.ENUMS["bpf_attach_type"].items()}
-EXIT_1 = struct.pack("<QQ", 1 << 32 | 0xB7, 0x95)
+# Descriptors of maps, closed when the room's tests end.
+OPEN: list[int] = []
 
 
 def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
@@ -63,12 +64,15 @@ def last_line(log: str) -> str:
 
 
 def raw_map_create(map_type: int, key_size: int, value_size: int, entries: int, flags: int = 0, inner: int = 0) -> int:
-    """A map's descriptor, or minus errno."""
+    """A map's descriptor, or minus errno; closed at the end of the tests."""
     attr = struct.pack("<7I16s6I", map_type, key_size, value_size, entries, flags, inner, 0, b"", *[0] * 6).ljust(
         80, b"\0"
     )
     buffer = ctypes.create_string_buffer(attr, len(attr))
-    return bpf.raw_bpf(uapi.BPF_MAP_CREATE, ctypes.addressof(buffer), len(attr))
+    fd = bpf.raw_bpf(uapi.BPF_MAP_CREATE, ctypes.addressof(buffer), len(attr))
+    if fd >= 0:
+        OPEN.append(fd)
+    return fd
 
 
 @cache

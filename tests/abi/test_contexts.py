@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
-from tests.abi.loads import SIZE_CODES, exit_with, insn, verdict
 
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import ContextField, ContextSpec, FieldResult
 from ebpfkit.abi.prog_types import PROG_TYPES
+from tests.abi.loads import SIZE_CODES, exit_with, insn, verdict
 
 # One program type for each context, with all its attach types.
 SAMPLES = {row.context: row.name for row in reversed(PROG_TYPES.values()) if row.context}
@@ -69,7 +70,7 @@ def test_every_access_is_judged_as_the_kernel_does(context: str) -> None:
     spec, prog_type = CONTEXTS[context], SAMPLES[context]
     differences = []
     for attach_type in PROG_TYPES[prog_type].attach_types if prog_type != "sched_cls" else (None,):
-        for offset in range(0, spec.size + 8):
+        for offset in range(spec.size + 8):
             for size, code in SIZE_CODES.items():
                 for write in (False, True):
                     access = (
@@ -85,7 +86,7 @@ def test_every_access_is_judged_as_the_kernel_does(context: str) -> None:
 @pytest.mark.kernel
 def test_raw_contexts_are_aligned_reads_within_their_size(context: str) -> None:
     spec, prog_type = CONTEXTS[context], SAMPLES[context]
-    edges = [*range(0, 24), *range(spec.size - 16, spec.size + 8)]
+    edges = [*range(24), *range(spec.size - 16, spec.size + 8)]
     for offset in edges:
         for size, code in SIZE_CODES.items():
             kernel = accepted(insn(0x61 | code, 2, 1, offset), prog_type, None)[0]
@@ -111,7 +112,7 @@ def test_rows_are_sound() -> None:
     for name, spec in CONTEXTS.items():
         assert spec.name == name
         ends = [(field.offset, field.offset + field.size * field.count, field.name) for field in spec.fields]
-        for (_, end, first), (start, _, second) in zip(ends, ends[1:], strict=False):
+        for (_, end, first), (start, _, second) in itertools.pairwise(ends):
             assert end <= start, f"{name}: {first} overlaps {second}"
         assert not ends or ends[-1][1] <= spec.size
     assert set(SAMPLES) == set(CONTEXTS)
