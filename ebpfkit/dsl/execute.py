@@ -57,7 +57,7 @@ def run_python(
     refuses, at the author's line.
     """
     packet = Packet(bytearray(bytes(frame)), ingress_ifindex=ingress_ifindex, rx_queue_index=rx_queue)
-    run = Run(packet, cpu, clock or time.monotonic_ns, random or _Sequence(), maps or {})
+    run = Run(packet, program.license, cpu, clock or time.monotonic_ns, random or _Sequence(), maps or {})
     program.name_maps()
     function = in_language(program.function)
     token = RUN.set(run)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME
+from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.memory import Region
@@ -115,6 +116,13 @@ class Helper:
         given.update(named)
         if len(args) > len(self.names) or unknown or len(given) != len(self.names):
             refuse("bad-call", f"{spec.name}() takes ({', '.join(self.names)})")
+        if spec.gpl_only and run.license not in GPL_COMPATIBLE:
+            said = f"LICENSE is {run.license!r}" if run.license else "the module has no LICENSE"
+            refuse(
+                "gpl-only",
+                f"the helper {spec.name} is only for GPL-compatible programs, and {said}",
+                'write LICENSE = "GPL" or "Dual MIT/GPL" in the module',
+            )
         meaning = _MEANINGS.get(spec.name)
         if meaning is None:
             raise NotSupported(f"the helper {spec.name} in plain Python", why='only a kernel can answer: on="kernel"')

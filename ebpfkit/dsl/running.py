@@ -27,6 +27,7 @@ class Run:
     """What a running program sees. `clock` gives nanoseconds, `random` 32 bits; `stores` overrides maps' own."""
 
     packet: Packet
+    license: str = ""
     cpu: int = 0
     clock: Callable[[], int] = lambda: 0
     random: Callable[[], int] = lambda: 0

@@ -222,6 +222,22 @@ def test_helpers_without_a_meaning_here_say_so():
         helpers.nothing  # type: ignore[attr-defined]
 
 
+def test_gpl_only_helpers_want_a_fitting_license(monkeypatch):
+    @xdp
+    def program(pkt: Packet) -> XdpAction:
+        helpers.fib_lookup(pkt, None, 0, 0)  # type: ignore[arg-type]
+        return XDP_PASS
+
+    with pytest.raises(NotSupported, match="only a kernel can answer"):
+        program(b"")
+    monkeypatch.setitem(globals(), "LICENSE", "Proprietary")
+    with pytest.raises(CompileError, match="only for GPL-compatible programs, and LICENSE is 'Proprietary'"):
+        program(b"")
+    monkeypatch.delitem(globals(), "LICENSE")
+    with pytest.raises(CompileError, match="the module has no LICENSE"):
+        program(b"")
+
+
 def test_the_stub_file_is_what_the_rows_say():
     import runpy
 
