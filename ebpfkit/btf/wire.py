@@ -8,7 +8,9 @@ types affordable. Meaning (sizes, names, chains) is in `types`.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
@@ -23,22 +25,22 @@ MAX_TYPES = 0x000F_FFFF
 MAX_NAME = 4096  # bytes of one name; the kernel allows 511
 MAX_NAME_BYTES = 64 << 20  # of all decoded names: bounds the memory that overlapping names can cost
 
-# Bytes that follow the 12-byte type: a fixed part and a part per element (vlen).
+# 32-bit words of a type: a fixed part and a part per element (vlen). A fixed part of 0 marks an unknown kind.
 _EXTRA = {
-    1: (4, 0),
-    3: (12, 0),
-    4: (0, 12),
-    5: (0, 12),
-    6: (0, 8),
-    13: (0, 8),
-    14: (4, 0),
-    15: (0, 12),
-    17: (4, 0),
-    19: (0, 12),
+    1: (1, 0),
+    3: (3, 0),
+    4: (0, 3),
+    5: (0, 3),
+    6: (0, 2),
+    13: (0, 2),
+    14: (1, 0),
+    15: (0, 3),
+    17: (1, 0),
+    19: (0, 3),
 }
-_FIXED = tuple(_EXTRA.get(kind, (0, 0))[0] for kind in range(32))
-_PER_ELEMENT = tuple(_EXTRA.get(kind, (0, 0))[1] for kind in range(32))
 _LAST_KIND = 19
+_FIXED = tuple(3 + _EXTRA.get(kind, (0, 0))[0] if 0 < kind <= _LAST_KIND else 0 for kind in range(32))
+_PER_ELEMENT = tuple(_EXTRA.get(kind, (0, 0))[1] for kind in range(32))
 
 
 class _Strings:
@@ -121,31 +123,38 @@ def decode(data: bytes, *, base: t.Btf | None = None, lazy: bool = False) -> t.B
 
 def _walk(data: bytes, start: int, end: int, order: str) -> array[int]:
     """The offset of every type, with each one's size checked against the section's end."""
+    if (end - start) % 4:
+        raise ObjectError(f"the type section of {end - start} bytes is no whole number of words", place=".BTF+0xc")
+    words: Sequence[int] = memoryview(data)[start:end].cast("I")
+    if order != ("<" if sys.byteorder == "little" else ">"):
+        swapped = array("I", words)
+        swapped.byteswap()
+        words = swapped
     offsets = array("I")
     add = offsets.append
     fixed, per_element = _FIXED, _PER_ELEMENT
-    unpack = struct.Struct(f"{order}I").unpack_from
-    position = start
-    while position < end:
-        if position + 12 > end:
-            raise ObjectError(
-                f"the last type is cut off after {end - position} bytes", place=f".BTF types+{position - start:#x}"
-            )
-        (info,) = unpack(data, position + 4)
-        kind = info >> 24 & 0x1F
-        if not 0 < kind <= _LAST_KIND:
-            raise ObjectError(f"kind {kind} is not known", place=f".BTF types+{position - start:#x}")
-        if info & 0x60FF_0000:
-            raise ObjectError(f"unknown bits in info {info:#x}", place=f".BTF types+{position - start:#x}")
-        add(position)
-        position += 12 + fixed[kind] + (info & 0xFFFF) * per_element[kind]
-    if position != end:
-        raise ObjectError(
-            "the last type reaches behind the type section", place=f".BTF types+{(offsets[-1] - start):#x}"
-        )
+    at, count = 0, len(words)
+    # A kernel has 130,000 types: this loop is what opening its BTF costs.
+    while at < count - 2:
+        info = words[at + 1]
+        step = fixed[info >> 24 & 0x1F]
+        if not step or info & 0x60FF_0000:
+            raise _bad_info(info, at)
+        add(start + at * 4)
+        at += step + (info & 0xFFFF) * per_element[info >> 24 & 0x1F]
+    if at < count:
+        raise ObjectError(f"the last type is cut off after {(count - at) * 4} bytes", place=f".BTF types+{at * 4:#x}")
+    if at > count:
+        raise ObjectError("the last type reaches behind the type section", place=f".BTF types+{offsets[-1] - start:#x}")
     if len(offsets) > MAX_TYPES:
         raise ObjectError(f"{len(offsets)} types are more than the {MAX_TYPES} that BTF allows", place=".BTF types")
     return offsets
+
+
+def _bad_info(info: int, at: int) -> ObjectError:
+    kind = info >> 24 & 0x1F
+    what = f"unknown bits in info {info:#x}" if 0 < kind <= _LAST_KIND else f"kind {kind} is not known"
+    return ObjectError(what, place=f".BTF types+{at * 4:#x}")
 
 
 class _LazyTypes(Sequence[t.BtfType]):
@@ -158,7 +167,6 @@ class _LazyTypes(Sequence[t.BtfType]):
         self._first = len(base.types) if base else 1
         self._strings = strings
         self._cache: dict[int, t.BtfType] = {}
-        self._by_name_offset: dict[int, list[int]] | None = None
 
     def __len__(self) -> int:
         return self._first + len(self._offsets)
@@ -192,20 +200,20 @@ class _LazyTypes(Sequence[t.BtfType]):
         own = find_string(self._strings, name.encode())
         if own is not None:
             wanted.append(own + self._decoder.strings.base_size)
-        index = self._index()
-        return found + [i for offset in wanted for i in index.get(offset, ())]
+        return found + [type_id for offset in wanted for type_id in self._named(offset)]
 
-    def _index(self) -> dict[int, list[int]]:
-        if self._by_name_offset is None:
-            index: dict[int, list[int]] = {}
-            unpack = struct.Struct(f"{self._decoder.order}I").unpack_from
-            data = self._decoder.data
-            for type_id, position in enumerate(self._offsets, self._first):
-                (offset,) = unpack(data, position)
-                if offset:
-                    index.setdefault(offset, []).append(type_id)
-            self._by_name_offset = index
-        return self._by_name_offset
+    def _named(self, name_offset: int) -> Iterator[int]:
+        """The ids whose first word is that string offset: a search for its bytes, for each hit that begins a type."""
+        data, offsets = self._decoder.data, self._offsets
+        if not offsets:
+            return
+        needle = struct.pack(f"{self._decoder.order}I", name_offset)
+        at = data.find(needle, offsets[0])
+        while 0 <= at <= offsets[-1]:
+            index = bisect_left(offsets, at)
+            if offsets[index] == at:
+                yield self._first + index
+            at = data.find(needle, at + 1)
 
     def __iter__(self) -> Iterator[t.BtfType]:
         for index in range(len(self)):
