@@ -18,10 +18,11 @@ from weakref import WeakKeyDictionary
 
 from ebpfkit.abi.model import HostProfile
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
-from ebpfkit.errors import EbpfError, MapError, NotSupported, UsageError, VerifierError
+from ebpfkit.errors import EbpfError, MapError, NotSupported, UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.compiler.driver import Compiled
+    from ebpfkit.diag.explain import Diagnosis
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
     from ebpfkit.loader.collection import Collection
@@ -42,6 +43,8 @@ __all__ = [
     "attach_source",
     "build",
     "compile_stages",
+    "diagnose",
+    "entries_of",
     "import_file",
     "load",
     "open_source",
@@ -251,7 +254,7 @@ def verify(
 
     chosen = profile or profile_for(kernel)
     specs = _specs_of(x, prog_type, maps, kernel)
-    return Report([verify_program(spec, chosen, max_insns=max_insns) for spec in specs])
+    return Report(tuple(verify_program(spec, chosen, max_insns=max_insns) for spec in specs))
 
 
 def _specs_of(x: Verifiable, prog_type: str, maps: Sequence[MapSpec], kernel: str | None) -> list[ProgramSpec]:
@@ -267,12 +270,33 @@ def _specs_of(x: Verifiable, prog_type: str, maps: Sequence[MapSpec], kernel: st
     return [program_from_code(x, prog_type=prog_type, maps=maps)]
 
 
-def raise_rejection(report: ProgramReport) -> None:
-    """Turn a rejection into the `VerifierError` that it is; other verdicts pass."""
-    if report.verdict == "reject":
-        raise VerifierError(
-            report.message, rule=report.rule, insn=report.insn, span=report.span, program=report.name, origin="ebpfkit"
-        )
+def diagnose(report: ProgramReport, spec: ProgramSpec | None = None) -> Diagnosis:
+    """A verdict that is no acceptance, explained: what, why, and what to write instead.
+
+    `spec`, the program it is about, gives the text of the instruction.
+    """
+    from ebpfkit.diag.explain import explain_rejection
+
+    return explain_rejection(
+        report.rule,
+        report.message,
+        insn=report.insn,
+        span=report.span,
+        instruction=_instruction_text(spec, report.insn),
+        registers={report.register: report.state} if report.register else {},
+        program=report.name,
+        kernel=report.kernel,
+    )
+
+
+def _instruction_text(spec: ProgramSpec | None, slot: int | None) -> str:
+    from ebpfkit.asm.codec import slot_starts
+    from ebpfkit.asm.printer import format_instruction
+
+    if spec is None or slot is None:
+        return ""
+    found = dict(zip(slot_starts(spec.instructions), spec.instructions))
+    return format_instruction(found[slot], slot) if slot in found else ""
 
 
 # --- load and attach --------------------------------------------------------------------------------------------------
@@ -376,7 +400,8 @@ def verify_before_load(spec: ProgramSpec) -> list[str]:
     from ebpfkit.verifier import verify_program
 
     report = verify_program(spec, profile_for("current"))
-    raise_rejection(report)
+    if error := report.to_error():
+        raise error
     if report.verdict == "unsupported":
         return [f"{spec.name}: not judged by our verifier ({report.message}); the kernel's verdict decides"]
     return []

@@ -54,7 +54,7 @@ def command(firewall: Path | None, pcap: Path | None, no_kernel: bool, as_json: 
     report["verify"], accepted = _verify(program)
     say("   {verdict}: {insns_processed} instructions walked in {milliseconds} ms".format(**report["verify"]))
     if not accepted:
-        say(f"   {report['verify']['message']}")
+        say(f"   {report['verify']['message']}; `ebpfkit verify {file}` says more")
         if as_json:
             print_json(report)
         return REJECTED
@@ -141,6 +141,8 @@ def _maps(program: ebpfkit.Program) -> dict[str, dict[str, str]]:
     for facade in program.maps:
         entries: dict[str, str] = {}
         contents: Any = facade
+        if facade.map_type == "xskmap":
+            continue
         for key in contents.keys() if hasattr(contents, "keys") else ():
             value = contents.sum(key) if facade.is_per_cpu else contents.get(key)
             if "array" not in facade.map_type or value:
@@ -196,7 +198,7 @@ def _real_traffic(program: ebpfkit.Program, lab: VethLab, say: Any) -> dict[str,
                     f"answered, the first with {answers[0].decode()!r}" if answers else "   no answer over AF_XDP"
                 )  # fmt: skip
         seen["maps"] = _maps(program)
-        say("   live map contents:")
+        say("   live map contents (what the virtual machine had counted was loaded with them):")
         _say_maps(say, seen["maps"])
     finally:
         link.close()

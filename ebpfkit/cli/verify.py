@@ -10,6 +10,7 @@ import click
 from ebpfkit.cli.status import print_json, worst_verdict
 
 if TYPE_CHECKING:
+    from ebpfkit.elf.model import ProgramSpec
     from ebpfkit.verifier.report import ProgramReport
 
 
@@ -34,39 +35,24 @@ def command(file: Path, names: tuple[str, ...], kernel: str | None, max_insns: i
     source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel)
     from ebpfkit.verifier import verify_program
 
-    reports = [verify_program(spec, profile, max_insns=max_insns) for spec in source.select(names)]
+    specs = source.select(names)
+    reports = [verify_program(spec, profile, max_insns=max_insns) for spec in specs]
     problems = {} if names else dict(source.object.problems)
     if as_json:
         print_json(
             [to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems.items()]
         )
     else:
-        for report in reports:
-            click.echo(render(report))
+        for report, spec in zip(reports, specs, strict=True):
+            click.echo(render(report, spec))
         for name, why in problems.items():
             click.echo(f"{name}: unsupported: {why}")
     return worst_verdict([report.verdict for report in reports] + ["unsupported"] * len(problems))
 
 
 def to_json(report: ProgramReport) -> dict[str, Any]:
-    """The contract of `verify --json`: one object per program."""
-    span = report.span
-    return {
-        "name": report.name,
-        "section": report.section,
-        "prog_type": report.prog_type,
-        "kernel": report.kernel,
-        "verdict": report.verdict,
-        "basis": report.basis,
-        "rule": report.rule or None,
-        "message": report.message or None,
-        "insn": report.insn,
-        "file": span.file if span else None,
-        "line": span.line if span else None,
-        "column": span.column if span else None,
-        "insns_processed": report.insns_processed,
-        "seconds": round(report.seconds, 6),
-    }
+    """The contract of `verify --json`: one object per program; what does not apply is null."""
+    return {key: None if value == "" else value for key, value in report.to_json().items()}
 
 
 def _problem(name: str, why: str, profile: Any) -> dict[str, Any]:
@@ -78,10 +64,13 @@ def _problem(name: str, why: str, profile: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def render(report: ProgramReport) -> str:
+def render(report: ProgramReport, spec: ProgramSpec) -> str:
     """One program's verdict for a terminal: a line when accepted, the reason and its place when not."""
+    from ebpfkit.diag.render_text import render_text
+    from ebpfkit.pipeline import diagnose
+
     head = f"{report.name} ({report.section}): {report.verdict} on Linux {report.kernel} ({report.basis})"
     walked = f"{report.insns_processed} instructions walked in {report.seconds * 1000:.1f} ms"
     if report.verdict == "accept":
         return f"{head}, {walked}"
-    return f"{head}, {walked}\n{report.render()}"
+    return f"{head}, {walked}\n{render_text(diagnose(report, spec))}"
