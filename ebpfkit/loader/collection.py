@@ -125,19 +125,27 @@ class Collection:
             live.pin(path)
 
     def _fill_references(self, specs: Mapping[str, MapSpec]) -> None:
-        """Programs into program arrays and maps into maps of maps, where the object says which."""
+        """Programs into program arrays and maps into maps of maps, where the object says which.
+
+        A program array that no loaded program uses may name programs that were not asked for.
+        """
+        used = {name for program in self.programs.values() if program.spec for name in program.spec.maps}
         for name, spec in specs.items():
             if name in self.reused or not any(spec.value_slots):
                 continue
+            is_outer = spec.type in _MAPS_OF_MAPS
+            source = self.maps if is_outer else self.programs
+            entries = []
             for index, target in enumerate(spec.value_slots):
                 if target is None:
                     continue
-                source = self.maps if spec.type in _MAPS_OF_MAPS else self.programs
-                if target not in source:
-                    kind = "map" if spec.type in _MAPS_OF_MAPS else "program"
+                if target in source:
+                    entries.append((struct.pack("=I", index), struct.pack("=I", source[target].fileno())))
+                elif is_outer or name in used:
+                    kind = "map" if is_outer else "program"
                     raise UsageError(f"map {name!r} holds {kind} {target!r} at {index}, which is not loaded")
-                fd = source[target].fileno()
-                self.maps[name].set(struct.pack("=I", index), struct.pack("=I", fd))
+            # One batch: the kernel waits for running programs once for each call that changes a map of maps.
+            self.maps[name].set_many(entries)
 
     def __getitem__(self, name: str) -> Program | Map:
         """The program or map of that name."""
@@ -186,14 +194,22 @@ class _LoadedBtfs:
 def _chosen_programs(obj: ObjectFile, names: Iterable[str] | None) -> list[ProgramSpec]:
     if names is None:
         return [spec for spec in obj.programs.values() if spec.autoload]
-    chosen = []
-    for name in names:
+    chosen: dict[str, ProgramSpec] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name in chosen:
+            continue
         if name in obj.problems:
             raise NotSupported(f"program {name!r}", why=obj.problems[name])
         if name not in obj.programs:
             raise UsageError(f"the object has no program {name!r}; it has: {', '.join(obj.programs) or 'none'}")
-        chosen.append(obj.programs[name])
-    return chosen
+        chosen[name] = obj.programs[name]
+        # What a program may jump to through its program arrays comes along.
+        for spec in chosen[name].maps.values():
+            if spec.type == "prog_array":
+                waiting += [target for target in spec.value_slots if target is not None]
+    return list(chosen.values())
 
 
 def _needed_maps(obj: ObjectFile, specs: Iterable[ProgramSpec]) -> dict[str, MapSpec]:

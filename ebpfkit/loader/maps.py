@@ -7,10 +7,11 @@ Values here are bytes; codecs turn them into Python values. What creates and fil
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from struct import Struct
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -209,11 +210,11 @@ class Map:
                 raise self._refusal(-value, "read", key)
 
     def _items_batched(self, batch: Batch) -> Iterator[tuple[bytes, bytes]]:
-        key_size, value_size = self._spec.key_size, self._elements.value_size
+        split_keys = Struct(f"{self._spec.key_size}s").iter_unpack
+        split_values = Struct(f"{self._elements.value_size}s").iter_unpack
         while True:
-            keys, values = batch.keys, batch.values
-            for i in range(batch.count):
-                yield keys[i * key_size : (i + 1) * key_size], values[i * value_size : (i + 1) * value_size]
+            for (key,), (value,) in zip(split_keys(batch.keys), split_values(batch.values), strict=True):
+                yield key, value
             if batch.result:
                 return
             following = self._lookup_batch(batch.position, _CHUNK)
@@ -238,22 +239,28 @@ class Map:
         stored, batches = 0, True
         source = iter(entries)
         while chunk := list(islice(source, _CHUNK)):
-            for key, value in chunk:
-                self._check_key(key)
-                self._check_value(value)
+            keys, values = zip(*chunk, strict=True)
+            self._check_sizes(keys, values)
             if batches:
-                done, failure = self._set_batch(
-                    b"".join(k for k, _ in chunk), b"".join(v for _, v in chunk), len(chunk), flags
-                )
+                done, failure = self._set_batch(b"".join(keys), b"".join(values), len(chunk), flags)
                 batches = failure not in _NO_BATCH
                 if failure and batches:
-                    raise self._refusal(failure, "write", chunk[min(done, len(chunk) - 1)][0])
+                    raise self._refusal(failure, "write", keys[min(done, len(keys) - 1)])
                 stored += done
                 chunk = chunk[done:]
             for key, value in chunk:
                 self.set(key, value, flags)
                 stored += 1
         return stored
+
+    def _check_sizes(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Every key and value has the right size; the slow look for the culprit only when one has not."""
+        if set(map(len, keys)) != {self._spec.key_size}:
+            for key in keys:
+                self._check_key(key)
+        if set(map(len, values)) != {self._elements.value_size}:
+            for value in values:
+                self._check_value(value)
 
     def _set_batch(self, keys: bytes, values: bytes, count: int, flags: int) -> tuple[int, int]:
         """(entries stored, 0 or an errno)."""

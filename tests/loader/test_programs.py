@@ -260,6 +260,12 @@ class TestClangObjects:
             live.programs["start"].test_run(PACKET)
             assert live.maps[".data"].get(bytes(4)) == u64(0)
 
+    def test_what_a_named_program_jumps_to_comes_along(self, path: Path) -> None:
+        with Collection.load(open_object(path), programs=["start"]) as live:
+            assert list(live.programs) == ["start", "target"]
+        with Collection.load(open_object(path), programs=["target"]) as live:
+            assert list(live.programs) == ["target"]
+
     def test_lines_reach_the_kernel(self, path: Path) -> None:
         with Collection.load(open_object(path)) as live:
             info = bpf.prog_info(live.programs["start"])
