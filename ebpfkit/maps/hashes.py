@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.maps.base import Cell, MemoryStore, PerCpuValues, flag_error
+from ebpfkit.maps.base import MAX_STORE_BYTES, Cell, MemoryStore, PerCpuValues, flag_error
 from ebpfkit.maps.store import BPF_ANY
 
 __all__ = ["HashStore", "LruHashStore", "LruPerCpuHashStore", "PerCpuHashStore"]
@@ -43,6 +43,8 @@ class HashStore(MemoryStore):
         if cells is None:
             if len(self._cells) >= self._spec.max_entries and not self._make_room():
                 return -errno.E2BIG
+            if (len(self._cells) + 1) * self.value_bytes > MAX_STORE_BYTES:
+                return -errno.ENOMEM
             size = self._spec.value_size
             self._cells[key] = [bytearray(size) if part is None else bytearray(part) for part in parts]
         else:

@@ -29,6 +29,8 @@ class QueueStore(MemoryStore):
     def _validate(self, spec: MapSpec) -> None:
         if spec.key_size or not spec.value_size or not spec.max_entries:
             self._refuse("key_size must be zero, value_size and max_entries must not")
+        if spec.value_size * spec.max_entries > MAX_STORE_BYTES:
+            raise MapError(f"map '{spec.name}': {spec.max_entries} values take too much memory", errno=errno.ENOMEM)
 
     def push(self, value: bytes, flags: int = BPF_ANY) -> int:
         if flags == BPF_NOEXIST or flags > BPF_EXIST:

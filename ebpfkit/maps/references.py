@@ -20,6 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 _MAX_QUEUE_SIZE = 16384  # of a cpumap entry
+_MAX_EVENT_BYTES = 1 << 26
 
 
 class _SlotStore(MemoryStore):
@@ -83,11 +84,22 @@ class ProgArrayStore(_SlotStore):
 
 
 class PerfEventArrayStore(ProgArrayStore):
-    """Event channels, one for each CPU. What programs output is in `events`: (cpu, bytes)."""
+    """Event channels, one for each CPU. `events` holds what programs output, (cpu, bytes), until it is cleared."""
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         super().__init__(spec, cpus)
         self.events: list[tuple[int, bytes]] = []
+        self._event_bytes = 0
+
+    def output(self, cpu: int, data: bytes) -> int:
+        """Keep an event: 0, or -ENOSPC when more than 64 MiB wait, as when nobody reads the kernel's ring."""
+        if not self.events:
+            self._event_bytes = 0  # the caller took them all
+        self._event_bytes += len(data) + 64
+        if self._event_bytes > _MAX_EVENT_BYTES:
+            return -errno.ENOSPC
+        self.events.append((cpu, data))
+        return 0
 
 
 class XskMapStore(_SlotStore):

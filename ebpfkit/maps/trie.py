@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.maps.base import ORDER, Cell, MemoryStore
+from ebpfkit.maps.base import MAX_STORE_BYTES, ORDER, Cell, MemoryStore
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = ["LpmTrieStore"]
@@ -59,6 +59,8 @@ class LpmTrieStore(MemoryStore):
                 return -errno.ENOENT
             if self._count == self._spec.max_entries:
                 return -errno.ENOSPC
+            if (self._count + 1) * self._spec.value_size > MAX_STORE_BYTES:
+                return -errno.ENOMEM
             self._count += 1
         # The kernel puts a new node in place of the old one: a program that holds the old value keeps it.
         self._tables.setdefault(length, {})[network] = (bytes(key), bytearray(value))

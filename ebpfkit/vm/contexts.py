@@ -36,9 +36,8 @@ class Context:
         self.spec = spec
         self.frame = frame
         self.values: dict[str, int] = {}
-        self._arrays: dict[str, dict[int, int]] = {}
         self._fields = {field.name: field for field in spec.fields}
-        self._found: dict[tuple[int, int], tuple[ContextField, int, int]] = {}
+        self._found: dict[tuple[int, int], tuple[ContextField, int]] = {}
         self.region = memory.add(f"context ({spec.name})", bytearray(), fields=self)
 
     def start(self, values: Mapping[str, int]) -> None:
@@ -49,61 +48,51 @@ class Context:
                 known = ", ".join(sorted(f.name for f in self._fields.values() if f.result not in _PLACES))
                 raise UsageError(f"{self.spec.name} has no field '{name}' to set; there are {known}")
         self.values = dict(values)
-        self._arrays.clear()
 
     def load(self, offset: int, size: int) -> int:
         """What a load of `size` bytes at `offset` gives. Raises MemoryFault where there is no such field."""
-        field, index, shift = self._find(offset, size, "read")
+        field, shift = self._find(offset, size, "read")
         if not field.readable:
             raise MemoryFault(f"read of the write-only field '{field.name}' of {self.spec.name}", self.region.name)
         place = _PLACES.get(field.result)
         if place is not None:
-            if size != field.size:
-                raise MemoryFault(f"read of {size} bytes of the pointer field '{field.name}'", self.region.name)
             return self.frame.region.base + int(getattr(self.frame, place))
         if field.result is not FieldResult.SCALAR:
             raise NotSupported(f"the field '{field.name}' of {self.spec.name} in the virtual machine")
-        return self._value(field, index) >> shift & ((1 << size * 8) - 1)
+        return self._value(field) >> shift & ((1 << size * 8) - 1)
 
     def store(self, offset: int, size: int, value: int) -> None:
         """A store to a writable field. Raises MemoryFault for any other."""
-        field, index, shift = self._find(offset, size, "write")
+        field, shift = self._find(offset, size, "write")
         if not field.writable:
-            raise MemoryFault(
-                f"write of the field '{field.name}' of {self.spec.name}: it is read-only", self.region.name
-            )
+            message = f"write of the field '{field.name}' of {self.spec.name}: it is read-only"
+            raise MemoryFault(message, self.region.name)
         mask = ((1 << size * 8) - 1) << shift
-        new = self._value(field, index) & ~mask | value << shift & mask
-        if field.count > 1:
-            self._arrays.setdefault(field.name, {})[index] = new
-        else:
-            self.values[field.name] = new
+        self.values[field.name] = self._value(field) & ~mask | value << shift & mask
 
-    def _value(self, field: ContextField, index: int) -> int:
-        if field.count > 1:
-            return self._arrays.get(field.name, {}).get(index, 0)
+    def _value(self, field: ContextField) -> int:
+        """The number in a field; an array is one long number."""
         if field.name in self.values:
             return self.values[field.name]
         return len(self.frame) if field.name in ("len", "wire_len") else 0
 
-    def _find(self, offset: int, size: int, action: str) -> tuple[ContextField, int, int]:
-        """The field of an access, the index in it when it is an array, and how many bits below the access starts."""
+    def _find(self, offset: int, size: int, action: str) -> tuple[ContextField, int]:
+        """The field of an access, and how many bits of it are below what is accessed."""
         found = self._found.get((offset, size))
         if found is None:
             found = self._found[offset, size] = self._search(offset, size, action)
         return found
 
-    def _search(self, offset: int, size: int, action: str) -> tuple[ContextField, int, int]:
+    def _search(self, offset: int, size: int, action: str) -> tuple[ContextField, int]:
         for field in self.spec.fields:
-            end = field.offset + field.size * field.count
-            if field.offset <= offset and offset + size <= end:
-                index, within = divmod(offset - field.offset, field.size)
-                if within + size <= field.size and offset % size == 0 and (field.narrow or size == field.size):
-                    below = within if ORDER == "little" else field.size - within - size
-                    return field, index, below * 8
-        raise MemoryFault(
-            f"{action} of {size} bytes at offset {offset} of {self.spec.name}: no such field", self.region.name
-        )
+            whole = field.size * field.count
+            within = offset - field.offset
+            if not 0 <= within <= whole - size or offset % min(size, 4):
+                continue
+            if size == field.size or (size < field.size and field.narrow) or (size > field.size and field.count > 1):
+                return field, (within if ORDER == "little" else whole - within - size) * 8
+        message = f"{action} of {size} bytes at offset {offset} of {self.spec.name}: no such field"
+        raise MemoryFault(message, self.region.name)
 
 
 def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context:

@@ -48,6 +48,8 @@ _BROADCAST_FLAGS = 0x18
 _MAX_LOOPS = 8 * 1024 * 1024
 _MAX_OFFSET = 0xFFFF
 _CURRENT_CPU = U32_MAX
+MAX_LINES: Final = 10_000
+"""Lines of trace_printk that one run keeps."""
 
 
 def implements(name: str) -> Callable[[_Function], _Function]:
@@ -250,8 +252,7 @@ def perf_event_output(vm: Machine, context: int, array: int, flags: int, data: i
         if frame_bytes > len(packet):
             return -errno.EFAULT
         payload += packet[:frame_bytes]
-    store.events.append((index, payload))
-    return 0
+    return store.output(index, payload)
 
 
 # --- clock, chance, place ---------------------------------------------------------------------------------------------
@@ -451,7 +452,8 @@ def _values(vm: Machine, data: int, size: int) -> list[int] | None:
 def _print(vm: Machine, line: bytes | int) -> int:
     if isinstance(line, int):
         return line
-    vm.printed.append(line.decode("utf-8", "replace"))
+    if len(vm.printed) < MAX_LINES:
+        vm.printed.append(line.decode("utf-8", "replace"))
     return len(line)
 
 

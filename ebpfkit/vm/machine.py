@@ -53,8 +53,8 @@ class Result:
     """What a run did: r0 (unsigned, 64 bits), the packet or memory afterwards, and how many instructions it took.
 
     `redirect` is (map name, key, number stored there) of the last redirection, with an empty name and the interface
-    index twice for a redirection without a map. `printed` are the lines of trace_printk, `meta` the metadata before the
-    packet.
+    index twice for a redirection without a map. `printed` are the first lines of trace_printk, `meta` the metadata
+    before the packet.
     """
 
     r0: int
