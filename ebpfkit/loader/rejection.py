@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 
-from ebpfkit.diag.kernel_log import parse_kernel_log
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import VerifierError
 from ebpfkit.span import Span
@@ -31,6 +30,8 @@ def span_of_slot(spec: ProgramSpec, slot: int) -> Span | None:
 
 def kernel_rejection(spec: ProgramSpec, log: str, number: int) -> VerifierError | None:
     """The VerifierError of a log that ends in a refusal; None when the log holds none and the errno is no verdict."""
+    from ebpfkit.diag.kernel_log import parse_kernel_log  # only failures pay for it
+
     read = parse_kernel_log(log)
     if not read.message and number not in _VERDICTS:
         return None

@@ -53,7 +53,7 @@ def other() -> Iterator[Program]:
 
 
 def is_free_soon(dev: str) -> bool:
-    """Whether nothing is attached any more; the kernel lets go of a file or a dead process's descriptors in its time."""
+    """Whether nothing is attached any more; the kernel lets go of files and dead processes late."""
     for _ in range(500):
         if query(dev).mode == "":
             return True
