@@ -332,11 +332,12 @@ class Base:
     def wrong_kind(self, value: Value, node: ast.AST, wanted: str) -> CompileError:
         """The refusal of a value of the wrong kind, with the reason that fits it best."""
         if isinstance(value, (OptionalView, OptionalScalar)):
+            name = node.id if isinstance(node, ast.Name) else "x"
             return self.error(
                 node,
                 "untested-optional",
                 f"this is {describe(value)}: {value.source} may have found nothing",
-                "test it first: if x is not None",
+                f"test it first: if {name} is not None",
             )
         if isinstance(value, Void):
             return self.error(node, "no-value", f"{value.what} has no result", "write it as a statement of its own")

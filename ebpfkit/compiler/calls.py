@@ -43,7 +43,7 @@ from ebpfkit.errors import CompileError, EbpfError
 
 __all__ = ["Calls"]
 
-_PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, sum, range, sizeof, offsetof})
+_PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, range, sizeof, offsetof})
 _RESULTS = {"u64": IntType("u64", 64), "u32": IntType("u32", 32), "s64": IntType("s64", 64, signed=True)}
 _DEPTH = 32
 
@@ -407,7 +407,7 @@ class Calls(Maps):
                 facade = value.value
                 if spec.map_types is not None and facade.map_type not in spec.map_types:
                     raise self.error(
-                        where, "bad-map-operation", f"{spec.name}() does not take a {type(facade).__name__}"
+                        where, "bad-map-operation", f"{spec.name}() does not take this {type(facade).__name__}"
                     )
                 operands.append(self.map_ref(facade, where))
             else:

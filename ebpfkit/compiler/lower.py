@@ -95,7 +95,7 @@ class Lowerer(Statements):
                 raise self.error(
                     node,
                     "record-leak",
-                    f"the record reserved in line {span.line} is {status.value} here",
+                    f"the record reserved in line {span.line} {status.value} here",
                     "call .submit() or .discard() on every path",
                 )
         where = node.value if isinstance(node, ast.Return) and node.value is not None else node

@@ -216,7 +216,7 @@ class Maps(Expressions):
         """Refuse a map whose entries a program cannot reach."""
         if not hasattr(type(facade), "get"):
             kind = type(facade).__name__
-            raise self.error(node, "bad-map-operation", f"a program cannot look into a {kind}")
+            raise self.error(node, "bad-map-operation", f"a program cannot reach the entries of this {kind}")
 
     def map_item(self, facade: MapFacade, node: ast.Subscript) -> Value:
         """`m[k]` for reading: a missing key takes the short exit."""
@@ -249,7 +249,7 @@ class Maps(Expressions):
         """`del m[k]`; a missing key stays missing."""
         if not hasattr(type(facade), "__delitem__") or not hasattr(type(facade), "get"):
             raise self.error(
-                node, "bad-map-operation", f"a program cannot delete from a {type(facade).__name__}", "store a zero"
+                node, "bad-map-operation", f"a program cannot delete entries of this {type(facade).__name__}", "store a zero"
             )
         self.call("map_delete_elem", "i64", self.map_ref(facade, node.value), self.key_pointer(facade, key, node.slice))
 
@@ -272,7 +272,7 @@ class Maps(Expressions):
             near = "output, reserve"
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
         raise self.error(
-            node, code, f"a program cannot call {name}() of a {type(facade).__name__}", f"it has {near}" if near else ""
+            node, code, f"a program cannot call {name}() of this {type(facade).__name__}", f"it has {near}" if near else ""
         )
 
     def arguments(

@@ -284,7 +284,7 @@ class Memory(Base):
 
         fields = [f.name for f in view.type.fields] if isinstance(view.type, StructType) else []
         near = difflib.get_close_matches(name, fields, 1)
-        hint = f"write {near[0]}" if near else f"it has {', '.join(fields)}" if fields else ""
+        hint = f"write {near[0]}" if near else f"it has {', '.join(fields[:8])}{', ...' if len(fields) > 8 else ''}" if fields else ""
         return self.error(node, "no-such-field", f"{describe(view)} has no field {name}", hint)
 
     def coerce(self, value: Value, target: IntType, node: ast.AST, what: str) -> Operand:

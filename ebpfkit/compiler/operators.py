@@ -151,6 +151,8 @@ class Operators(Memory):
         one, two = left.value, right.value
         if isinstance(one, float) or isinstance(two, float):
             raise self.error(node, "float", "the machine has no fractions", "scale it to an integer")
+        if symbol == "*" and not (isinstance(one, int) and isinstance(two, int)):
+            self._check_repetition(one, two, node)
         if symbol in ("<<", "**") and is_plain_int(one) and is_plain_int(two):
             size = int(two) if symbol == "<<" else int(one).bit_length() * max(int(two), 0)
             if size > _MAX_BITS:
@@ -168,6 +170,13 @@ class Operators(Memory):
         except (TypeError, ValueError, OverflowError) as error:
             raise self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}")
         return Const(result)
+
+    def _check_repetition(self, one: Any, two: Any, node: ast.AST) -> None:
+        """Refuse a constant that is too long before it is made."""
+        times = one if isinstance(one, int) else two
+        held = two if isinstance(one, int) else one
+        if isinstance(times, int) and isinstance(held, (str, bytes, tuple, list)) and times * len(held) > _MAX_BITS:
+            raise self.error(node, "too-large", f"this constant has more than {_MAX_BITS} elements")
 
     def operands(self, symbol: str, left: Value, right: Value, node: ast.AST) -> tuple[Scalar, Scalar]:
         """Both operands in the one type that the rule gives, or a refusal with the cast to write."""

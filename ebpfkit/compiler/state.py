@@ -57,11 +57,11 @@ class Conflict:
 class Record(Enum):
     """What has become of a reserved ring buffer record."""
 
-    MAYBE = "reserved, not tested"
-    OPEN = "open"
-    ABSENT = "not reserved"
-    CLOSED = "submitted or discarded"
-    TORN = "submitted or discarded on some paths only"
+    MAYBE = "may be neither submitted nor discarded"
+    OPEN = "is neither submitted nor discarded"
+    ABSENT = "is not there"
+    CLOSED = "was submitted or discarded"
+    TORN = "is submitted or discarded on some paths only"
 
 
 @dataclass(slots=True)

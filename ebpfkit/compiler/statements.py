@@ -165,6 +165,9 @@ class Statements(Calls):
             items = list(value.items)
         else:
             raise self.error(node, "bad-type", f"{describe(value)} cannot be taken apart", "write a tuple")
+        starred = next((e for e in target.elts if isinstance(e, ast.Starred)), None)
+        if starred is not None:
+            raise self.error(starred, "unsupported-syntax", "* in an assignment makes a list", "name every element")
         if len(items) != len(target.elts):
             raise self.error(target, "unpack", f"{len(items)} values for {len(target.elts)} names")
         sources = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node] * len(items)
