@@ -8,6 +8,7 @@ sections (Reason, At, Causal path, Suggestion) behind the classic message. Bytes
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,8 @@ _UNFINISHED = re.compile(r"^(\d+: \([0-9a-f]{2}\) .*?\bgoto pc[+-]\d+) (?!\s*;)(
 _TOKEN = re.compile(r"(?P<name>R\d+|fp-\d+|refs|cb)(?:_(?P<mark>[rwP]+))?=")
 _FAILED = re.compile(r"^Verification failed: (?P<category>[^:]+): (?P<problem>.+)$")
 _HEADING = re.compile(r"^(?P<name>Reason|At|Causal path|Suggestion):\s*(?P<rest>.*)$")
+# How many printed states are looked back on for the value of a register: a walk may print millions.
+_REMEMBERED = 4096
 _PLACE = re.compile(r"(?P<function>\S+) @ (?P<file>[^\s@]+):(?P<line>\d+)(?::(?P<column>\d+))?")
 _AT_INSN = re.compile(r"^\s*insn (?P<index>\d+)\b|^\s*>>>\s*(?P<marked>\d+) \|")
 
@@ -106,7 +109,7 @@ class _Reader:
     def __init__(self) -> None:
         self.steps: list[TraceStep] = []
         self.block: list[str] = []  # lines since the last instruction that may be the message
-        self.registers: dict[str, str] = {}
+        self.states: deque[str] = deque(maxlen=_REMEMBERED)  # printed states since the last whole one
         self.source: Span | None = None
         self.counts: dict[str, int] = {}
         self.seconds: float | None = None
@@ -121,7 +124,8 @@ class _Reader:
         if match := _INSN.match(line):
             self._instruction(match)
         elif match := _FROM.match(line):
-            self.registers = parse_registers(match["state"])
+            self.states.clear()
+            self.states.append(match["state"])
             self.block.clear()
         elif match := _FAILED.match(line):
             self.failed = (match["category"], match["problem"])
@@ -134,7 +138,7 @@ class _Reader:
         elif line.startswith(";"):
             self._source(line)
         elif _STATE.match(line):
-            self.registers.update(parse_registers(line))
+            self.states.append(line)
         elif line.strip() and not _NOISE.match(line):
             self.block.append(line.rstrip())
 
@@ -142,9 +146,17 @@ class _Reader:
         text, _, state = match["text"].partition(" ; ")
         if not state and text.endswith(" ;"):
             text = text[:-2]
-        self.registers.update(parse_registers(state))
+        if state:
+            self.states.append(state)
         self.steps.append(TraceStep(int(match["index"]), text.rstrip(), self.source, state.strip()))
         self.block.clear()
+
+    def registers(self) -> dict[str, str]:
+        """The last known value of everything printed."""
+        found: dict[str, str] = {}
+        for state in self.states:
+            found.update(parse_registers(state))
+        return found
 
     def _source(self, line: str) -> None:
         match = _SOURCE.match(line)
@@ -222,10 +234,12 @@ def _place(report: StructuredReport | None) -> tuple[Span | None, int | None]:
         return None, None
     span: Span | None = None
     index: int | None = None
+    inside = False  # the source context marks its line in the same way
     for line in report.at.splitlines():
         if span is None and (match := _PLACE.search(line)):
             span = Span(match["file"], int(match["line"]), int(match["column"] or 0), function=match["function"])
-        if index is None and (match := _AT_INSN.match(line)):
+        inside = inside or line.strip() == "Instruction context:"
+        if index is None and (match := _AT_INSN.match(line)) and (inside or match["index"]):
             index = int(match["index"] or match["marked"])
     return span, index
 
@@ -233,8 +247,7 @@ def _place(report: StructuredReport | None) -> tuple[Span | None, int | None]:
 def parse_kernel_log(log: str, *, rejected: bool | None = None) -> KernelLog:
     """What a verifier's log says; `rejected` says how the load ended, where the caller knows.
 
-    A log of level 1 loses its message when too many branches were open: such a log (refused, nothing but a summary) is
-    taken for "too-complex".
+    A refusal without a message (a log buffer that was too small also ends the load) has the rule "other".
     """
     reader = _Reader()
     for line in _lines(log):
@@ -244,8 +257,8 @@ def parse_kernel_log(log: str, *, rejected: bool | None = None) -> KernelLog:
     if not message and report is not None:
         message, rule = f"{report.category}: {report.problem}", "other"
     processed = reader.counts.get("processed")
-    if not message and rejected and processed:
-        message, rule = "the verifier gave up and its log lost the message: too many open branches", "too-complex"
+    if not message and rejected:
+        message, rule = "the kernel refused the program without saying why", "other"
     accepted = rejected is False or (rejected is None and not message)
     place, insn = _place(report)
     span, text = place, ""
@@ -264,7 +277,7 @@ def parse_kernel_log(log: str, *, rejected: bool | None = None) -> KernelLog:
         insn=None if accepted else insn,
         text=text,
         span=span,
-        registers=dict(reader.registers),
+        registers=reader.registers(),
         values={} if accepted else values,
         processed=processed,
         limit=reader.counts.get("limit"),

@@ -129,8 +129,8 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("read-only-memory", r"^cannot write into|only read (?:is|from .* is) supported"),
     _M("arena-access", r"\barena\b(?!'s user address)"),
     # --- stack ------------------------------------------------------------------------------------------------------
-    _M("stack-misaligned", r"^misaligned stack access off (?P<state>\S+) size (?P<size>\d+)"),
-    _M("misaligned-access", r"^misaligned (?P<state>[\w ]*?)access off (?P<off>\S+) size (?P<size>\d+)"),
+    _M("stack-misaligned", r"^misaligned stack access off (?P<state>.+) size (?P<size>\d+)"),
+    _M("misaligned-access", r"^misaligned (?P<state>[\w ]*?)access off (?P<off>.+) size (?P<size>\d+)"),
     _M("misaligned-access", r"^misaligned "),
     _M(
         "uninitialised-stack",
