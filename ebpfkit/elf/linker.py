@@ -111,6 +111,9 @@ class _Linker:
                         self.needs_target.add(function.name)
         if not programs and not self.problems:
             self._explain_text()
+        for section in self.elf.sections:
+            if section.name.startswith(".struct_ops") and section.size:
+                self.problems[section.name] = f"maps of kernel operations ({section.name}) are not supported"
         return ObjectFile(
             programs=programs,
             maps=self.table.maps,

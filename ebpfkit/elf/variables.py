@@ -62,9 +62,7 @@ def _encode(obj: ObjectFile, var: VarSpec, value: bytes | int) -> bytes:
         kind = t.KIND_NAMES[type_.kind].lower() if type_ else "value"
         raise UsageError(f"variable {var.name!r} is a {kind} of {var.size} bytes, so its value is given as bytes")
     bits = var.size * 8
-    signed = isinstance(type_, t.Int | t.Enum) and (
-        type_.is_signed if isinstance(type_, t.Int) else type_.signed
-    )
+    signed = isinstance(type_, t.Int | t.Enum) and (type_.is_signed if isinstance(type_, t.Int) else type_.signed)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if isinstance(type_, t.Int) and type_.is_bool:
         high = 1

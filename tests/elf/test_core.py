@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_libbpf_patches_the_same(tmp_path: Path) -> None:
     """Every number that libbpf (through bpftool) puts into an instruction, ours puts there too."""
     path = tmp_path / "core.o"
     path.write_bytes(compile_c("core"))
-    pin = Path(f"/sys/fs/bpf/elf_core_{tmp_path.name}")
+    pin = Path(f"/sys/fs/bpf/elf_core_{os.getpid()}_{tmp_path.name}")
     done = subprocess.run(
         [require_tool("bpftool"), "-d", "prog", "loadall", str(path), str(pin)],
         capture_output=True,

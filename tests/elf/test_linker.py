@@ -31,7 +31,7 @@ PROGRAMS = [
     ("calls", "plain", "xdp", ["plain"]),
     ("calls", "third", "xdp.frags", ["third", "deepest", "middle"]),
     ("calls", "looped", "xdp/devmap", ["looped", "callback"]),
-    ("calls", "optional", "xdp", ["optional"]),
+    ("optional", "optional", "xdp", ["optional"]),
     ("nested", "entry", "xdp", ["entry"]),
     ("legacy", "old", "xdp", ["old"]),
 ]
@@ -48,7 +48,10 @@ def test_attach_types_flags_and_autoload() -> None:
     programs = open_c("calls").programs
     assert programs["looped"].attach_type == "xdp_devmap"
     assert {name: spec.flags for name, spec in programs.items() if spec.flags} == {"third": 1 << 5}
-    assert [name for name, spec in programs.items() if not spec.autoload] == ["optional"]
+    assert {name: spec.autoload for name, spec in open_c("optional").programs.items()} == {
+        "always": True,
+        "optional": False,
+    }
 
 
 def test_licence_and_version() -> None:
@@ -202,3 +205,9 @@ def test_messages_name_the_file(tmp_path: object) -> None:
         open_object("/nowhere/x.o")
     with pytest.raises(ObjectError, match=r"^short\.o: ELF header\+0x0: this is no ELF file"):
         open_object(b"", name="short.o")
+
+
+def test_what_is_not_modelled_is_said() -> None:
+    obj = open_c("struct_ops")
+    assert set(obj.programs) == {"good"}
+    assert obj.problems == {".struct_ops": "maps of kernel operations (.struct_ops) are not supported"}

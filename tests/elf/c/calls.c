@@ -13,6 +13,5 @@ SEC("xdp") int second(struct xdp_md *ctx) { return hidden_sub(ctx->ingress_ifind
 SEC("xdp") int plain(struct xdp_md *ctx) { return XDP_TX; }
 SEC("xdp.frags") int third(struct xdp_md *ctx) { return middle(deepest(ctx->rx_queue_index)) ? XDP_PASS : XDP_DROP; }
 SEC("xdp/devmap") int looped(struct xdp_md *ctx) { loop(4, callback, 0, 0); return XDP_PASS; }
-SEC("?xdp") int optional(struct xdp_md *ctx) { return XDP_PASS; }
 
-char _license[] SEC("license") = "GPL";
+static char _license[] SEC("license") = "GPL";

@@ -82,4 +82,4 @@ SEC("xdp") int poisoned(__u64 *args)
     return 0;
 }
 
-char _license[] SEC("license") = "GPL";
+static char _license[] SEC("license") = "GPL";

@@ -22,4 +22,4 @@ SEC("xdp") int count(struct xdp_md *ctx)
     return enabled ? XDP_PASS : XDP_DROP;
 }
 
-char _license[] SEC("license") = "GPL";
+static char _license[] SEC("license") = "GPL";

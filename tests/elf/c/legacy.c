@@ -15,4 +15,4 @@ SEC("xdp") int old(struct xdp_md *ctx)
     return map_lookup_elem(&second_map, &(__u64){ 1 }) ? XDP_DROP : XDP_PASS;
 }
 
-char _license[] SEC("license") = "GPL";
+static char _license[] SEC("license") = "GPL";

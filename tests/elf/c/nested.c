@@ -32,4 +32,4 @@ SEC("xdp") int entry(struct xdp_md *ctx)
     return XDP_PASS;
 }
 
-char _license[] SEC("license") = "GPL";
+static char _license[] SEC("license") = "GPL";

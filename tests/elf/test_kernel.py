@@ -1,0 +1,81 @@
+"""What is linked here is what libbpf links: the kernel's tag of each program says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ebpfkit.btf.vmlinux import read_btf_file
+from ebpfkit.elf import ObjectFile, open_object
+from ebpfkit.loader.collection import Collection
+from tests.conftest import require_tool
+from tests.elf.objects import compile_c
+
+pytestmark = pytest.mark.kernel
+
+
+def libbpf_tags(path: Path, pins: Path) -> dict[str, str]:
+    """Load an object with bpftool; the tag, a hash over the linked instructions, of each program by name."""
+    bpftool = require_tool("bpftool")
+    command = [bpftool, "prog", "loadall", str(path), str(pins / "progs"), "pinmaps", str(pins / "maps")]
+    pins.mkdir()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        tags = {}
+        for pin in (pins / "progs").iterdir():
+            shown = subprocess.run([bpftool, "-j", "prog", "show", "pinned", str(pin)], capture_output=True, check=True)
+            tags[pin.name] = json.loads(shown.stdout)["tag"]
+        return tags
+    finally:
+        for entry in sorted(pins.rglob("*"), reverse=True):
+            entry.rmdir() if entry.is_dir() else entry.unlink()
+        if pins.exists():
+            pins.rmdir()
+
+
+def our_tags(obj: ObjectFile, pins: Path) -> dict[str, str]:
+    pins.mkdir()
+    try:
+        with Collection.load(obj, pin_root=pins) as collection:
+            return {name: program.info.tag for name, program in collection.programs.items()}
+    finally:
+        for entry in pins.iterdir():
+            entry.unlink()
+        pins.rmdir()
+
+
+@pytest.mark.parametrize("name", ["maps", "globals", "calls", "nested"])
+def test_tags(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.o"
+    path.write_bytes(compile_c(name))
+    pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_{tmp_path.name}")
+    theirs = libbpf_tags(path, pins)
+    assert our_tags(open_object(path), pins) == theirs
+    assert theirs
+
+
+def test_statically_linked_objects(tmp_path: Path) -> None:
+    """Several objects joined by bpftool: symbols moved, .BTF deduplicated, relocations rewritten."""
+    paths = []
+    for name in ("globals", "calls", "nested"):
+        paths.append(tmp_path / f"{name}.o")
+        paths[-1].write_bytes(compile_c(name))
+    joined = tmp_path / "joined.o"
+    subprocess.run([require_tool("bpftool"), "gen", "object", str(joined), *map(str, paths)], check=True)
+    obj = open_object(joined)
+    assert not obj.problems
+    assert set(obj.programs) == {name for path in paths for name in open_object(path).programs}
+    pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_{tmp_path.name}")
+    assert our_tags(obj, pins) == libbpf_tags(joined, pins)
+
+
+def test_kernel_functions_are_called(tmp_path: Path) -> None:
+    """A kfunc declared with __ksym links to a reference that the loader resolves, and its types are accepted."""
+    obj = open_object(compile_c("kfunc"), target_btf=read_btf_file())
+    pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_{tmp_path.name}")
+    assert set(our_tags(obj, pins)) == {"guarded"}
