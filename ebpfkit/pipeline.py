@@ -6,6 +6,7 @@ one road: compile, link, verify, then the virtual machine or the kernel. Renderi
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -597,12 +598,12 @@ def entries_of(store: MapStore) -> list[tuple[bytes, bytes]]:
     try:
         return [(key, value) for key, value in store.items() if "array" not in store.spec.type or any(value)]
     except MapError as error:
-        if error.errno == ENOTSUPP:
+        if error.errno in UNREADABLE:
             return []
         raise
 
 
-ENOTSUPP = 524  # the kernel's own number, which errno.h does not have
+UNREADABLE = (errno.EOPNOTSUPP, 524)  # ENOTSUPP is the kernel's own number, which errno.h does not have
 
 
 class MachineRun:
