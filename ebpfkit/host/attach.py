@@ -7,12 +7,14 @@ import errno
 
 from ebpfkit.errors import KernelError
 from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
+from ebpfkit.host.owners import find_link_holders
 from ebpfkit.kernel import bpf, netlink
 from ebpfkit.kernel.netlink import Device
 
 __all__ = ["describe_owner", "explain_missing_device", "explain_xdp_attach"]
 
 LINK_TYPE_XDP = 6
+_OURS = "/ebpfkit/"  # the folder of our pins on a bpffs
 
 
 def explain_missing_device(name: str | int) -> str:
@@ -29,13 +31,19 @@ def explain_missing_device(name: str | int) -> str:
 
 
 def describe_owner(device: Device) -> str:
-    """What is attached to the device and what holds it: "program 12 'xdp_drop' (native, held by link 3)"."""
+    """What is attached and what holds it: "program 12 'drop' (native, held by link 3 of process 7 (sh))"."""
     parts = []
     for mode, number in device.xdp.program_ids:
         link = _link_on(device.index, number)
-        holder = f"held by link {link}" if link else "attached through netlink"
+        holder = f"held by link {link}{_holders_of(link)}" if link else "attached through netlink"
         parts.append(f"program {number}{_program_name(number)} ({mode}, {holder})")
     return " and ".join(parts) or "no program"
+
+
+def _holders_of(link: int) -> str:
+    holders = find_link_holders(link)
+    found = [f"process {pid} ({name})" for pid, name in holders.processes] + [f"the pin {pin}" for pin in holders.pins]
+    return f" of {' and '.join(found)}" if found else ""
 
 
 def _program_name(number: int) -> str:
@@ -99,22 +107,28 @@ def explain_xdp_attach(
 
 
 def _explain_occupied(device: Device, number: int, mode: str | None, via: str) -> str:
-    name = device.name
     if not device.xdp.program_ids:
         return f"another attach is under way or the program in place is not the one expected ({describe_errno(number)})"
     owner = describe_owner(device)
     held_by_link = "held by link" in owner
-    free = (
-        f"`ebpfkit unload --dev {name}`, or end the process that holds the link"
-        if held_by_link
-        else _off_command(device)
-    )
+    free = _release_command(device) if held_by_link else _off_command(device)
     wanted = mode or "native"
     if number == errno.EEXIST and wanted != "multi" and not device.xdp.id_of(wanted):
         return f"{owner} is in place, and native and generic (skb) mode exclude each other; free the device: {free}"
     if not held_by_link and via == "netlink":
         return f"{owner} is in place; ask to replace it (replace=True), or free the device: {free}"
     return f"{owner} is in place; free the device: {free}"
+
+
+def _release_command(device: Device) -> str:
+    """How to make whoever holds the device's links let go."""
+    ways: list[str] = []
+    for _, number in device.xdp.program_ids:
+        holders = find_link_holders(_link_on(device.index, number))
+        for pin in holders.pins:
+            ways.append(f"`ebpfkit unload --dev {device.name}`" if _OURS in pin else f"`rm {pin}`")
+        ways += [f"`kill {pid}`" for pid, _ in holders.processes]
+    return " and ".join(dict.fromkeys(ways)) or "end the process that holds the link"
 
 
 def _off_command(device: Device) -> str:

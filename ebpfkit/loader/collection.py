@@ -5,6 +5,7 @@ One map or program by itself is `load`'s. A collection owns every descriptor it 
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from ebpfkit.asm.insn import KfuncRef
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.errors import LoadError, MapError, NotSupported, UsageError
+from ebpfkit.host.errnos import explain_program_load
 from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
@@ -85,7 +87,12 @@ class Collection:
                 raise UsageError(f"the object has no map {name!r}; it has: {', '.join(obj.maps) or 'none'}")
         with ExitStack() as temporary:
             btfs = _LoadedBtfs(temporary, obj)
-            object_btf = btfs.get(obj.btf)
+            try:
+                object_btf = btfs.get(obj.btf)
+            except LoadError as error:
+                if error.errno == errno.EPERM and specs:  # say at once everything that will be missing
+                    raise LoadError(explain_program_load(specs[0], errno.EPERM), errno=errno.EPERM) from error
+                raise
             for name, spec in wanted.items():
                 if name in given:
                     self.maps[name] = Map(spec, given[name].fd.duplicate())
@@ -252,7 +259,7 @@ def _on_every_cpu(live: Map, value: bytes) -> bytes:
 def _pin_path(spec: MapSpec, pin_root: str | Path | None) -> Path:
     root = Path(pin_root) if pin_root is not None else Path(find_bpffs() or DEFAULT_BPFFS)
     if not is_bpffs(root):
-        raise MapError(explain_pin("pin", "map", str(root / spec.name), 1), errno=1)
+        raise MapError(explain_pin("pin", "map", str(root / spec.name), errno.EPERM), errno=errno.EPERM)
     return root / spec.name
 
 
@@ -271,7 +278,7 @@ def _check_compatible(spec: MapSpec, live: Map, where: str) -> None:
             raise LoadError(
                 f"map {spec.name!r} cannot use {where}: its {field} is {there}, the program's is {value}; "
                 "remove it or change the program",
-                errno=22,
+                errno=errno.EINVAL,
                 span=spec.span,
             )
 

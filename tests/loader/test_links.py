@@ -242,7 +242,21 @@ def test_an_occupied_device_names_the_owner(inside: str, live: Program, other: P
             text = str(refused.value)
             assert f"program {live.id} 'first' (native, " in text
             assert (f"held by link {link.id}" if isinstance(link, XdpLink) else "attached through netlink") in text
-            assert ("ebpfkit unload" if held == "link" else f"ip link set dev {inside} xdpdrv off") in text
+            assert (f"`kill {os.getpid()}`" if held == "link" else f"`ip link set dev {inside} xdpdrv off`") in text
+
+
+def test_a_pin_that_occupies_a_device_is_named(inside: str, live: Program, other: Program) -> None:
+    path = Path(f"{find_bpffs()}/ebpfkit_test_owner_{os.getpid()}")
+    with live.attach_xdp(inside) as link:
+        link.pin(path)
+    try:
+        with pytest.raises(AttachError) as refused:
+            other.attach_xdp(inside)
+        assert f"of the pin {path}" in str(refused.value)
+        assert f"`rm {path}`" in str(refused.value)
+    finally:
+        path.unlink()
+    assert is_free_soon(inside)
 
 
 def test_a_large_mtu_asks_for_fragments(live: Program) -> None:
