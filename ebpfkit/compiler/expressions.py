@@ -287,7 +287,7 @@ class Expressions(Operators):
 
     def contains(self, item: Value, node: ast.expr, whole: ast.Compare) -> tuple[Const | Scalar, Value]:
         """`item in node`: a tuple, element by element, or a map."""
-        if isinstance(node, (ast.Tuple, ast.List)):
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
             elements: list[Value] = [self.expr(e) for e in node.elts]
             container: Value = Tuple(tuple(elements))
         else:

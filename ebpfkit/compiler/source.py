@@ -106,5 +106,12 @@ def find_source(function: types.FunctionType) -> FunctionSource:
             code="unsupported-syntax",
             hint="write def without async",
         )
+    if getattr(node, "type_params", None):
+        raise CompileError(
+            f"{name} has type parameters, and code here has one type",
+            span=make_span(file, source_lines, node, name),
+            code="unsupported-syntax",
+            hint="leave the parameter without an annotation: it takes the type of its argument",
+        )
     on_disk = file in linecache.cache and len(linecache.cache[file]) == 4 and linecache.cache[file][1] is not None
     return FunctionSource(name, file, node, source_lines, on_disk and not file.startswith("<"))
