@@ -7,7 +7,7 @@ here, and what a map type allows is the kernel's affair.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,14 +35,20 @@ class MapTable:
     """The maps of an object, and which of them an address in a section means.
 
     `by_place` has (section index, offset) of every map variable; `data_sections` the section index of every data map.
-    `faults` names data maps that no program can use, with the reason.
+    `addresses` has, for each data map, the (start, end) ranges that hold addresses, in order: no program can use those.
     """
 
     maps: dict[str, MapSpec] = field(default_factory=dict)
     by_place: dict[tuple[int, int], str] = field(default_factory=dict)
     data_sections: dict[int, str] = field(default_factory=dict)
     variables: dict[str, VarSpec] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def holds_address(self, name: str, offset: int) -> bool:
+        """Whether a reference to that place of a data map leads into something that holds addresses."""
+        ranges = self.addresses.get(name, [])
+        index = bisect_right(ranges, (offset, 1 << 64)) - 1
+        return index >= 0 and offset < ranges[index][1]
 
     def add(self, spec: MapSpec, place: str) -> None:
         """Add a map. Raises ObjectError when the name is taken."""
@@ -284,13 +290,7 @@ def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table:
     )
     table.add(spec, f"section {section.name}")
     table.data_sections[section.index] = section.name
-    relocations = elf.relocations(section)
-    if relocations:
-        first = relocations[0]
-        table.faults[section.name] = (
-            f"{section.name}+{first.offset:#x} holds the address of {first.symbol.name or 'something'}: "
-            "addresses inside global data are not supported"
-        )
+    table.addresses[section.name] = _address_ranges(elf, section)
     datasec = btf.types[datasec_id] if btf and datasec_id else None
     rows = datasec.vars if isinstance(datasec, t.Datasec) else ()
     types = {row.offset: row.type for row in rows}
@@ -303,3 +303,22 @@ def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table:
             type_id = var.type if isinstance(var, t.Var) else 0
             name = symbol.name if symbol.name not in table.variables else f"{section.name}:{symbol.name}"
             table.variables[name] = VarSpec(name, section.name, symbol.value, symbol.size, constant, type_id)
+
+
+def _address_ranges(elf: ElfFile, section: Section) -> list[tuple[int, int]]:
+    """The variables that hold addresses, whole, and addresses outside variables (jump tables), run by run."""
+    relocations = elf.relocations(section)
+    if not relocations:
+        return []
+    variables = sorted((s.value, s.value + s.size) for s in elf.symbols_of(section) if s.type == STT_OBJECT and s.size)
+    ranges: list[tuple[int, int]] = []
+    for relocation in relocations:
+        start, end = relocation.offset, relocation.offset + 8
+        index = bisect_right(variables, (start, 1 << 64)) - 1
+        if index >= 0 and start < variables[index][1]:
+            start, end = variables[index]
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((start, end))
+    return ranges

@@ -174,9 +174,8 @@ class _Relocator:
         )
 
     def _data(self, index: int, insn: Instruction, section: str, offset: int) -> str:
-        fault = self.table.faults.get(section)
-        if fault:
-            return fault
+        if self.table.holds_address(section, offset):
+            return f"{section}+{offset:#x} holds addresses, which is not supported in global data"
         if not 0 <= offset <= 0xFFFF_FFFF:
             return f"the address is {offset} bytes into {section}"
         self.code.insns[index] = insn.replace(op=_MAP_VALUE, imm=offset << 32, ref=MapValueRef(section, offset))

@@ -100,10 +100,6 @@ def _declare(btf: t.Btf, datasec: t.Datasec, integer: int, changes: dict[int, t.
         type_ = btf.get(row.type)
         if isinstance(type_, t.Func):
             changes[row.type] = t.Func(type_.name, type_.type, t.Linkage.GLOBAL)
-            proto = btf.get(type_.type)
-            if isinstance(proto, t.FuncProto):
-                params = tuple(t.Param(p.name or f"arg{i}", p.type) for i, p in enumerate(proto.params) if p.type)
-                changes[type_.type] = t.FuncProto(proto.name, proto.ret, params)
         elif isinstance(type_, t.Var):
             changes[row.type] = t.Var(type_.name, integer, t.Linkage.GLOBAL)
             rows.append(t.VarSecinfo(row.type, len(rows) * 4, 4))
@@ -113,10 +109,13 @@ def _declare(btf: t.Btf, datasec: t.Datasec, integer: int, changes: dict[int, t.
 
 
 def _fix_functions(elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType]) -> None:
-    """A hidden function is not verified apart: its linkage becomes static."""
+    """A hidden function is not verified apart: its linkage becomes static. Parameters of functions get names."""
     hidden = {symbol.name for symbol in elf.symbols if symbol.type == STT_FUNC and symbol.is_hidden}
-    if not hidden:
-        return
     for type_id, func in btf.iter_kind(t.Func):
+        proto = btf.get(func.type)
+        if isinstance(proto, t.FuncProto) and any(p.type and not p.name for p in proto.params):
+            # Declarations have none, and some compilers leave them out without optimisation; the kernel wants them.
+            params = tuple(t.Param(p.name or (f"arg{i}" if p.type else ""), p.type) for i, p in enumerate(proto.params))
+            changes[func.type] = t.FuncProto(proto.name, proto.ret, params)
         if func.linkage == t.Linkage.GLOBAL and func.name in hidden:
             changes[type_id] = t.Func(func.name, func.type, t.Linkage.STATIC)

@@ -9,6 +9,7 @@ extern int bpf_xdp_metadata_rx_hash(const struct xdp_md *ctx, __u32 *hash, __u32
 
 static int number = 3;
 static int *volatile pointer = &number;
+volatile int beside = 4;
 int odd_place SEC("strange") = 5;
 
 SEC("xdp") int good(struct xdp_md *ctx) { return XDP_PASS; }
@@ -20,4 +21,5 @@ SEC("xdp") int takes_kernel_address(struct xdp_md *ctx) { return (long)&kernel_a
 SEC("xdp") int calls_kernel(struct xdp_md *ctx) { __u32 hash = 0, type = 0; return bpf_xdp_metadata_rx_hash(ctx, &hash, &type); }
 SEC("xdp") int reads_strange(struct xdp_md *ctx) { return odd_place; }
 SEC("xdp") int reads_pointer(struct xdp_md *ctx) { return *pointer; }
+SEC("xdp") int reads_number(struct xdp_md *ctx) { return number + beside; }
 SEC("xdp_filter") int odd_section(struct xdp_md *ctx) { return XDP_PASS; }
