@@ -81,6 +81,12 @@ def run_python(
 
 def _verdict(program: Program, returned: object) -> XdpAction:
     """The verdict that a program returned. Raises CompileError when it is none."""
+    if isinstance(returned, Integer | NetworkInteger) and (returned.__ebpf_type__.signed or not _fits_u32(returned)):
+        raise CompileError(
+            f"{program.name}() returned a {returned.__ebpf_type__.name}, and a verdict is unsigned with 32 bits",
+            code="narrowing",
+            hint="write the cast u32(...)",
+        )
     if isinstance(returned, int) and not isinstance(returned, bool) and returned in XdpAction._value2member_map_:
         return XdpAction(int(returned))
     raise CompileError(
@@ -88,6 +94,10 @@ def _verdict(program: Program, returned: object) -> XdpAction:
         code="bad-verdict",
         hint="return XDP_PASS or another XdpAction",
     )
+
+
+def _fits_u32(value: Integer | NetworkInteger) -> bool:
+    return not value.__ebpf_type__.network and value.__ebpf_type__.bits <= 32
 
 
 class _Sequence:

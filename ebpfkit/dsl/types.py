@@ -13,6 +13,7 @@ The rules of arithmetic:
 - A constant shift amount must be below the width. Any other is taken modulo the width (RFC 9669 section 4.1, which
   says so for 32 and 64 bits; here it holds at every width).
 - `T(x)` casts: it keeps the low bits.
+- Truth of `V | None` for a scalar V (`if m.get(k):`) is refused by the compiler alone: here the value is already there.
 """
 
 from __future__ import annotations

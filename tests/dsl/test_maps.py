@@ -201,7 +201,7 @@ def test_per_cpu_maps():
 
     store = create_store(seen.spec, cpus=3)
     for cpu in range(3):
-        run(lambda pkt: seen[3].atomic_add(cpu + 1) and None, cpu=cpu, maps={seen: store})  # noqa: B023
+        run(lambda pkt: XDP_PASS if seen[3].atomic_add(cpu + 1) == 0 else XDP_TX, cpu=cpu, maps={seen: store})  # noqa: B023
     other = seen.view(store)
     assert other.per_cpu(3) == [1, 2, 3]
     assert other.sum(3) == 6

@@ -141,6 +141,13 @@ def test_integers_of_the_language_are_verdicts_too():
 
     assert program(b"") is XDP_DROP
 
+    @xdp
+    def signed(pkt: Packet) -> int:
+        return helpers.redirect(1, 0)
+
+    with pytest.raises(CompileError, match=r"returned a s64, and a verdict is unsigned"):
+        signed(b"")
+
 
 def test_what_is_no_program():
     for action, text in (
