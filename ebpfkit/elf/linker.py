@@ -13,9 +13,7 @@ from pathlib import Path
 
 from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
-from ebpfkit.btf.core import Question, answer, describe
 from ebpfkit.btf.types import Btf
-from ebpfkit.elf.core import CorePatchError, patch
 from ebpfkit.elf.mapdefs import MapTable, read_maps
 from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
@@ -168,6 +166,10 @@ class _Linker:
         local = self.types.btf
         if not relos or local is None:
             return
+        # Few objects have any, and reading the others should not wait for this.
+        from ebpfkit.btf.core import Question, answer, describe
+        from ebpfkit.elf.core import CorePatchError, patch
+
         poisoned: dict[int, list[Instruction]] = {}
         for relo in relos:
             index = code.index_of.get(relo.offset // SLOT)
