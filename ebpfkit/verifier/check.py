@@ -202,7 +202,7 @@ def check_region(
 def check_map_permission(index: int, register: int, p: Pointer, write: bool) -> None:
     """The map's flags let the program read or write its values."""
     spec = p.target.spec
-    if write and spec.flags & _BPF_F_RDONLY_PROG:
+    if write and (spec.frozen or spec.flags & _BPF_F_RDONLY_PROG):
         message = f"write into map forbidden, value_size={spec.value_size}"
         raise Rejection("read-only-memory", message, index=index, register=register)
     if not write and spec.flags & _BPF_F_WRONLY_PROG:

@@ -101,7 +101,7 @@ def call_helper(w: Walk, index: int, spec: HelperSpec, vals: list[Any], ids: lis
     target = facts.target
     if target is not None:
         _check_map(index, spec, target.spec.type)
-        if spec.name in _RDONLY_WRITERS and target.spec.flags & _BPF_F_RDONLY_PROG:
+        if spec.name in _RDONLY_WRITERS and (target.spec.frozen or target.spec.flags & _BPF_F_RDONLY_PROG):
             raise Rejection("read-only-memory", "write into map forbidden", index=index)
         if spec.name == "tail_call":
             _note_tail_call(w, index, target.spec.max_entries, vals)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["build_atomic", "build_load", "build_packet_load", "build_store", "build_wide"]
 
 _PICKY = {CTX, OPAQUE}
-_BPF_F_RDONLY_PROG = 1 << 7
 _PACKET_KINDS = {
     FieldResult.PACKET: PACKET,
     FieldResult.PACKET_END: PACKET_END,
@@ -62,7 +61,7 @@ class _SeenKinds:
 
 def is_constant_map(spec: MapSpec) -> bool:
     """Whether the map's contents cannot change any more, so that they are known."""
-    return spec.frozen and bool(spec.flags & _BPF_F_RDONLY_PROG) and spec.type == "array" and spec.max_entries == 1
+    return spec.frozen and spec.type == "array" and spec.max_entries == 1
 
 
 def _constant_bytes(spec: MapSpec, offset: int, size: int) -> bytes:

@@ -1,0 +1,27 @@
+"""What the verifier's tests share: standard maps, and programs from one line of assembly."""
+
+from __future__ import annotations
+
+from ebpfkit.asm.parser import parse
+from ebpfkit.elf.model import MapSpec, ProgramSpec
+
+MAPS = {
+    spec.name: spec
+    for spec in (
+        MapSpec("hash", "hash", 4, 16, 8),
+        MapSpec("array", "array", 4, 16, 4),
+        MapSpec("percpu", "percpu_array", 4, 8, 4),
+        MapSpec("lpm", "lpm_trie", 8, 8, 16, flags=1),
+        MapSpec("progs", "prog_array", 4, 4, 4),
+        MapSpec("ring", "ringbuf", 0, 0, 4096),
+        MapSpec("xsks", "xskmap", 4, 4, 4),
+        MapSpec("rodata", "array", 4, 64, 1, data=bytes(64), frozen=True),
+        MapSpec("data", "array", 4, 64, 1, data=bytes(64)),
+    )
+}
+
+
+def program(asm: str, prog_type: str = "xdp", *, license: str = "GPL", flags: int = 0) -> ProgramSpec:
+    """A program from assembly whose lines may be separated by semicolons; maps are those of `MAPS`."""
+    text = "\n".join(line.strip() for line in asm.replace(";", "\n").splitlines())
+    return ProgramSpec("case", prog_type, prog_type, tuple(parse(text)), license, maps=MAPS, flags=flags)

@@ -1,0 +1,122 @@
+"""Asks the running kernel for its verdict on a program: the oracle of the verifier's tests and campaigns.
+
+Needs CAP_BPF. Maps are made once per shape and kept. Not part of the package.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.prog_types import PROG_TYPES
+from ebpfkit.asm.codec import encode
+from ebpfkit.asm.insn import MapRef, MapValueRef
+from ebpfkit.elf.model import MapSpec, ProgramSpec
+from ebpfkit.kernel import bpf
+from ebpfkit.kernel.fd import Fd
+from ebpfkit.loader.load import create_map, load_btf
+from ebpfkit.loader.maps import Map
+
+_STATS = re.compile(r"processed (\d+) insns.*?total_states (\d+)")
+_STEP = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\)|R\d)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the kernel said. `processed` is the number of instructions walked, `log` the text asked for."""
+
+    accepted: bool
+    errno: int
+    processed: int
+    states: int
+    log: str
+
+    @property
+    def reason(self) -> str:
+        """The last line of the log before the statistics."""
+        lines = [line for line in self.log.splitlines() if line and not line.startswith(("processed", "stack depth"))]
+        return lines[-1] if lines else f"errno {self.errno}"
+
+
+class KernelOracle:
+    """Loads programs into the running kernel and drops them again."""
+
+    def __init__(self) -> None:
+        self._maps: dict[Any, Fd] = {}
+        self._btf: dict[int, tuple[Any, Fd]] = {}
+
+    def map_fd(self, spec: MapSpec) -> int:
+        """A map of this shape; the same one for the same shape."""
+        key = (spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.frozen, spec.data, spec.inner)
+        found = self._maps.get(key)
+        if found is None:
+            inner = None
+            if spec.inner is not None:
+                self.map_fd(spec.inner)
+                inner = create_map(spec.inner)
+            found = self._maps[key] = create_map(spec, inner=inner)
+            if spec.data is not None:
+                Map(spec, found).set(bytes(4), spec.data.ljust(spec.value_size, b"\0"))
+            if spec.frozen:
+                bpf.map_freeze(found)
+        return found.fileno()
+
+    def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
+        """Load the program and say what the kernel thinks of it."""
+        maps = list(spec.maps.values())
+        insns = []
+        for insn in spec.instructions:
+            if insn.op.name.startswith("LDDW_MAP") and not isinstance(insn.ref, MapRef | MapValueRef):
+                number = insn.imm & 0xFFFF_FFFF
+                if number < len(maps):
+                    insn = insn.replace(imm=insn.imm >> 32 << 32 | self.map_fd(maps[number]))
+            elif isinstance(insn.ref, MapRef):
+                insn = insn.replace(imm=self.map_fd(spec.maps[insn.ref.name]), ref=None)
+            elif isinstance(insn.ref, MapValueRef):
+                fd = self.map_fd(spec.maps[insn.ref.name])
+                insn = insn.replace(imm=fd | insn.ref.offset << 32, ref=None)
+            insns.append(insn)
+        code = encode(insns)
+        return self.ask_bytes(
+            code, spec.prog_type, license=spec.license, attach_type=spec.attach_type, flags=spec.flags,
+            log_level=log_level, log_size=log_size,
+        )  # fmt: skip
+
+    def ask_bytes(
+        self,
+        code: bytes,
+        prog_type: str,
+        *,
+        license: str = "GPL",
+        attach_type: str | None = None,
+        flags: int = 0,
+        log_level: int = 1,
+        log_size: int = 1 << 16,
+    ) -> Verdict:
+        """The same for encoded instructions whose maps are descriptors already."""
+        while True:
+            result = bpf.prog_load(
+                PROG_TYPES[prog_type].id, code, license, flags=flags, log_level=log_level, log_size=log_size,
+                expected_attach_type=ATTACH_TYPES[attach_type].id if attach_type else 0,
+            )  # fmt: skip
+            if result.fd is not None:
+                result.fd.close()
+            if result.log_needed <= log_size or log_size >= 1 << 28:
+                break
+            log_size = result.log_needed + 4096
+        stats = _STATS.search(result.log)
+        return Verdict(
+            result.fd is not None, result.errno, int(stats[1]) if stats else 0, int(stats[2]) if stats else 0, result.log
+        )
+
+    def close(self) -> None:
+        for fd in self._maps.values():
+            fd.close()
+        self._maps.clear()
+
+
+def steps_of(log: str) -> list[int]:
+    """The slots of the instructions in a level-2 log, in the order walked."""
+    return [int(found[1]) for found in re.finditer(r"^(\d+): (?:R\d.*?)?\([0-9a-f]{2}\) ", log, re.MULTILINE)]
