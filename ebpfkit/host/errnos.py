@@ -11,7 +11,7 @@ import os
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.kernel.caps import effective_capabilities
 
-__all__ = ["describe_errno", "explain_map_create", "explain_program_load", "missing_capabilities"]
+__all__ = ["describe_errno", "explain_map_access", "explain_map_create", "explain_program_load", "missing_capabilities"]
 
 ENOTSUPP = 524  # the kernel's own, without a name in errno.h
 
@@ -82,6 +82,40 @@ def explain_map_create(spec: MapSpec, number: int) -> str:
 def _map_shape(spec: MapSpec) -> str:
     flags = f", flags {spec.flags:#x}" if spec.flags else ""
     return f"key {spec.key_size} bytes, value {spec.value_size} bytes, max_entries {spec.max_entries}{flags}"
+
+
+_VALUE_IS = {
+    "xskmap": "AF_XDP sockets", "sockmap": "sockets", "sockhash": "sockets", "reuseport_sockarray": "sockets",
+    "prog_array": "programs", "perf_event_array": "perf events", "cgroup_array": "cgroups",
+    "array_of_maps": "maps", "hash_of_maps": "maps",
+}  # fmt: skip
+
+
+def explain_map_access(spec: MapSpec, number: int, action: str, key: bytes) -> str:
+    """Why the kernel refused to "read", "write", "delete", "take", "walk" or "freeze" an entry or a whole map."""
+    where = f"key {key.hex()} of " if key else ""
+    head = f"cannot {action} {where}map {spec.name!r} ({spec.type}): "
+    unsupported = number in (ENOTSUPP, errno.EOPNOTSUPP)
+    if number == errno.E2BIG:
+        return f"{head}it is full or the index is beyond it ({spec.max_entries} entries); give it more max_entries"
+    if number == errno.EEXIST:
+        return f"{head}the key is already there"
+    if number == errno.ENOENT:
+        return f"{head}the key is not there"
+    if number == errno.EPERM:
+        return head + explain_permission(("CAP_BPF",), "the map is frozen or its flags do not allow it")
+    if number in (errno.EBADF, errno.ENOTSOCK) and spec.type in _VALUE_IS:
+        kind = _VALUE_IS[spec.type]
+        return f"{head}its values are descriptors of {kind}, and this one is not ({describe_errno(number)})"
+    if number == errno.ENOSPC and action in ("read", "walk") and spec.type in ("sockmap", "sockhash"):
+        return f"{head}user space can read it only if it was made with values of 8 bytes"
+    if unsupported and action in ("read", "walk", "take"):
+        return f"{head}user space cannot {action} entries of this type ({describe_errno(number)})"
+    if unsupported or (number == errno.EINVAL and action == "delete"):
+        return f"{head}entries of this type cannot be changed so, or the key is not valid ({describe_errno(number)})"
+    if number == errno.EINVAL:
+        return f"{head}this map type does not allow it, or key, value or flags are not valid ({describe_errno(number)})"
+    return head + describe_errno(number)
 
 
 def explain_program_load(spec: ProgramSpec, number: int) -> str:

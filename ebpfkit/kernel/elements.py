@@ -64,6 +64,12 @@ class Elements:
         """Take the value out of the map, or the negative errno."""
         return self._read(Command.MAP_LOOKUP_AND_DELETE_ELEM, key, flags)
 
+    def test(self, value: bytes) -> int:
+        """Ask a bloom filter for a value, which goes in here: 0 (perhaps there) or the negative errno."""
+        with self._lock:
+            self._value[:] = value
+            return self._call(Command.MAP_LOOKUP_ELEM, 0, self._value_address, 0)
+
     def _read(self, command: int, key: bytes, flags: int) -> bytes | int:
         with self._lock:
             self._key[:] = key

@@ -19,7 +19,7 @@ from ebpfkit._bits import round_up
 from ebpfkit.abi import uapi
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import KernelError, MapError, MapKeyError, NotSupported, UsageError
-from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
+from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_map_access, explain_permission
 from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
@@ -148,12 +148,24 @@ class Map:
     def get(self, key: bytes) -> bytes | None:
         """A copy of the value, or None when the key is not there. Raises MapError."""
         self._check_key(key)
+        if self._spec.type == "bloom_filter":
+            raise NotSupported("reading a bloom_filter", why=f"map {self.name!r} answers contains only")
         value = self._elements.lookup(key)
         if isinstance(value, bytes):
             return value
         if value == -errno.ENOENT:
             return None
         raise self._refusal(-value, "read", key)
+
+    def contains(self, value: bytes) -> bool:
+        """Whether a bloom filter may hold the value: False is certain, True is not. Raises MapError."""
+        if self._spec.type != "bloom_filter":
+            raise UsageError(f"map {self.name!r} ({self._spec.type}) is no bloom_filter; use get")
+        self._check_value(value)
+        result = self._elements.test(value)
+        if result not in (0, -errno.ENOENT):
+            raise self._refusal(-result, "read", b"")
+        return result == 0
 
     def set(self, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
         """Store a value. Raises MapError with E2BIG (full), EEXIST (BPF_NOEXIST), ENOENT (BPF_EXIST), EINVAL."""
@@ -383,20 +395,5 @@ class Map:
             raise NotSupported(f"iterating a {self._spec.type}", why=f"map {self.name!r} has no keys to walk")
 
     def _refusal(self, number: int, action: str, key: bytes) -> MapError:
-        where = f" key {key.hex()}" if key else ""
-        head = f"cannot {action}{where} of map {self.name!r} ({self._spec.type}): "
-        if number == errno.E2BIG:
-            why = f"it is full or the index is beyond it ({self._spec.max_entries} entries); give it more max_entries"
-        elif number == errno.EEXIST:
-            why = "the key is already there"
-        elif number == errno.ENOENT:
-            return MapKeyError(head + "the key is not there", errno=number)
-        elif number == errno.EPERM:
-            why = explain_permission(("CAP_BPF",), "the map is frozen or its flags do not allow it")
-        elif number == errno.EINVAL and action == "delete":
-            why = "entries of this type cannot be deleted, or the key is not valid"
-        elif number in _NO_BATCH:
-            why = f"this map type does not allow it, or key, value or flags are not valid ({describe_errno(number)})"
-        else:
-            why = describe_errno(number)
-        return MapError(head + why, errno=number)
+        kind = MapKeyError if number == errno.ENOENT else MapError
+        return kind(explain_map_access(self._spec, number, action, key), errno=number)

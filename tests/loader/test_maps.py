@@ -19,11 +19,12 @@ from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import LoadError, MapError, MapKeyError, NotSupported, UsageError
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.cpus import possible_cpus
-from ebpfkit.loader import Map
+from ebpfkit.loader import Collection, Map, Program
 from ebpfkit.loader.maps import stored_value_size
 from ebpfkit.maps.memory import create_store
 from ebpfkit.maps.store import BPF_EXIST, BPF_NOEXIST, MapStore
 from tests.conftest import require_tool
+from tests.loader import objects
 
 pytestmark = pytest.mark.kernel
 
@@ -156,6 +157,78 @@ def test_pop_takes_an_entry_out_of_a_hash() -> None:
         live.set(key_of(live.spec, 1), value_of(live.spec, 9))
         assert live.pop(key_of(live.spec, 1)) == value_of(live.spec, 9)
         assert live.pop(key_of(live.spec, 1)) is None
+
+
+def u32(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+# A spec and a value, for types whose values mean something to the kernel.
+REDIRECTS = [
+    (MapSpec("m", "devmap", 4, 4, 4), u32(1)),
+    (MapSpec("m", "devmap", 4, 8, 4), u32(1) + u32(0)),
+    (MapSpec("m", "devmap_hash", 4, 8, 4), u32(1) + u32(0)),
+    (MapSpec("m", "cpumap", 4, 4, possible_cpus()), u32(128)),
+    (MapSpec("m", "cpumap", 4, 8, possible_cpus()), u32(128) + u32(0)),
+]
+
+
+@pytest.mark.parametrize(("spec", "value"), REDIRECTS, ids=[f"{spec.type}-{spec.value_size}" for spec, _ in REDIRECTS])
+def test_redirect_maps(spec: MapSpec, value: bytes) -> None:
+    key = u32(possible_cpus() - 1)
+    with Map.create(spec) as live:
+        live.set(key, value)
+        assert live.get(key) == value
+        assert list(live.items()) == [(key, value)]
+        live.delete(key)
+        assert list(live.items()) == []
+
+
+def test_program_arrays_take_descriptors_and_give_ids() -> None:
+    with Program.load(objects.returns(2)) as program, Map.create(MapSpec("m", "prog_array", 4, 4, 4)) as live:
+        live.set(u32(2), u32(program.fileno()))
+        assert dict(live.items()) == {u32(2): u32(program.id)}
+
+
+@pytest.mark.parametrize("kind", ["array_of_maps", "hash_of_maps"])
+def test_maps_of_maps_take_descriptors_and_give_ids(kind: str) -> None:
+    inner = SPECS["array"]
+    outer = MapSpec("outer", kind, 4, 4, 4, inner=inner)
+    with Collection.load(objects.object_of(maps=(outer,))) as loaded, Map.create(inner) as first:
+        loaded.maps["outer"].set(u32(2), u32(first.fileno()))
+        assert dict(loaded.maps["outer"].items()) == {u32(2): u32(first.info.id)}
+        with Map.create(inner.replace(value_size=16)) as other, pytest.raises(MapError) as refused:
+            loaded.maps["outer"].set(u32(2), u32(other.fileno()))
+        assert refused.value.errno == errno.EINVAL
+
+
+def test_bloom_filters_answer_one_question() -> None:
+    with Map.create(MapSpec("m", "bloom_filter", 0, 4, 100)) as live:
+        live.set(b"", b"here")
+        assert live.contains(b"here")
+        assert not live.contains(b"gone")
+        with pytest.raises(NotSupported, match="answers contains only"):
+            live.get(b"")
+    with Map.create(SPECS["hash"]) as live, pytest.raises(UsageError, match="no bloom_filter"):
+        live.contains(bytes(8))
+
+
+UNREADABLE = [
+    (MapSpec("m", "xskmap", 4, 4, 4), errno.EOPNOTSUPP, "user space cannot read entries"),
+    (MapSpec("m", "perf_event_array", 4, 4, 0), 524, "user space cannot read entries"),
+    (MapSpec("m", "sockmap", 4, 4, 4), errno.ENOSPC, "only if it was made with values of 8 bytes"),
+]
+
+
+@pytest.mark.parametrize(("spec", "number", "words"), UNREADABLE, ids=[s.type for s, _, _ in UNREADABLE])
+def test_maps_that_user_space_cannot_read(spec: MapSpec, number: int, words: str) -> None:
+    with Map.create(spec) as live:
+        for look in (lambda: live.get(u32(1)), lambda: list(live.items())):
+            with pytest.raises(MapError) as refused:
+                look()
+            assert (refused.value.errno, words in str(refused.value)) == (number, True)
+        with pytest.raises(MapError, match="its values are descriptors of"):
+            live.set(u32(1), u32(0x7FFF_FFFF))
 
 
 REFUSALS = [
