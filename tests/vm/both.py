@@ -29,16 +29,16 @@ def in_machine(
 
 
 def in_kernel(
-    obj: ObjectFile, packets: Sequence[bytes], program: str | None = None
+    obj: ObjectFile, packets: Sequence[bytes], program: str | None = None, load: Sequence[str] = ()
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The same from the kernel (maps with one value for all CPUs)."""
+    """The same from the kernel (maps with one value for all CPUs); `load` names all programs that have to be there."""
     name = program or next(iter(obj.programs))
-    with Collection.load(obj, programs=[name]) as collection:
+    with Collection.load(obj, programs=load or [name]) as collection:
         runs = [collection.programs[name].test_run(packet) for packet in packets]
-        held = {name: sorted(live.items()) for name, live in collection.maps.items() if _is_readable(live.spec)}
+        held = {key: sorted(live.items()) for key, live in collection.maps.items() if _is_readable(live.spec)}
     return [(run.retval, run.data) for run in runs], held
 
 
 def _is_readable(spec: MapSpec) -> bool:
     """Maps that user space can read in the kernel, and whose values mean the same on both sides."""
-    return spec.key_size > 0 and spec.type not in ("xskmap", "devmap", "prog_array")
+    return spec.key_size > 0 and spec.type not in ("xskmap", "devmap", "prog_array", "array_of_maps")
