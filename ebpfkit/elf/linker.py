@@ -26,8 +26,8 @@ from ebpfkit.span import Span
 __all__ = ["open_object"]
 
 MAX_PROGRAM_SLOTS = 1_000_000  # more the kernel never takes
-MAX_OBJECT_SLOTS = 2_000_000  # of all linked programs: bounds what shared subprograms can cost
-MAX_OBJECT_BYTES = 256 << 20
+MAX_OBJECT_SLOTS = 2_000_000  # of all code, and of all linked programs: bounds what shared subprograms can cost
+MAX_OBJECT_BYTES = 64 << 20
 MAX_SUGGESTIONS = 64
 MAX_TEXT_BYTES = 64 << 20  # of all spans
 MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
@@ -45,6 +45,8 @@ def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "", targe
     """
     if isinstance(source, bytes | bytearray | memoryview):
         data, path = bytes(source), name
+        if len(data) > MAX_OBJECT_BYTES:
+            raise ObjectError(f"the object is larger than {MAX_OBJECT_BYTES >> 20} MiB", place=path or "ELF header")
     else:
         path = name or os.fspath(source)
         data = _read_file(os.fspath(source))

@@ -208,6 +208,14 @@ def test_bombs(kind: str) -> None:
     assert time.perf_counter() - begin < PATIENCE
 
 
+def test_too_much_code() -> None:
+    code = EXIT * 2_000_001
+    with pytest.raises(ObjectError, match="more than 2000000 slots"):
+        open_object(build([("xdp", 1, 6, code, 0, 0)]))
+    with pytest.raises(ObjectError, match="larger than 64 MiB"):
+        open_object(bytes((64 << 20) + 1))
+
+
 DEBIAN = sorted(glob.glob("/usr/lib/*/bpf/*.o"))
 
 
