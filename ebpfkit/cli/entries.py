@@ -56,10 +56,12 @@ def _by_btf(source: Source, type_id: int, data: bytes) -> Any:
 def _plain(value: Any) -> Any:
     """A value of the language as JSON has it: structures as objects, numbers as numbers, addresses as text."""
     from ebpfkit.dsl.structs import Struct
-    from ebpfkit.dsl.types import Integer
+    from ebpfkit.dsl.types import Integer, be16, be32, be64
 
     if isinstance(value, Struct):
         return {field.name: _plain(getattr(value, field.name)) for field in type(value).__ebpf_type__.fields}
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, (be16, be32, be64)):
+        return int(value.to_host())
     return int(value) if isinstance(value, Integer) else str(value)
