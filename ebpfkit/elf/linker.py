@@ -88,9 +88,10 @@ class _Linker:
         self.section_names: dict[int, SectionName | str] = {}
         self.linked_slots = 0
         self.problems: dict[str, str] = {}
-        self.codes: dict[int, Code] = {
-            section.index: self._read_code(section) for section in self.elf.sections if section.is_code and section.size
-        }
+        sections = [section for section in self.elf.sections if section.is_code and section.size]
+        if sum(section.size for section in sections) > MAX_OBJECT_SLOTS * SLOT:
+            raise ObjectError(f"the code has more than {MAX_OBJECT_SLOTS} slots", place="section headers")
+        self.codes: dict[int, Code] = {section.index: self._read_code(section) for section in sections}
 
     def link(self) -> ObjectFile:
         relocate(self.elf, self.codes, self.table, self.types)
