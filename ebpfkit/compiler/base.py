@@ -1,7 +1,7 @@
 """What every part of lowering stands on: the frame, the state, names, places in the source, and reading constants.
 
-Belongs here: no syntax of its own; the parts (`expressions`, `memory`, `operators`, `calls`, `maps`, `statements`) build
-on it and are put together in `lower.py`.
+Belongs here: no syntax of its own; the parts (`memory`, `operators`, `expressions`, `maps`, `calls`, `statements`)
+build on it and are put together in `lower.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ebpfkit.compiler.ir import Builder, Null, Operand, Place, Scope, Temp
+from ebpfkit.compiler.ir import Builder, Imm, Null, Operand, Place, Scope, Temp
 from ebpfkit.compiler.source import FunctionSource
 from ebpfkit.compiler.state import Binding, Conflict, Known, Record, State, constant_type, join
 from ebpfkit.compiler.values import (
+    BOOL,
     Bytes,
     Const,
     Location,
@@ -171,8 +172,6 @@ class Base:
                 type = constant_type(constant)
                 if type is None:
                     return ()
-                from ebpfkit.compiler.ir import Imm
-
                 return (Imm(int(constant), ir_type(type)),)
             case Scalar(op=op, place=place):
                 shape = shape_of(value)
@@ -269,7 +268,7 @@ class Base:
             try:
                 return Const(cell.cell_contents)
             except ValueError:
-                raise self.error(node, "unknown-name", f"{name} has no value yet in the enclosing function")
+                raise self.error(node, "unknown-name", f"{name} has no value yet in the enclosing function") from None
         found = function.__globals__.get(name, _MISSING)
         if found is _MISSING:
             found = getattr(builtins, name, _MISSING)
@@ -296,9 +295,9 @@ class Base:
             return getattr(owner, name)
         except AttributeError:
             kind = f"module {owner.__name__}" if isinstance(owner, types.ModuleType) else describe(Const(owner))
-            raise self.error(node, "no-such-attribute", f"{kind} has no {name}")
+            raise self.error(node, "no-such-attribute", f"{kind} has no {name}") from None
         except EbpfError as error:
-            raise self.error(node, getattr(error, "code", "") or "no-such-attribute", error.message)
+            raise self.error(node, getattr(error, "code", "") or "no-such-attribute", error.message) from None
 
     # Small conveniences over the builder
 
@@ -325,8 +324,6 @@ class Base:
         return value.place if isinstance(value, Scalar) else None
 
     def boolean(self, op: Operand) -> Scalar:
-        from ebpfkit.compiler.values import BOOL
-
         return scalar(op, BOOL)
 
     def wrong_kind(self, value: Value, node: ast.AST, wanted: str) -> CompileError:

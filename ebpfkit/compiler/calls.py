@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
+from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import Frame, assigned_names
-from ebpfkit.compiler.ir import Arg, Imm, Null, Operand, Scope
-from ebpfkit.compiler.maps import Maps
-from ebpfkit.compiler.operators import is_plain_int
+from ebpfkit.compiler.conversions import is_plain_int
+from ebpfkit.compiler.helper_calls import HelperCalls
+from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
 from ebpfkit.compiler.values import (
@@ -44,15 +44,11 @@ from ebpfkit.errors import CompileError, EbpfError
 __all__ = ["Calls"]
 
 _PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, range, sizeof, offsetof})
-_RESULTS = {"u64": IntType("u64", 64), "u32": IntType("u32", 32), "s64": IntType("s64", 64, signed=True)}
 _DEPTH = 32
 
 
-class Calls(Maps):
+class Calls(HelperCalls):
     """Evaluation of calls."""
-
-    gpl: bool
-    license: str
 
     def _expr_Call(self, node: ast.Call) -> Value:
         if isinstance(node.func, ast.Attribute):
@@ -131,11 +127,11 @@ class Calls(Maps):
         try:
             return Const(callee(*plain, **named))
         except CompileError as error:
-            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
+            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint) from None
         except EbpfError as error:
-            raise self.error(node, "bad-constant", error.message)
+            raise self.error(node, "bad-constant", error.message) from None
         except (TypeError, ValueError, OverflowError, ArithmeticError) as error:
-            raise self.error(node, "bad-call", f"this call has no meaning: {error}")
+            raise self.error(node, "bad-call", f"this call has no meaning: {error}") from None
 
     # Types
 
@@ -367,124 +363,13 @@ class Calls(Maps):
             return self.finish_record(owner, name, node)
         if isinstance(member, types.FunctionType) and not member.__module__.startswith("ebpfkit.dsl"):
             return self.inline(member, [owner, *args], kwargs, node)
-        if isinstance(member, staticmethod):
+        if isinstance(member, staticmethod) and isinstance(member.__func__, types.FunctionType):
             return self.inline(member.__func__, args, kwargs, node)
         if isinstance(member, classmethod):
             return self._bound_method(getattr(owner.cls, name), args, kwargs, node)
         if member is None:
             raise self.no_field(owner, name, node)
         raise self.error(node, "not-callable", f"{name} of a {describe(owner)} cannot be called in a program")
-
-    # Helpers
-
-    def call_helper(self, spec: HelperSpec, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-        """A helper as its row says: each argument by its kind, the result by its C type."""
-        names = tuple(argument.name for argument in spec.args or ())
-        given: dict[str, tuple[Value, ast.expr]] = {
-            name: (value, where) for name, value, where in zip(names, args, node.args)
-        }
-        for keyword in node.keywords:
-            if keyword.arg not in names or keyword.arg in given or keyword.arg is None:
-                raise self.error(keyword.value, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
-            given[keyword.arg] = (kwargs[keyword.arg], keyword.value)
-        if spec.args is None or len(args) > len(names) or len(given) != len(names):
-            raise self.error(node, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
-        if spec.gpl_only and not self.gpl:
-            said = f"LICENSE is {self.license!r}" if self.license else "the module has no LICENSE"
-            raise self.error(
-                node,
-                "gpl-only",
-                f"the helper {spec.name} is only for GPL-compatible programs, and {said}",
-                'write LICENSE = "GPL" or "Dual MIT/GPL" in the module',
-            )
-        operands: list[Operand] = []
-        facade: MapFacade | None = None
-        for argument in spec.args:
-            value, where = given[argument.name]
-            if argument.kind is ArgKind.CONST_MAP_PTR:
-                if not isinstance(value, Const) or not isinstance(value.value, MapFacade):
-                    raise self.wrong_kind(value, where, "a map")
-                facade = value.value
-                if spec.map_types is not None and facade.map_type not in spec.map_types:
-                    raise self.error(
-                        where, "bad-map-operation", f"{spec.name}() does not take this {type(facade).__name__}"
-                    )
-                operands.append(self.map_ref(facade, where))
-            else:
-                operands.append(self._helper_argument(argument.kind, argument.ctype, value, facade, where))
-        self._check_sizes(spec, given)
-        result = self.call(spec.name, "void" if spec.ret is RetKind.VOID else "i64", *operands)
-        if spec.ret is RetKind.VOID:
-            return Void(f"{spec.name}()")
-        kind = _RESULTS[spec.ret_ctype]
-        return scalar(self.builder.convert("trunc", result, ir_type(kind)), kind)
-
-    def _check_sizes(self, spec: HelperSpec, given: dict[str, tuple[Value, ast.expr]]) -> None:
-        """A constant length must not pass the memory before it."""
-        before: Value | None = None
-        for argument in spec.args or ():
-            value, where = given[argument.name]
-            if argument.kind in (ArgKind.SIZE, ArgKind.SIZE_OR_ZERO) and before is not None:
-                size = before.type.size if isinstance(before, (View, Bytes)) else None
-                if isinstance(before, Const):
-                    size = len(before.value) if isinstance(before.value, bytes) else 0
-                most = int(value.value) if isinstance(value, Const) and is_plain_int(value.value) else None
-                if isinstance(value, Scalar):
-                    most = value.hi
-                if size is not None and most is not None and most > size:
-                    raise self.error(
-                        where, "bad-size", f"{most} bytes may be asked of {size}", "write sizeof(T), or test it"
-                    )
-            before = value
-
-    def _helper_argument(
-        self, kind: ArgKind, ctype: str, value: Value, facade: MapFacade | None, node: ast.expr
-    ) -> Operand:
-        if kind in (ArgKind.CTX, ArgKind.CTX_OR_NULL):
-            if isinstance(value, ContextValue):
-                return Arg()
-            raise self.wrong_kind(value, node, "the packet")
-        if kind in (ArgKind.MAP_KEY, ArgKind.MAP_VALUE):
-            assert facade is not None
-            if kind is ArgKind.MAP_KEY:
-                return self.key_pointer(facade, value, node)
-            return self.in_memory("value", value, facade.value_type.__ebpf_type__, facade.value_type, node)
-        if kind in (ArgKind.SIZE, ArgKind.SIZE_OR_ZERO, ArgKind.ANYTHING, ArgKind.SCALAR, ArgKind.CONST):
-            return self._helper_number(ctype, value, node)
-        if value == Const(None) and kind is ArgKind.MEM_OR_NULL:
-            return Null()
-        if isinstance(value, Const) and isinstance(value.value, bytes) and kind in (ArgKind.MEM, ArgKind.MEM_OR_NULL):
-            info = ArrayType(IntType("u8", 8), len(value.value))
-            view = self.new_local(info, None, "bytes", zeroed=False)
-            self.store_bytes(view, value.value)
-            return view.pointer
-        if not isinstance(value, View):
-            raise self.wrong_kind(value, node, "a structure or an array")
-        self.check_alive(value, node)
-        if kind in (ArgKind.MEM_UNINIT, ArgKind.MEM_RW, ArgKind.MEM_FIXED_UNINIT) and value.space is Space.PACKET:
-            raise self.error(node, "bad-type", "a helper cannot write into the packet", "use a local structure")
-        return value.pointer
-
-    def _helper_number(self, ctype: str, value: Value, node: ast.expr) -> Operand:
-        """A number as the helper's C type; 32-bit values are extended as that type is."""
-        signed = ctype.startswith("s") or ctype in ("int", "long")
-        bits = 32 if "32" in ctype or ctype == "int" else 64
-        if isinstance(value, Const) and is_plain_int(value.value):
-            number = int(value.value)
-            if not -(1 << (bits - 1)) <= number < 1 << bits:
-                raise self.error(node, "does-not-fit", f"{number} does not fit {ctype}")
-            return Imm(number, "i64")
-        one = self.scalar_of(value, node)
-        if one.type.network:
-            raise self.error(node, "network-order", f"a {one.type.name} is not a {ctype}", "write .to_host()")
-        if one.type != INT and (one.type.bits > bits or (one.type.signed and not signed and not one.type.is_bool)):
-            raise self.error(
-                node,
-                "narrowing",
-                f"{ctype} cannot take every {one.type.name}",
-                f"write the cast {'s' if signed else 'u'}{bits}(...)",
-            )
-        return self.builder.convert("sext" if one.type.signed else "zext", one.op, "i64")
 
     # Inlining
 
@@ -573,9 +458,11 @@ class Calls(Maps):
         except NameError as error:
             raise self.error(
                 node, "unknown-name", f"{function.__name__}(): an annotation names something unknown: {error}"
-            )
+            ) from None
         except (TypeError, SyntaxError, AttributeError) as error:
-            raise self.error(node, "bad-annotation", f"{function.__name__}(): an annotation has no meaning: {error}")
+            raise self.error(
+                node, "bad-annotation", f"{function.__name__}(): an annotation has no meaning: {error}"
+            ) from None
 
     def _bind_arguments(
         self,
@@ -592,7 +479,7 @@ class Calls(Maps):
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise self.error(node, "bad-call", f"{function.__name__}(): {error}")
+            raise self.error(node, "bad-call", f"{function.__name__}(): {error}") from None
         values: dict[str, Value] = {}
         for name, parameter in signature.parameters.items():
             if name not in bound.arguments:

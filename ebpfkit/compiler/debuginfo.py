@@ -1,7 +1,7 @@
 """Debug metadata for LLVM, from which its BPF back end makes BTF: types, functions, lines and map definitions.
 
-Belongs here: the numbered metadata nodes and nothing of code generation. `DebugDirectivesOnly` gives the full BTF without
-any DWARF. A file that is not on disk (a notebook cell) brings its text along, so that the BTF has the source lines.
+Belongs here: the numbered metadata nodes and nothing of code generation. `DebugDirectivesOnly` gives the full BTF
+without any DWARF. A file that is not on disk (a notebook cell) brings its text along, so that the BTF has its lines.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class DebugInfo:
     # Functions and lines
 
     def subprogram(self, scope: Scope, *, context: str | None) -> int:
-        """A function: with `context` the program itself (one argument, a pointer to that structure), else an inlined one."""
+        """A function: the program itself, whose argument points to a `context`, or (None) an inlined one."""
         if scope in self._known:
             return self._known[scope]
         file = self.file(scope.file)

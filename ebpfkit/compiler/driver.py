@@ -1,7 +1,7 @@
 """Programs to an object: lowering, LLVM text, optimisation, ELF, and every stage on the way for whoever wants to look.
 
-Belongs here: options, the order of the stages, map definitions and the licence in the object. The same programs and options
-give the same bytes.
+Belongs here: options, the order of the stages, map definitions and the licence in the object. The same programs and
+options give the same bytes.
 """
 
 from __future__ import annotations

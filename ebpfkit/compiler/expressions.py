@@ -12,8 +12,9 @@ import types
 from dataclasses import replace
 from typing import Any
 
+from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm
-from ebpfkit.compiler.operators import SYMBOLS, Operators, is_plain_int
+from ebpfkit.compiler.operators import SYMBOLS, Operators
 from ebpfkit.compiler.state import Binding, Conflict, Known, State, join
 from ebpfkit.compiler.values import (
     Bytes,
@@ -22,9 +23,11 @@ from ebpfkit.compiler.values import (
     OptionalScalar,
     OptionalView,
     Scalar,
+    Space,
     Tuple,
     Value,
     View,
+    chunks,
     describe,
     ir_type,
     limits,
@@ -459,8 +462,9 @@ class Expressions(Operators):
             case Bytes():
                 return self._byte_of(owner, index, node)
             case Tuple(items=items):
-                if isinstance(index, Const) and is_plain_int(index.value) and -len(items) <= index.value < len(items):
-                    return items[index.value]
+                at = index.value if isinstance(index, Const) else None
+                if isinstance(at, int) and -len(items) <= at < len(items):
+                    return items[at]
                 raise self.error(node, "array-index", "a tuple's index is a number known here")
             case Const(value=constant):
                 return self._constant_item(constant, index, node)
@@ -477,9 +481,9 @@ class Expressions(Operators):
         try:
             return Const(constant[index.value])
         except EbpfError as error:
-            raise self.error(node, getattr(error, "code", "") or "bad-type", error.message)
+            raise self.error(node, getattr(error, "code", "") or "bad-type", error.message) from None
         except (TypeError, KeyError, IndexError, ValueError) as error:
-            raise self.error(node, "bad-type", f"this index has no meaning: {error}")
+            raise self.error(node, "bad-type", f"this index has no meaning: {error}") from None
 
     def element(self, owner: View, index: Value, node: ast.Subscript) -> tuple[View, int]:
         """Where an element of an array is: a view and a constant offset."""
@@ -505,8 +509,6 @@ class Expressions(Operators):
 
     def variable_place(self, owner: View, index: Scalar, size: int, node: ast.AST) -> View:
         """The view that begins at element `index`. In a packet the bounds are tested again, for the verifier."""
-        from ebpfkit.compiler.values import Space
-
         self.check_alive(owner, node)
         step = self.builder.convert("sext" if index.type.signed else "zext", index.op, "i64")
         if size > 1:
@@ -530,8 +532,6 @@ class Expressions(Operators):
         assert isinstance(u8, IntType)
         length = owner.type.length
         if isinstance(index, Const) and isinstance(index.value, int) and 0 <= index.value < length:
-            from ebpfkit.compiler.values import chunks
-
             number = int(index.value)
             for (at, size), op in zip(chunks(length), owner.ops, strict=True):
                 if at <= number < at + size:

@@ -1,7 +1,7 @@
 """The typed IR between the syntax tree and LLVM: basic blocks of flat instructions over integers and pointers.
 
-Belongs here: the data, the builder that appends to it, and its printer. Every instruction carries its author's place and
-its inlining chain. It knows maps, helpers and the context by name, not how a target reaches them: that is `llvm_ir.py`.
+Belongs here: the data, the builder that appends to it, and its printer. Every instruction carries its author's place
+and its inlining chain. It knows maps, helpers and the context by name, not how a target reaches them: see `llvm_ir`.
 """
 
 from __future__ import annotations
@@ -91,12 +91,13 @@ class Place:
 
 @dataclass(slots=True)
 class Instr:
-    """One instruction. `op` decides the meaning of `args`, `labels` and `note`:
+    """One instruction. `op` decides the meaning of `args`, `labels`, `align` and `note`:
 
-    alloca note=name, imm args[0]=bytes; load/store (align); gep base, offset i64; add sub mul udiv urem and or xor shl
-    lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc bswap opaque; select; ctx_load note=offset, align=bytes;
-    packet_data, packet_end, packet_length; helper note=name, id in align; atomic note=operation, order in labels[0]; memcpy dst, src,
-    bytes; memset dst, bytes; br labels[0]; condbr cond, labels; ret value.
+    alloca (args: bytes, note: a name) or, without args, a slot (note: type and name); load, store (align); gep (base,
+    offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
+    bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_length; helper (align: id,
+    note: name); atomic (note: operation, labels: ordering); memcpy (to, from, bytes), memset (to, bytes); br, condbr
+    (labels), ret.
     """
 
     op: str
@@ -122,7 +123,7 @@ class Block:
 
 @dataclass(slots=True)
 class Function:
-    """A program: allocas first, then blocks, the entry first. `short` is the shared exit's label, if anything uses it."""
+    """A program: its allocas, then its blocks, the entry first; `context` is the structure its argument points to."""
 
     name: str
     section: str

@@ -20,7 +20,7 @@ PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4}
 
 
 class Target(Protocol):
-    """What differs between the kernel and user space: text for the instructions that leave the function's own values."""
+    """What differs between the kernel and user space: how the world outside of the function's values is reached."""
 
     def header(self) -> list[str]: ...
 
@@ -117,8 +117,10 @@ class FunctionPrinter:
     def print(self, function: Function) -> list[str]:
         subprogram = self.debug.subprogram(function.scope, context=function.context)
         out = [
-            f'define dso_local i32 @"{quote(function.name)}"(ptr %ctx) #0 section "{quote(function.section)}" '
-            f"!dbg !{subprogram} {{"
+            (
+                f'define dso_local i32 @"{quote(function.name)}"(ptr %ctx) #0 section "{quote(function.section)}" '
+                f"!dbg !{subprogram} {{"
+            )
         ]
         for number, block in enumerate(function.blocks):
             out.append(f'"{block.label}":')
@@ -187,22 +189,28 @@ class FunctionPrinter:
         pointer, value = instr.args
         size = int(type[1:]) // 8
         return [
-            f"{result} = atomicrmw {instr.note} {_typed(pointer)}, {_typed(value)} {instr.labels[0]}, "
-            f"align {size}{debug}"
+            (
+                f"{result} = atomicrmw {instr.note} {_typed(pointer)}, {_typed(value)} {instr.labels[0]}, "
+                f"align {size}{debug}"
+            )
         ]
 
     def _memcpy(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         target, source, size = instr.args
         return [
-            f"call void @llvm.memcpy.p0.p0.i64(ptr align {instr.align} {_plain(target)}, "
-            f"ptr align {instr.note} {_plain(source)}, {_typed(size)}, i1 false){debug}"
+            (
+                f"call void @llvm.memcpy.p0.p0.i64(ptr align {instr.align} {_plain(target)}, "
+                f"ptr align {instr.note} {_plain(source)}, {_typed(size)}, i1 false){debug}"
+            )
         ]
 
     def _memset(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         target, size = instr.args
         return [
-            f"call void @llvm.memset.p0.i64(ptr align {instr.align} {_plain(target)}, i8 0, {_typed(size)}, "
-            f"i1 false){debug}"
+            (
+                f"call void @llvm.memset.p0.i64(ptr align {instr.align} {_plain(target)}, i8 0, {_typed(size)}, "
+                f"i1 false){debug}"
+            )
         ]
 
     def _br(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from ebpfkit.abi.helpers import HELPERS_BY_NAME
+from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.expressions import Expressions
 from ebpfkit.compiler.ir import Arg, Imm, MapRef, Operand, Temp
-from ebpfkit.compiler.operators import is_plain_int
+from ebpfkit.compiler.memory import merged, occupied
 from ebpfkit.compiler.state import Record
 from ebpfkit.compiler.values import (
     HOLE,
@@ -153,7 +154,7 @@ class Maps(Expressions):
             facade.adopt_name(node.id if isinstance(node, ast.Name) else "")
             name = facade.name
         except EbpfError as error:
-            raise self.error(node, "bad-map-name", error.message)
+            raise self.error(node, "bad-map-name", error.message) from None
         known = self.maps.get(name)
         if known is not None and known is not facade:
             raise self.error(
@@ -183,11 +184,8 @@ class Maps(Expressions):
         if isinstance(value, View) and value.type == info and value.space is Space.STACK and value.align % 8 == 0:
             return value.pointer
         view = self.buffer(what, info.size, info)
-        if isinstance(info, (StructType, ArrayType)):
-            from ebpfkit.compiler.memory import merged, occupied
-
-            if merged(occupied(info)) != [(0, info.size)]:
-                self.builder.memset(view.pointer, -(-info.size // 8) * 8, 8)
+        if isinstance(info, (StructType, ArrayType)) and merged(occupied(info)) != [(0, info.size)]:
+            self.builder.memset(view.pointer, -(-info.size // 8) * 8, 8)
         self.store_place(view, 0, info, cls, value, node)
         return view.pointer
 
@@ -221,7 +219,7 @@ class Maps(Expressions):
     def map_item(self, facade: MapFacade, node: ast.Subscript) -> Value:
         """`m[k]` for reading: a missing key takes the short exit."""
         view = self.require(facade, self.expr(node.slice), node)
-        info = view.type
+        info: TypeInfo = view.type
         if isinstance(info, StructType) or (isinstance(info, ArrayType) and not info.name):
             return view
         return self.load_place(view, 0, info, facade.value_type, node)
@@ -249,7 +247,10 @@ class Maps(Expressions):
         """`del m[k]`; a missing key stays missing."""
         if not hasattr(type(facade), "__delitem__") or not hasattr(type(facade), "get"):
             raise self.error(
-                node, "bad-map-operation", f"a program cannot delete entries of this {type(facade).__name__}", "store a zero"
+                node,
+                "bad-map-operation",
+                f"a program cannot delete entries of this {type(facade).__name__}",
+                "store a zero",
             )
         self.call("map_delete_elem", "i64", self.map_ref(facade, node.value), self.key_pointer(facade, key, node.slice))
 
@@ -272,7 +273,10 @@ class Maps(Expressions):
             near = "output, reserve"
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
         raise self.error(
-            node, code, f"a program cannot call {name}() of this {type(facade).__name__}", f"it has {near}" if near else ""
+            node,
+            code,
+            f"a program cannot call {name}() of this {type(facade).__name__}",
+            f"it has {near}" if near else "",
         )
 
     def arguments(

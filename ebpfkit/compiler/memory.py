@@ -1,7 +1,7 @@
 """Reading and writing typed memory: fields, elements, bit fields, addresses, copies of structures.
 
-Belongs here: byte offsets, alignment and byte order. Packet fields claim their natural alignment (the kernels that matter
-allow unaligned packet access, and a claim of 1 costs byte loads); all other memory claims what is known of it.
+Belongs here: byte offsets, alignment and byte order. Packet fields claim their natural alignment (the kernels that
+matter allow unaligned packet access, and a claim of 1 costs byte loads); other memory claims what is known of it.
 """
 
 from __future__ import annotations
@@ -284,7 +284,13 @@ class Memory(Base):
 
         fields = [f.name for f in view.type.fields] if isinstance(view.type, StructType) else []
         near = difflib.get_close_matches(name, fields, 1)
-        hint = f"write {near[0]}" if near else f"it has {', '.join(fields[:8])}{', ...' if len(fields) > 8 else ''}" if fields else ""
+        hint = (
+            f"write {near[0]}"
+            if near
+            else f"it has {', '.join(fields[:8])}{', ...' if len(fields) > 8 else ''}"
+            if fields
+            else ""
+        )
         return self.error(node, "no-such-field", f"{describe(view)} has no field {name}", hint)
 
     def coerce(self, value: Value, target: IntType, node: ast.AST, what: str) -> Operand:

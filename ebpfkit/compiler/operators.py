@@ -1,7 +1,7 @@
 """What operators, comparisons, casts and assignments mean for each pair of types, and what they refuse.
 
-The rules are those of the scalar types when they run as plain Python: `T op T` and `T op literal` give T, everything else
-is refused with the cast to write; comparisons and assignments widen within one signedness.
+The rules are those of the scalar types when they run as plain Python: `T op T` and `T op literal` give T, everything
+else is refused with the cast to write; comparisons and assignments widen within one signedness.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import ast
 import operator
 from collections.abc import Callable
 from dataclasses import replace
-from enum import IntEnum
 from typing import Any
 
+from ebpfkit.compiler.conversions import Conversions, is_plain_int
 from ebpfkit.compiler.ir import Imm, Operand
-from ebpfkit.compiler.memory import Memory, constant_bytes
+from ebpfkit.compiler.memory import merged, occupied
 from ebpfkit.compiler.state import constant_type
 from ebpfkit.compiler.values import (
     BOOL,
@@ -28,6 +28,7 @@ from ebpfkit.compiler.values import (
     Value,
     View,
     Void,
+    chunks,
     describe,
     ir_type,
     limits,
@@ -85,30 +86,8 @@ _MAX_BITS = 4096
 """Plain integers beyond this many bits are not worth folding (and `1 << 10**9` would never end)."""
 
 
-def is_plain_int(value: object) -> bool:
-    """A literal of the language: a plain integer or a member of an integer enumeration."""
-    return isinstance(value, int) and (type(value) is int or isinstance(value, IntEnum))
-
-
-class Operators(Memory):
+class Operators(Conversions):
     """Operators over values."""
-
-    # Scalars
-
-    def scalar_of(self, value: Value, node: ast.AST, wanted: str = "a number") -> Scalar:
-        """A value as a scalar; constants become immediate operands of their own type."""
-        if isinstance(value, Scalar):
-            return value
-        if isinstance(value, Const):
-            type = constant_type(value.value)
-            if type is not None:
-                number = int(value.value)
-                return Scalar(Imm(number, ir_type(type)), type, number, number)
-            if isinstance(value.value, int):
-                raise self.error(node, "does-not-fit", f"{value.value} does not fit 64 bits")
-            if isinstance(value.value, float):
-                raise self.error(node, "float", "the machine has no fractions", "scale it to an integer")
-        raise self.wrong_kind(value, node, wanted)
 
     def literal(self, value: Const, type: IntType, node: ast.AST, symbol: str) -> Scalar:
         """A plain integer as an operand of `type`, which it must fit."""
@@ -164,11 +143,13 @@ class Operators(Memory):
         try:
             result = _FOLD[symbol](one, two)
         except CompileError as error:
-            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint)
+            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint) from None
         except ZeroDivisionError:
-            raise self.error(node, "division-by-zero", f"{symbol} by the constant 0")
+            raise self.error(node, "division-by-zero", f"{symbol} by the constant 0") from None
         except (TypeError, ValueError, OverflowError) as error:
-            raise self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}")
+            raise self.error(
+                node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}"
+            ) from None
         return Const(result)
 
     def _check_repetition(self, one: Any, two: Any, node: ast.AST) -> None:
@@ -281,9 +262,8 @@ class Operators(Memory):
                     "cast to an unsigned type",
                 )
             return (one.lo // two.hi, one.hi // two.lo) if symbol == "//" else (0, min(one.hi, two.hi - 1))
-        if symbol in ("<<", ">>"):
-            if not 0 <= two.lo <= two.hi < 64:
-                raise self.error(node, "bad-shift", "an int is shifted by 0 to 63", "cast to a type of the language")
+        if symbol in ("<<", ">>") and not 0 <= two.lo <= two.hi < 64:
+            raise self.error(node, "bad-shift", "an int is shifted by 0 to 63", "cast to a type of the language")
         if symbol in ("&", "|", "^"):
             if one.lo < 0 or two.lo < 0:
                 return limits(INT)
@@ -334,8 +314,8 @@ class Operators(Memory):
         if isinstance(value, Const):
             if not isinstance(value.value, int) or isinstance(value.value, bool):
                 raise self.error(node, "bad-type", f"{symbol} of {describe(value)} has no meaning")
-            results = {"-": operator.neg, "+": operator.pos, "~": operator.invert}
-            return Const(results[symbol](value.value))
+            number = value.value
+            return Const(-number if symbol == "-" else ~number if symbol == "~" else +number)
         one = self.scalar_of(value, node)
         if one.type.network:
             raise self.error(node, "network-order", f"arithmetic on a {one.type.name}", "write .to_host() first")
@@ -402,7 +382,7 @@ class Operators(Memory):
         return self._icmp(symbol, ops[0], ops[1], one.type.signed)
 
     def _compare_with_int(self, symbol: str, one: Scalar, two: Scalar, node: ast.AST) -> Value:
-        """A plain integer against a typed value: exact in 64 bits, unless both are large and of different signedness."""
+        """A plain integer against a typed value: exact in 64 bits, unless large and of different signedness."""
         for side, other in ((one, two), (two, one)):
             if side.type != INT and side.type.bits == 64 and not side.type.signed and other.lo < 0:
                 raise self.error(
@@ -451,8 +431,6 @@ class Operators(Memory):
                 return Const(symbol == "!=")
             self.check_alive(left, node)
             ops = self._load_chunks(left, 0, left.type.size)
-            from ebpfkit.compiler.values import chunks
-
             pieces = [right.value[at : at + n] for at, n in chunks(left.type.size)]
             imms = [Imm(int.from_bytes(p, "little"), f"i{len(p) * 8}") for p in pieces]
             return self._all_equal(symbol, list(zip(ops, imms, strict=True)))
@@ -463,9 +441,6 @@ class Operators(Memory):
         return self._all_equal(symbol, self._pairs(left, right))
 
     def _pairs(self, left: View, right: View) -> list[tuple[Operand, Operand]]:
-        from ebpfkit.compiler.memory import merged, occupied
-        from ebpfkit.compiler.values import chunks
-
         pairs: list[tuple[Operand, Operand]] = []
         for start, length in merged(occupied(left.type)):
             for at, n in chunks(length):
@@ -478,7 +453,7 @@ class Operators(Memory):
                 pairs.append((ops[0], ops[1]))
         return pairs
 
-    # Truth, casts, assignment
+    # Truth
 
     def truth(self, value: Value, node: ast.AST) -> Const | Scalar:
         """Whether a value counts as true, as a constant or an i1."""
@@ -487,7 +462,7 @@ class Operators(Memory):
                 try:
                     return Const(bool(constant))
                 except CompileError as error:
-                    raise self.error(node, error.code, error.message)
+                    raise self.error(node, error.code, error.message) from None
             case Scalar(op=op, type=type):
                 if type.is_bool:
                     return value
@@ -509,104 +484,3 @@ class Operators(Memory):
                 return Const(True)
             case _:
                 raise self.wrong_kind(value, node, "a condition")
-
-    def cast(self, type: IntType, value: Value, node: ast.AST) -> Scalar:
-        """`T(x)`: the low bits of x, sign-extended or cut; network order is refused."""
-        one = self.scalar_of(value, node)
-        if one.type.network:
-            raise self.error(
-                node,
-                "network-order",
-                f"{type.name}(...) of a {one.type.name} would reinterpret network order",
-                "write .to_host() and cast that",
-            )
-        kind = ir_type(type)
-        low, high = limits(type)
-        fits = low <= one.lo and one.hi <= high
-        lo, hi = (one.lo, one.hi) if fits else (low, high)
-        if isinstance(one.op, Imm):
-            number = one.op.value & ((1 << type.bits) - 1)
-            number = number - (1 << type.bits) if type.signed and number >> (type.bits - 1) else number
-            return Scalar(Imm(number, kind), type, number, number)
-        bits = 1 if one.op.type == "i1" else one.type.bits
-        if bits > type.bits:
-            return scalar(self.builder.convert("trunc", one.op, kind), type, lo, hi)
-        widen = "sext" if one.type.signed else "zext"
-        return scalar(self.builder.convert(widen, one.op, kind), type, lo, hi)
-
-    def coerce(self, value: Value, target: IntType, node: ast.AST, what: str) -> Operand:
-        """A value as an operand of an integer type: literals that fit, types that widen. Refuses anything else."""
-        kind = ir_type(target)
-        if target.is_bool:
-            if isinstance(value, Const) and isinstance(value.value, int) and value.value in (0, 1):
-                return Imm(int(value.value), "i1")
-            if isinstance(value, Scalar) and value.type.is_bool:
-                return value.op
-            if isinstance(value, Scalar):
-                raise self.error(node, "bad-type", f"a {value.type.name} is not a truth value", "compare it: x != 0")
-            raise self.wrong_kind(value, node, "a truth value")
-        low, high = limits(target)
-        if (
-            isinstance(value, Const)
-            and isinstance(value.value, int)
-            and (is_plain_int(value.value) or isinstance(value.value, bool))
-        ):
-            number = int(value.value)
-            if target.network and isinstance(value.value, bool):
-                raise self.error(node, "bad-type", f"a bool is not a {target.name}")
-            if not low <= number <= high:
-                hint = "" if target.network or target.enum else f"write {target.name}({number}) to wrap it"
-                raise self.error(node, "does-not-fit", f"{number} does not fit {target.name}", hint)
-            return Imm(number, kind)
-        if isinstance(value, Const):
-            number = self._network_constant(value.value)
-            if number is not None:
-                type = value.value.__ebpf_type__
-                return self._widen(Scalar(Imm(number, ir_type(type)), type, number, number), target, node)
-        return self._widen(self.scalar_of(value, node, f"a {target.name}"), target, node)
-
-    @staticmethod
-    def _network_constant(value: object) -> int | None:
-        info = getattr(value, "__ebpf_type__", None)
-        if isinstance(info, IntType) and info.network and not isinstance(value, type):
-            return int(value)  # type: ignore[call-overload, no-any-return]
-        return None
-
-    def _widen(self, one: Scalar, target: IntType, node: ast.AST) -> Operand:
-        kind = ir_type(target)
-        low, high = limits(target)
-        if one.type.is_bool:
-            if target.network:
-                raise self.error(node, "bad-type", f"a bool is not a {target.name}", f"write u{target.bits}(...)")
-            return self.builder.convert("zext", one.op, kind)
-        if one.type == INT:
-            if not (low <= one.lo and one.hi <= high):
-                raise self.error(
-                    node,
-                    "narrowing",
-                    f"an int between {one.lo} and {one.hi} may not fit {target.name}",
-                    f"write the cast {target.name}(...)",
-                )
-            return self.builder.convert("trunc", one.op, kind)
-        if one.type.network and not target.network:
-            raise self.error(node, "network-order", f"a {one.type.name} is not a {target.name}", "write .to_host()")
-        if one.type.network and one.type.bits != target.bits:
-            raise self.error(
-                node, "bad-type", f"a {one.type.name} is not a {target.name}", f"write {target.name}(x.to_host())"
-            )
-        if one.type.signed != target.signed:
-            raise self.error(
-                node,
-                "narrowing",
-                f"{target.name} and {one.type.name} differ in signedness",
-                f"write the cast {target.name}(...)" if not target.network else f"write the cast u{target.bits}(...)",
-            )
-        if one.type.bits > target.bits:
-            cast = f"u{target.bits}" if target.network or target.enum else target.name
-            raise self.error(
-                node, "narrowing", f"{target.name} is narrower than {one.type.name}", f"write the cast {cast}(...)"
-            )
-        return self.builder.convert("sext" if one.type.signed else "zext", one.op, kind)
-
-    def constant_address(self, value: Value) -> bool:
-        return isinstance(value, Const) and constant_bytes(value.value) is not None

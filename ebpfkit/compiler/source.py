@@ -1,13 +1,14 @@
 """From a Python function to its syntax tree and its author's lines and columns.
 
-Belongs here: finding source text (files, notebooks, the REPL, whatever `linecache` knows), the function's own node in it,
-and spans. The whole file is parsed once, so every position is the file's own. No names or types are judged here.
+Belongs here: finding source text (files, notebooks, the REPL, whatever `linecache` knows), the function's own node in
+it, and spans. The whole file is parsed once, so every position is the file's own. No names or types are judged here.
 """
 
 from __future__ import annotations
 
 import ast
 import linecache
+import os
 import types
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -61,7 +62,7 @@ def make_span(file: str, lines: tuple[str, ...], node: ast.AST, function: str) -
 
 @lru_cache(maxsize=64)
 def _parse(file: str, text: str) -> dict[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Every function definition of a file by name and first line (that of its first decorator, as code objects count)."""
+    """Every function definition of a file by name and first line (its first decorator's, as code objects count)."""
     found: dict[tuple[str, int], ast.FunctionDef | ast.AsyncFunctionDef] = {}
     for node in ast.walk(ast.parse(text, file)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -113,5 +114,4 @@ def find_source(function: types.FunctionType) -> FunctionSource:
             code="unsupported-syntax",
             hint="leave the parameter without an annotation: it takes the type of its argument",
         )
-    on_disk = file in linecache.cache and len(linecache.cache[file]) == 4 and linecache.cache[file][1] is not None
-    return FunctionSource(name, file, node, source_lines, on_disk and not file.startswith("<"))
+    return FunctionSource(name, file, node, source_lines, os.path.exists(file))

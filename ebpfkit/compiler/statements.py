@@ -12,8 +12,9 @@ from typing import Any
 
 from ebpfkit.compiler.base import Loop, assigned_names
 from ebpfkit.compiler.calls import Calls
+from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Operand
-from ebpfkit.compiler.operators import SYMBOLS, is_plain_int
+from ebpfkit.compiler.operators import SYMBOLS
 from ebpfkit.compiler.state import Binding, Known, State, constant_type, join
 from ebpfkit.compiler.values import (
     INT,

@@ -72,7 +72,7 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """An integer at run time; `lo` and `hi` bound it where that is known. Network-order types hold the wire's number."""
+    """An integer at run time; `lo` and `hi` bound it. Network-order types hold the number on the wire."""
 
     op: Operand
     type: IntType

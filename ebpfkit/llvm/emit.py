@@ -32,6 +32,8 @@ def _target_machine(cpu: str, features: str, speed: int) -> Any:
 def _parse(ir_text: str) -> Any:
     import llvmlite.binding as llvm
 
+    if "\0" in ir_text:  # LLVM would take it as the end
+        raise LlvmError("this is not valid LLVM IR: it has a zero character", code="llvm-invalid")
     try:
         module = llvm.parse_assembly(ir_text)
         module.verify()

@@ -1,5 +1,7 @@
 """What the language accepts: each snippet means in the machine, and in the kernel, what it means in plain Python."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -324,8 +326,10 @@ FUNCTIONS = {
     "widening": ("def wide(n: u64) -> u64:\n    return n * n\n", "d.r0 = wide(d.x32) + wide(d.x8)"),
     "result widens": ("def small(n: u8) -> u32:\n    return n\n", "d.t32 = small(d.x8) * 1000"),
     "early returns": (
-        "def grade(n: u8) -> u32:\n    if n > 200:\n        return u32(3)\n    for i in range(10):\n"
-        "        if n == i:\n            return u32(i)\n    return u32(n)\n",
+        (
+            "def grade(n: u8) -> u32:\n    if n > 200:\n        return u32(3)\n    for i in range(10):\n"
+            "        if n == i:\n            return u32(i)\n    return u32(n)\n"
+        ),
         "d.t32 = grade(d.x8); d.r0 = grade(7)",
     ),
     "procedures": (
@@ -350,9 +354,11 @@ FUNCTIONS = {
         "d.flag = odd(d.x32)\nif odd(d.y32) and not odd(d.x32):\n    d.r0 = 1",
     ),
     "methods and properties": (
-        "class P(Struct):\n    x: u32\n    y: u32\n    SCALE = 10\n    @property\n    def total(self) -> u32:\n"
-        "        return self.x + self.y\n    def grow(self, by: u32):\n        self.x += by * self.SCALE\n"
-        "    @staticmethod\n    def unit() -> u32:\n        return u32(4)\n",
+        (
+            "class P(Struct):\n    x: u32\n    y: u32\n    SCALE = 10\n    @property\n    def total(self) -> u32:\n"
+            "        return self.x + self.y\n    def grow(self, by: u32):\n        self.x += by * self.SCALE\n"
+            "    @staticmethod\n    def unit() -> u32:\n        return u32(4)\n"
+        ),
         "p = P(x=d.x32, y=d.y32)\np.grow(u32(2))\nd.t32 = p.total + p.unit() + P.unit()",
     ),
     "struct result": (

@@ -3,6 +3,8 @@
 Lines count from the snippet's first; line 0 is the `def`, numbers below that are functions in front of it.
 """
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import re
