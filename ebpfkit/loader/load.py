@@ -6,9 +6,11 @@ Which maps and programs, in which order, is `collection`'s. A rejection by the k
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 from collections.abc import Mapping
+from functools import cache
 
 from ebpfkit._bits import round_up
 from ebpfkit.abi import uapi
@@ -21,12 +23,14 @@ from ebpfkit.host.errnos import describe_errno, explain_map_create, explain_perm
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
+from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.rejection import kernel_rejection
 
 __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
 
 LOG_START = 64 * 1024
 LOG_LIMIT = 64 * 1024 * 1024
+_COUNTED_BY_CGROUP_SINCE = (5, 11)
 _ENOSPC = 28
 _SLOT = 8
 
@@ -73,6 +77,7 @@ def create_map(spec: MapSpec, *, btf: Fd | None = None, inner: Fd | None = None)
         flags |= uapi.BPF_F_NUMA_NODE
     if spec.frozen:
         flags |= uapi.BPF_F_RDONLY_PROG
+    _lift_memory_limit()
     typed = btf if btf is not None and spec.type not in _MAPS_WITHOUT_BTF and spec.btf_value_type else None
     try:
         return bpf.map_create(
@@ -103,6 +108,17 @@ def effective_max_entries(spec: MapSpec) -> int:
         pages = round_up(spec.max_entries, page) // page
         return page << (pages - 1).bit_length()
     return spec.max_entries
+
+
+@cache
+def _lift_memory_limit() -> None:
+    """Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, whose default is far too small for them."""
+    if kernel_version() < _COUNTED_BY_CGROUP_SINCE:
+        import resource
+
+        # Without the right to do so the refusal that follows names the limit.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def _page_size() -> int:
@@ -152,6 +168,7 @@ def load_program(
     """
     if "\0" in spec.license:
         raise UsageError(f"the licence of program {spec.name!r} contains a NUL")
+    _lift_memory_limit()
     loading = _Loading(spec, encode_resolved(spec, maps, kfuncs or {}), btf, ifindex)
     if not log_level:
         result = loading.attempt(0, 0)

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from ebpfkit.asm import isa
+from ebpfkit.asm.insn import R0, R2, R10, KfuncRef
 from ebpfkit.errors import AttachError, UsageError
 from ebpfkit.kernel import netlink
 from ebpfkit.kernel.bpffs import find_bpffs
-from ebpfkit.loader import Link, Map, Program
+from ebpfkit.loader import Collection, Link, Map, Program
 from ebpfkit.loader.links.xdp import NetlinkAttachment, XdpLink, query
 from ebpfkit.testing.lab import VethLab, ping
 from tests.loader import objects
+from tests.loader.objects import I
 
 pytestmark = pytest.mark.kernel
 
@@ -125,6 +128,13 @@ class TestReplacing:
         live.attach_xdp(inside, via="netlink", keep=True).close()
         with other.attach_xdp(inside, via="netlink", replace=True):
             assert query(inside).program_id == other.id
+
+    def test_replacing_goes_where_the_program_is(self, inside: str, live: Program, other: Program) -> None:
+        live.attach_xdp(inside, "skb", via="netlink", keep=True).close()
+        with other.attach_xdp(inside, via="netlink", replace=True) as link:
+            assert isinstance(link, NetlinkAttachment)
+            assert link.mode == "skb"
+            assert query(inside).id_of("skb") == other.id
 
     def test_the_wrong_expected_program(self, inside: str, live: Program, other: Program) -> None:
         with live.attach_xdp(inside, via="netlink"):
@@ -283,6 +293,45 @@ def test_arguments_that_make_no_sense(inside: str, live: Program, options: dict[
     with pytest.raises(UsageError) as refused:
         live.attach_xdp(inside, **options)  # type: ignore[arg-type]
     assert words in str(refused.value)
+
+
+def test_kernels_without_links_get_netlink(inside: str, live: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebpfkit.loader.links.xdp.kernel_version", lambda: (5, 8))
+    with live.attach_xdp(inside) as link:
+        assert isinstance(link, NetlinkAttachment)
+        assert query(inside).program_id == live.id
+
+
+def test_a_link_opened_elsewhere_does_not_name_somebody_elses_device(lab: VethLab, live: Program) -> None:
+    path = Path(f"{find_bpffs()}/ebpfkit_test_elsewhere_{os.getpid()}")
+    with lab.near.enter(), live.attach_xdp(lab.near_dev) as link:
+        link.pin(path)
+    try:
+        with lab.far.enter(), Link.open_pinned(path) as again:
+            assert isinstance(again, XdpLink)
+            assert netlink.find_device(again.ifindex).name == lab.far_dev  # the same index, another device
+            assert (again.device, again.mode, again.attached) == ("", "", True)
+            again.detach()
+    finally:
+        path.unlink()
+
+
+def test_metadata_functions_for_a_program_bound_to_its_device(inside: str) -> None:
+    spec = objects.program(
+        "reads_time",
+        I(isa.MOV64_REG, dst=R2, src=R10),
+        I(isa.ADD64_IMM, dst=R2, imm=-8),
+        I(isa.STDW, dst=R10, off=-8),
+        I(isa.CALL_KFUNC, ref=KfuncRef("bpf_xdp_metadata_rx_timestamp")),
+        I(isa.MOV64_IMM, dst=R0, imm=2),
+        flags=1 << 6,  # BPF_F_XDP_DEV_BOUND_ONLY
+    )
+    index = netlink.find_device(inside).index
+    with Collection.load(objects.object_of(spec), ifindex=index) as loaded:
+        with loaded.programs["reads_time"].attach_xdp(inside, "native"):
+            assert query(inside).mode == "native"
+        with pytest.raises(AttachError):
+            loaded.programs["reads_time"].attach_xdp("lo", "skb")
 
 
 def test_other_program_types_do_not_attach_here(inside: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ebpfkit.errors import KernelError, LoadError, MapError, NotSupported, Usage
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.cpus import possible_cpus
-from ebpfkit.loader import Collection, Map, Program
+from ebpfkit.loader import Collection, Map, Program, load
 from ebpfkit.span import Span
 from tests.loader import objects
 from tests.loader.objects import I
@@ -306,6 +307,19 @@ def test_runs_that_cannot_be(packet: bytes, options: dict[str, object], kind: ty
     with Program.load(objects.returns(2)) as live, pytest.raises(kind) as refused:
         live.test_run(packet, **options)  # type: ignore[arg-type]
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("version", "lifted"), [((5, 10), True), ((5, 11), False)])
+def test_old_kernels_need_a_higher_memory_limit(
+    version: tuple[int, int], lifted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr("resource.setrlimit", lambda which, limits: calls.append((which, limits)))
+    monkeypatch.setattr("ebpfkit.loader.load.kernel_version", lambda: version)
+    load._lift_memory_limit.cache_clear()
+    Program.load(objects.returns(2)).close()
+    load._lift_memory_limit.cache_clear()
+    assert calls == ([(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)] if lifted else [])
 
 
 def test_a_program_type_that_does_not_exist() -> None:

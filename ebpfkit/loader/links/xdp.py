@@ -7,7 +7,6 @@ is taken away. The two cannot replace one another.
 from __future__ import annotations
 
 import errno
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +115,8 @@ def _attach_link(program: Program, device: Device, mode: str | None) -> XdpLink:
 def _attach_netlink(
     program: Program, device: Device, mode: str | None, replace: bool | bpf.HasFileno | None, keep: bool
 ) -> NetlinkAttachment:
+    if mode is None and replace:  # the program to replace says where: the other mode would be refused
+        mode = next((m for m, _ in device.xdp.program_ids), None)
     flags = MODES[mode]
     expected: bpf.HasFileno | None = None
     try:
@@ -134,14 +135,31 @@ def _attach_netlink(
     return NetlinkAttachment(program, device, mode, keep=keep)
 
 
+def _place_of(ifindex: int, program: int) -> tuple[str, str]:
+    """The device's name and the mode of the program on it; empty when there is no such program on it here.
+
+    The same index can be another device in another namespace: the program tells them apart.
+    """
+    try:
+        device = netlink.find_device(ifindex) if ifindex else Device(0, "", 0)
+    except NetlinkError:
+        return "", ""
+    return next(((device.name, mode) for mode, number in device.xdp.program_ids if number == program), ("", ""))
+
+
 class XdpLink(Link):
     """A bpf_link on a device: gone with its last descriptor, unless pinned."""
 
     def __init__(self, fd: Fd, *, device: str = "", ifindex: int = 0, mode: str | None = None) -> None:
         self.fd = fd
         self.ifindex = ifindex or int(bpf.link_info(fd).ifindex)
-        self._device = device
-        self._mode = mode or self._mode_in_force() or None
+        if not device or mode is None:
+            found, in_force = _place_of(self.ifindex, self.program_id)
+            device, mode = device or found, mode or in_force
+        self.device = device
+        """The device's name, as it was when attached or opened; "" when it is gone or in another namespace."""
+        self.mode = mode
+        """ "native", "skb" or "hw"; "" when it is not known because the device is in another namespace."""
 
     def fileno(self) -> int:
         return self.fd.fileno()
@@ -158,32 +176,9 @@ class XdpLink(Link):
         return number
 
     @property
-    def device(self) -> str:
-        """The device's name, as it was when attached; "" when the device is gone or in another namespace."""
-        if not self._device:
-            try:
-                self._device = socket.if_indextoname(self.ifindex)
-            except OSError:
-                return ""
-        return self._device
-
-    @property
-    def mode(self) -> str:
-        """ "native", "skb" or "hw"; "" when it is not known because the device is in another namespace."""
-        return self._mode or ""
-
-    @property
     def attached(self) -> bool:
         """Whether the link still has a device: `detach` or the end of the device takes it."""
         return bool(bpf.link_info(self.fd).ifindex)
-
-    def _mode_in_force(self) -> str:
-        try:
-            state = netlink.find_device(self.ifindex).xdp if self.ifindex else XdpState()
-        except NetlinkError:
-            return ""
-        mine = self.program_id
-        return next((mode for mode, number in state.program_ids if number == mine), "")
 
     def update(self, program: Program, *, expected: bpf.HasFileno | None = None) -> None:
         """Swap the program atomically; with `expected` only when that one is in place. Raises AttachError."""
@@ -194,7 +189,7 @@ class XdpLink(Link):
             if number == errno.ENOLINK:
                 raise AttachError(f"cannot replace by {program.name!r}: the link is detached", errno=number) from error
             device = Device(self.ifindex, self.device or f"device {self.ifindex}", 0)
-            raise _refused(program, device, error, mode=self._mode, via="link", action="replace") from error
+            raise _refused(program, device, error, mode=self.mode or None, via="link", action="replace") from error
 
     def detach(self) -> None:
         try:
@@ -213,7 +208,7 @@ class XdpLink(Link):
         self.fd.close()
 
     def __repr__(self) -> str:
-        return f"<XdpLink {self._device or self.ifindex} {self.fd!r}>"
+        return f"<XdpLink {self.device or self.ifindex} {self.fd!r}>"
 
 
 class NetlinkAttachment(Link):
@@ -227,7 +222,7 @@ class NetlinkAttachment(Link):
         self._name = program.name
         self._namespace = NamespaceHandle()
         self._attached = True
-        self._mode = mode or netlink.find_device(device.index).xdp.mode
+        self._mode = mode or _place_of(device.index, self.program_id)[1]
 
     @property
     def mode(self) -> str:
