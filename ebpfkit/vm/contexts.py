@@ -8,6 +8,7 @@ listed here are refused by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -29,6 +30,19 @@ _PLACES: Final = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one access touches: a field, the bits of it from `shift` on, or (`place`) an edge of the packet."""
+
+    name: str
+    shift: int
+    mask: int
+    place: str
+    is_refused: bool
+    readable: bool
+    writable: bool
+
+
 class Context:
     """The context of one program type over one frame: `values` are the fields that are plain numbers."""
 
@@ -36,63 +50,68 @@ class Context:
         self.spec = spec
         self.frame = frame
         self.values: dict[str, int] = {}
-        self._fields = {field.name: field for field in spec.fields}
-        self._found: dict[tuple[int, int], tuple[ContextField, int]] = {}
+        self._settable = frozenset(field.name for field in spec.fields if field.result is FieldResult.SCALAR)
+        self._parts: dict[tuple[int, int], _Part] = {}
         self.region = memory.add(f"context ({spec.name})", bytearray(), fields=self)
 
     def start(self, values: Mapping[str, int]) -> None:
         """Give the fields their values for a run; those not named are 0."""
-        for name in values:
-            field = self._fields.get(name)
-            if field is None or field.result in _PLACES:
-                known = ", ".join(sorted(f.name for f in self._fields.values() if f.result not in _PLACES))
-                raise UsageError(f"{self.spec.name} has no field '{name}' to set; there are {known}")
+        if not self._settable.issuperset(values):
+            name = next(name for name in values if name not in self._settable)
+            raise UsageError(
+                f"{self.spec.name} has no field '{name}' to set; there are {', '.join(sorted(self._settable))}"
+            )
         self.values = dict(values)
 
     def load(self, offset: int, size: int) -> int:
         """What a load of `size` bytes at `offset` gives. Raises MemoryFault where there is no such field."""
-        field, shift = self._find(offset, size, "read")
-        if not field.readable:
-            raise MemoryFault(f"read of the write-only field '{field.name}' of {self.spec.name}", self.region.name)
-        place = _PLACES.get(field.result)
-        if place is not None:
-            return self.frame.region.base + int(getattr(self.frame, place))
-        if field.result is not FieldResult.SCALAR:
-            raise NotSupported(f"the field '{field.name}' of {self.spec.name} in the virtual machine")
-        return self._value(field) >> shift & ((1 << size * 8) - 1)
+        part = self._parts.get((offset, size)) or self._find(offset, size, "read")
+        if part.place == "data":
+            return self.frame.region.base + self.frame.data
+        if part.place == "data_end":
+            return self.frame.region.base + self.frame.data_end
+        if part.place == "data_meta":
+            return self.frame.region.base + self.frame.data_meta
+        if part.is_refused:
+            raise NotSupported(f"the field '{part.name}' of {self.spec.name} in the virtual machine")
+        if not part.readable:
+            raise MemoryFault(f"read of the write-only field '{part.name}' of {self.spec.name}", self.region.name)
+        return self._value(part.name) >> part.shift & part.mask
 
     def store(self, offset: int, size: int, value: int) -> None:
         """A store to a writable field. Raises MemoryFault for any other."""
-        field, shift = self._find(offset, size, "write")
-        if not field.writable:
-            message = f"write of the field '{field.name}' of {self.spec.name}: it is read-only"
+        part = self._parts.get((offset, size)) or self._find(offset, size, "write")
+        if not part.writable:
+            message = f"write of the field '{part.name}' of {self.spec.name}: it is read-only"
             raise MemoryFault(message, self.region.name)
-        mask = ((1 << size * 8) - 1) << shift
-        self.values[field.name] = self._value(field) & ~mask | value << shift & mask
+        mask = part.mask << part.shift
+        self.values[part.name] = self._value(part.name) & ~mask | value << part.shift & mask
 
-    def _value(self, field: ContextField) -> int:
+    def _value(self, name: str) -> int:
         """The number in a field; an array is one long number."""
-        if field.name in self.values:
-            return self.values[field.name]
-        return len(self.frame) if field.name in ("len", "wire_len") else 0
+        if name in self.values:
+            return self.values[name]
+        return len(self.frame) if name in ("len", "wire_len") else 0
 
-    def _find(self, offset: int, size: int, action: str) -> tuple[ContextField, int]:
-        """The field of an access, and how many bits of it are below what is accessed."""
-        found = self._found.get((offset, size))
-        if found is None:
-            found = self._found[offset, size] = self._search(offset, size, action)
-        return found
-
-    def _search(self, offset: int, size: int, action: str) -> tuple[ContextField, int]:
+    def _find(self, offset: int, size: int, action: str) -> _Part:
+        """What an access touches, remembered."""
         for field in self.spec.fields:
             whole = field.size * field.count
             within = offset - field.offset
             if not 0 <= within <= whole - size or offset % min(size, 4):
                 continue
             if size == field.size or (size < field.size and field.narrow) or (size > field.size and field.count > 1):
-                return field, (within if ORDER == "little" else whole - within - size) * 8
+                below = within if ORDER == "little" else whole - within - size
+                part = self._parts[offset, size] = _part(field, below * 8, size)
+                return part
         message = f"{action} of {size} bytes at offset {offset} of {self.spec.name}: no such field"
         raise MemoryFault(message, self.region.name)
+
+
+def _part(field: ContextField, shift: int, size: int) -> _Part:
+    place = _PLACES.get(field.result, "")
+    refused = not place and field.result is not FieldResult.SCALAR
+    return _Part(field.name, shift, (1 << size * 8) - 1, place, refused, field.readable, field.writable)
 
 
 def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context:

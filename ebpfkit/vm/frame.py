@@ -64,7 +64,7 @@ class Frame:
     @property
     def meta(self) -> bytes:
         """A copy of the metadata."""
-        return bytes(self.buffer[self.data_meta : self.data])
+        return bytes(self.buffer[self.data_meta : self.data]) if self.data_meta != self.data else b""
 
     def __len__(self) -> int:
         return self.data_end - self.data

@@ -371,26 +371,29 @@ def _atomic(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) 
     size, off, following = insn.op.size, insn.off, here + 1
     dst, src = int(insn.dst), int(insn.src)
     mask = U32_MAX if size == 4 else U64_MAX
-    load, store = vm.memory.load, vm.memory.store
+    codec = struct.Struct(_FORMATS[size])
+    unpack, pack = codec.unpack_from, codec.pack_into
+    find, fault = vm.memory.regions.get, vm.memory.fault
     operation = insn.op.operation
-
-    def compare_exchange(registers: list[int]) -> int:
-        address = registers[dst] + off
-        old = load(address, size)
-        # The kernel stores in either case; a region that cannot be written faults even when the comparison fails.
-        store(address, size, registers[src] if old == registers[0] & mask else old)
-        registers[0] = old
-        return following
-
-    if operation == "cmpxchg":
-        return compare_exchange
     fetches = operation.startswith("fetch_") or operation == "xchg"
-    compute = _ATOMICS[operation.removeprefix("fetch_")]
+    compute = _ATOMICS.get(operation.removeprefix("fetch_"))
 
     def step(registers: list[int]) -> int:
         address = registers[dst] + off
-        old = load(address, size)
-        store(address, size, compute(old, registers[src]))
+        region = find(address >> 32)
+        if region is None:
+            raise fault(address, size, "write")
+        offset = address - region.base
+        # A place that cannot be written faults even when a comparison fails: the kernel stores in either case.
+        if offset < region.low or offset + size > region.write_high:
+            raise fault(address, size, "write")
+        old: int = unpack(region.data, offset)[0]
+        if compute is None:  # cmpxchg
+            if old == registers[0] & mask:
+                pack(region.data, offset, registers[src] & mask)
+            registers[0] = old
+            return following
+        pack(region.data, offset, compute(old, registers[src]) & mask)
         if fetches:
             registers[src] = old
         return following

@@ -109,6 +109,7 @@ class Machine:
         self.printed: list[str] = []
         self.redirected: tuple[str, int, int] | None = None
         self.maps: dict[str, MemoryStore] = {}
+        self._refused: dict[str, NotSupported] = {}
         self._map_regions: dict[int, Region] = {}
         self._records: dict[int, tuple[Region, RingBufferStore, Record]] = {}
         self._starts: dict[int, int] = {}
@@ -147,6 +148,9 @@ class Machine:
     def _open(self, x: Runnable, prog_type: str | None, program: str | None) -> ProgramSpec:
         """The program to start; everything it may need is registered."""
         if isinstance(x, ObjectFile):
+            if x.big_endian != (ORDER == "big"):
+                kind = "big" if x.big_endian else "little"
+                raise NotSupported(f"a {kind}-endian object", why="the virtual machine has this machine's byte order")
             chosen = self._choose(x, program)
             self._create_maps(x.maps)
             for other in x.programs.values():
@@ -180,7 +184,10 @@ class Machine:
     def _create_maps(self, specs: Mapping[str, MapSpec]) -> None:
         for name, spec in specs.items():
             if name not in self.maps:
-                self.maps[name] = create_store(spec, cpus=self.cpus)
+                try:
+                    self.maps[name] = create_store(spec, cpus=self.cpus)
+                except NotSupported as refusal:  # an error only for a program that uses the map
+                    self._refused[name] = refusal
 
     def _announce(self, spec: ProgramSpec) -> int:
         """Give a program its id; it is linked when it is first needed."""
@@ -200,9 +207,9 @@ class Machine:
     def _fill_slots(self, specs: Mapping[str, MapSpec]) -> None:
         """Initial programs and inner maps that an object names."""
         for name, spec in specs.items():
-            store = self.maps[name]
+            store = self.maps.get(name)
             for index, target in enumerate(spec.value_slots):
-                if target is None:
+                if target is None or store is None:
                     continue
                 number = self.maps[target].id if target in self.maps else self._ids.get(target)
                 if number is None:
@@ -301,6 +308,8 @@ class Machine:
     def _map_of(self, insn: Instruction) -> MemoryStore:
         if isinstance(insn.ref, (MapRef, MapValueRef)):
             store = self.maps.get(insn.ref.name)
+            if insn.ref.name in self._refused:
+                raise self._refused[insn.ref.name]
             if store is None:
                 raise UsageError(f"the program uses map '{insn.ref.name}', which was not given")
             return store
@@ -333,9 +342,19 @@ class Machine:
         return self._link(number)
 
     def packet_word(self, context: int, offset: int, size: int) -> int | None:
-        """`size` bytes of the packet as a number in network order, or None outside it (LD_ABS and LD_IND)."""
+        """`size` bytes of the packet as a number in network order, or None outside it (LD_ABS and LD_IND).
+
+        Without a program type the packet is the memory, and r6 its address.
+        """
+        region = self._memory_region
+        if self._context is None and region is not None and context == region.base:
+            return (
+                int.from_bytes(region.data[offset : offset + size], "big")
+                if 0 <= offset <= region.high - size
+                else None
+            )
         if self._context is None or self._context.spec.name != "__sk_buff":
-            raise MemoryFault("legacy packet loads work on __sk_buff contexts only", "program")
+            raise MemoryFault("legacy packet loads work on __sk_buff contexts in r6 only", "program")
         self.frame_of(context)
         if _LINK_LAYER <= offset < _NETWORK_LAYER:
             offset -= _LINK_LAYER
@@ -364,6 +383,9 @@ class Machine:
 
     def address_of_value(self, store: MemoryStore, cell: Cell) -> int:
         """The address of a live value."""
+        address = self.memory.known_address(cell)
+        if address is not None:
+            return address
         return self.memory.address_of_cell(cell, f"value of map '{store.spec.name}'", self._may_write(store))
 
     @staticmethod
@@ -387,6 +409,8 @@ class Machine:
 
     def _drop_records(self) -> None:
         """Records that the last run never finished stay reserved for ever, as in the kernel; their memory goes."""
+        if not self._records:
+            return
         for region, _, _ in self._records.values():
             self.memory.remove(region)
         self._records.clear()

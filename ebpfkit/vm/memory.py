@@ -112,6 +112,11 @@ class AddressSpace:
             self._fixed[id(cell)] = region
         return region.base
 
+    def known_address(self, cell: Cell) -> int | None:
+        """The address of a map value that has one."""
+        region = self._cells.get(id(cell)) or self._fixed.get(id(cell))
+        return None if region is None else region.base
+
     def forget_cells(self) -> None:
         """Between runs: map values give their addresses back when many have one."""
         if len(self._cells) > _CELLS_KEPT:

@@ -128,6 +128,12 @@ def test_legacy_loads_in_the_kernel(asm: str) -> None:
     assert in_kernel(obj, [PACKET]) == in_machine(obj, [PACKET])
 
 
+def test_legacy_loads_of_plain_memory() -> None:
+    machine = Machine(parse("r6 = r1\nr0 = *(u16 *)skb[1]\nexit"), prog_type=None)
+    assert machine.run(b"abc").r0 == 0x6263
+    assert machine.run(b"ab").r0 == 0
+
+
 def test_legacy_loads_need_an_skb() -> None:
     with pytest.raises(MachineFault, match="__sk_buff"):
         xdp("r6 = r1\nr0 = *(u8 *)skb[0]")

@@ -9,7 +9,7 @@ from ebpfkit.asm.insn import Instruction, MapRef
 from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
-from ebpfkit.errors import AsmError, MachineFault, MapError, UsageError
+from ebpfkit.errors import AsmError, MachineFault, MapError, NotSupported, UsageError
 from ebpfkit.maps.memory import ArrayOfMapsStore, create_store
 from ebpfkit.vm import Machine, Step
 
@@ -233,6 +233,17 @@ def test_tracing_changes_nothing() -> None:
     plain = Machine(parse(asm), prog_type=None).run()
     traced = Machine(parse(asm), prog_type=None).run(trace=lambda step: None)
     assert plain == traced
+
+
+def test_what_the_machine_does_not_model_is_refused_by_name() -> None:
+    with pytest.raises(NotSupported, match="big-endian"):
+        Machine(object_file(program("p", "r0 = 1\nexit")).replace(big_endian=True))
+    sockets = MapSpec("socks", "sockmap", 4, 4, 4)
+    user = program("user", "r1 = map[socks] ll\nr0 = 1\nexit", [sockets])
+    obj = object_file(program("other", "r0 = 1\nexit", [sockets]), user, maps=[sockets])
+    assert Machine(obj, program="other").run(PACKET).r0 == 1
+    with pytest.raises(NotSupported, match="sockmap"):
+        Machine(obj, program="user")
 
 
 def test_errors_of_use() -> None:
