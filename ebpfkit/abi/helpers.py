@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from ebpfkit.abi import helper_permissions
+from ebpfkit.abi import helper_history, helper_permissions
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind
+from ebpfkit.abi.versions import is_at_least
 
-__all__ = ["HELPERS", "HELPERS_BY_NAME"]
+__all__ = ["HELPERS", "HELPERS_BY_NAME", "is_allowed"]
 
 _A = ArgKind
 _R = RetKind
@@ -1035,11 +1036,23 @@ def _allowed() -> dict[str, set[str]]:
     return result
 
 
+def _later() -> dict[str, dict[str, str]]:
+    """Helper name -> program type -> the first measured kernel that allows it there."""
+    result: dict[str, dict[str, str]] = {}
+    for prog_type, by_release in helper_history.LATER.items():
+        for release, names in by_release.items():
+            for name in names.split():
+                result.setdefault(name, {})[prog_type] = release
+    return result
+
+
 def _specs() -> Iterator[HelperSpec]:
     allowed = _allowed()
+    later = _later()
     gpl = set(helper_permissions.GPL_ONLY["*"].split())
     for number, name, args, ret, since, special in _ROWS:
         special = {"gpl_only": name in gpl, "packet_access": name in _PACKET_ACCESS, **special}
+        special["prog_types_since"] = later.get(name, {})
         yield HelperSpec(number, name, args, ret, since, frozenset(allowed.get(name, ())), **special)  # type: ignore[arg-type]
 
 
@@ -1048,3 +1061,15 @@ HELPERS: Mapping[int, HelperSpec] = MappingProxyType({spec.id: spec for spec in 
 
 HELPERS_BY_NAME: Mapping[str, HelperSpec] = MappingProxyType({spec.name: spec for spec in HELPERS.values()})
 """Every helper by its name without the bpf_ prefix."""
+
+
+def is_allowed(spec: HelperSpec, prog_type: str, kernel: str) -> bool:
+    """Whether a program of this type may call the helper on this kernel, privileges and licence aside.
+
+    >>> is_allowed(HELPERS_BY_NAME["get_current_pid_tgid"], "xdp", "6.1")
+    False
+    >>> is_allowed(HELPERS_BY_NAME["get_current_pid_tgid"], "xdp", "6.12")
+    True
+    """
+    since = spec.prog_types_since.get(prog_type, spec.since)
+    return prog_type in spec.prog_types and is_at_least(kernel, spec.since) and is_at_least(kernel, since)

@@ -11,11 +11,12 @@ import pytest
 
 from ebpfkit.abi import uapi
 from ebpfkit.abi.helper_permissions import ALLOWED, GPL_ONLY, MEASURED_ON
-from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME
+from ebpfkit.abi.helper_history import LATER
+from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME, is_allowed
 from ebpfkit.abi.map_types import MAP_TYPES
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind
 from ebpfkit.abi.prog_types import PROG_TYPES
-from ebpfkit.abi.versions import KNOWN, is_at_least, parse_version
+from ebpfkit.abi.versions import KNOWN, MEASURED, is_at_least, parse_version
 from tests.abi.loads import create_like_row, exit_with, insn, last_line, load_wide, map_of, raw_map_create, verdict
 from tests.conftest import skip_or_fail
 
@@ -166,6 +167,19 @@ def test_first_kernels_follow_the_numbers() -> None:
     rows = [HELPERS[number] for number in sorted(HELPERS)]
     for before, after in itertools.pairwise(rows):
         assert is_at_least(after.since or "4.4", before.since or "4.4"), (before.name, after.name)
+
+
+def test_helpers_came_to_program_types_with_kernels() -> None:
+    row = HELPERS_BY_NAME["get_current_uid_gid"]
+    assert [is_allowed(row, "xdp", kernel) for kernel in ("6.1", "6.12", "6.18")] == [False, False, True]
+    assert is_allowed(row, "kprobe", "5.4") and not is_allowed(HELPERS_BY_NAME["redirect"], "kprobe", "6.18")
+    assert not is_allowed(HELPERS_BY_NAME["xdp_load_bytes"], "xdp", "5.15")
+    for prog_type, by_release in LATER.items():
+        assert prog_type in PROG_TYPES
+        for release, names in by_release.items():
+            assert release in MEASURED
+            for name in names.split():
+                assert prog_type in HELPERS_BY_NAME[name].prog_types
 
 
 def test_permissions_name_known_things() -> None:
