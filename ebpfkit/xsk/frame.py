@@ -22,10 +22,10 @@ class Frame:
 
     __slots__ = ("_kept", "_socket", "address", "data")
 
-    def __init__(self, socket: XskSocket, address: int, length: int, *, kept: bool = False) -> None:
+    def __init__(self, socket: XskSocket, address: int, data: memoryview, *, kept: bool = False) -> None:
         self._socket = socket
         self.address = address
-        self.data = socket.umem.data(address, length)
+        self.data = data
         self._kept = kept
 
     def __len__(self) -> int:

@@ -98,6 +98,8 @@ class XskSocket:
         self._number = opened.fd.fileno()
         self._receiving = False
         self._unsent = False
+        self._outbox: list[tuple[int, int, int]] = []  # sent, not yet in the TX ring
+        self._room = 0 if self._tx is None else self._tx.free()
         self._fill_target = _fill_target(self.umem.frame_count, sizes)
         self.zero_copy = bool(xdp_socket.get_options(opened.fd) & uapi.XDP_OPTIONS_ZEROCOPY)
         self.refill()
@@ -146,7 +148,7 @@ class XskSocket:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the RX ring has packets; False after `timeout` seconds (None: for ever)."""
         self._check_open()
-        if self._unsent:
+        if self._unsent or self._outbox:
             self.flush()
         if self.rx.available():
             return True
@@ -169,28 +171,35 @@ class XskSocket:
         if not self.wait(timeout):
             return
         index, found = self.rx.peek(count)
-        descriptors = self.rx.read(index, found).tolist()
+        descriptors = self.rx.read(index, found)
+        self.umem.move(descriptors["addr"], FrameOwner.FILL, FrameOwner.USER)
+        memory = self.umem.memory
         seen = 0
+        done: list[int] = []
+        frame: Frame | None = None
         self._receiving = True
         try:
-            for address, length, _options in descriptors:
+            for address, length, _options in descriptors.tolist():
                 seen += 1
-                self.umem.move_one(address, FrameOwner.FILL, FrameOwner.USER)
-                frame = Frame(self, address, length)
-                try:
-                    yield frame
-                finally:
-                    if frame.address >= 0 and not frame.is_kept:
-                        frame.release()
+                frame = Frame(self, address, memory[address : address + length])
+                yield frame
+                if frame.address >= 0 and not frame.is_kept:
+                    frame.invalidate()
+                    done.append(address)
         finally:
+            if frame is not None and frame.address >= 0 and not frame.is_kept:  # the loop was left from its body
+                done.append(frame.address)
+                frame.invalidate()
             self._receiving = False
+            self.umem.release(np.array(done, np.uint64))
             if self._opened is not None:
+                self.umem.move(descriptors["addr"][seen:], FrameOwner.USER, FrameOwner.FILL)
                 self.rx.cancel(found - seen)
                 self.rx.release(seen)
                 self.counters.received += seen
-                self.refill()
-                if self._unsent:
+                if self._outbox or self._unsent:
                     self.flush()
+                self.refill()
 
     def receive_batch(self, count: int = BATCH, timeout: float | None = 0) -> NDArray[Any]:
         """Up to `count` descriptors (`DESCRIPTOR`: addr, len, options); their frames are the application's.
@@ -204,6 +213,7 @@ class XskSocket:
         descriptors = self.rx.consume(count)
         self.umem.move(descriptors["addr"], FrameOwner.FILL, FrameOwner.USER)
         self.counters.received += len(descriptors)
+        self.refill()  # here too: under steady load the RX ring is never empty, and nobody waits
         return descriptors
 
     def release_batch(self, descriptors: NDArray[Any]) -> None:
@@ -230,49 +240,60 @@ class XskSocket:
     def allocate(self, length: int = 0) -> Frame:
         """A free frame for a packet of `length` bytes, to be filled in and sent. Raises XskError when none is free."""
         self._check_open()
-        self.reap()
         room = self.umem.frame_size - self.umem.headroom
         if not 0 <= length <= room:
             raise UsageError(f"a packet of {length} bytes does not fit a frame, which has room for {room}")
-        taken = self.umem.allocate(1)
-        if not len(taken):
+        address = self.umem.allocate_one()
+        if address < 0 and self.reap():
+            address = self.umem.allocate_one()
+        if address < 0:
             raise XskError(
                 f"no frame is free: {self.umem.count(FrameOwner.USER)} are the application's, "
                 f"{self.umem.count(FrameOwner.FILL)} in the fill ring, {self.umem.count(FrameOwner.TX)} being sent; "
                 "release some, or make the socket with a larger frame_count"
             )
-        return Frame(self, int(taken[0]) + self.umem.headroom, length, kept=True)
+        address += self.umem.headroom
+        return Frame(self, address, self.umem.memory[address : address + length], kept=True)
 
-    def send(self, packet: Frame | bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
+    def send(
+        self, packet: Frame | bytes | bytearray | memoryview, *, flush: bool = True, timeout: float | None = None
+    ) -> None:
         """Send a frame without a copy, or a copy of any bytes (or of a frame of another socket).
 
         Waits up to `timeout` seconds (None: for ever) for room in the TX ring. In a loop over `receive` the packet
-        leaves when the loop ends, else at once. Raises XskError (ETIMEDOUT, ENETDOWN), UsageError.
+        leaves when the loop ends, else at once, or with `flush=False` some packets later or when `flush` is called.
+        Raises XskError (ETIMEDOUT, ENETDOWN), UsageError.
         """
         self._check_open()
-        tx = self.tx
+        if len(self._outbox) >= self._room:
+            self._await_room(1, timeout)
         if isinstance(packet, Frame) and packet.socket.umem is self.umem:
             packet.check()
             frame = packet
         else:
             data = packet.data if isinstance(packet, Frame) else memoryview(packet).cast("B")
-            self._await_free_frame(timeout)
+            if not len(self.umem) and self.counters.completed < self.counters.sent + len(self._outbox):
+                self._await(lambda: len(self.umem) > 0, "no frame came back from sending", timeout)
             frame = self.allocate(len(data))
             frame.data[:] = data
-        descriptor = np.array([(frame.address, len(frame.data), 0)], DESCRIPTOR)
-        try:
-            self._await_room(1, timeout)
-        except XskError:
-            if frame is not packet:
-                frame.release()
-            raise
-        self.umem.move_one(frame.address, FrameOwner.USER, FrameOwner.TX)
+        self._outbox.append((frame.address, len(frame.data), 0))
         frame.invalidate()
-        tx.produce(descriptor)
-        self.counters.sent += 1
-        self._unsent = True
-        if not self._receiving:
+        if not self._receiving and (flush or len(self._outbox) >= BATCH):
             self.flush()
+
+    def _post(self) -> None:
+        """What was sent frame by frame goes into the TX ring, where room for it was made sure of."""
+        if self._outbox:
+            descriptors = np.array(self._outbox, DESCRIPTOR)
+            self._outbox.clear()
+            self._put(descriptors)
+
+    def _put(self, descriptors: NDArray[Any]) -> None:
+        self.umem.move(descriptors["addr"], FrameOwner.USER, FrameOwner.TX)
+        self.tx.produce(descriptors)
+        self._room = self.tx.free()
+        self.counters.sent += len(descriptors)
+        self._unsent = True
 
     def send_batch(self, descriptors: NDArray[Any], *, timeout: float | None = None) -> None:
         """Send frames of the application by descriptor; waits for room as `send` does, and wakes the kernel once.
@@ -283,10 +304,7 @@ class XskSocket:
         if len(descriptors) > self.tx.size:
             raise UsageError(f"{len(descriptors)} descriptors do not fit the TX ring of {self.tx.size}")
         self._await_room(len(descriptors), timeout)
-        self.umem.move(descriptors["addr"], FrameOwner.USER, FrameOwner.TX)
-        self.tx.produce(descriptors)
-        self.counters.sent += len(descriptors)
-        self._unsent = True
+        self._put(descriptors)
         self.flush()
 
     def flush(self) -> int:
@@ -295,6 +313,7 @@ class XskSocket:
         Copy mode needs it always; zero-copy only when the ring says so. Raises XskError (ENETDOWN, ENXIO).
         """
         self._check_open()
+        self._post()
         left = len(self.tx)
         idle = 0
         while left and idle < 3:
@@ -324,20 +343,20 @@ class XskSocket:
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything sent has left and its frames are back; False after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.umem.count(FrameOwner.TX):
-            left = self.flush()
+        left = self.flush()
+        while self.counters.completed < self.counters.sent:
             if not self.reap():
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
-                time.sleep(_PAUSE if left else 10 * _PAUSE)
+                time.sleep(_PAUSE)
+            if left:
+                left = self.flush()
         return True
 
     def _await_room(self, count: int, timeout: float | None) -> None:
+        self._post()
         self._await(lambda: self.tx.free(count) >= count, "the TX ring stayed full", timeout)
-
-    def _await_free_frame(self, timeout: float | None) -> None:
-        if not len(self.umem) and self.umem.count(FrameOwner.TX):
-            self._await(lambda: len(self.umem) > 0, "no frame came back from sending", timeout)
+        self._room = self.tx.free()
 
     def _await(self, is_ready: Callable[[], bool], what: str, timeout: float | None) -> None:
         if is_ready():
@@ -363,13 +382,18 @@ class XskSocket:
     # --- the end
 
     def close(self, *, check: bool = True) -> None:
-        """Release the queue: unmap the rings, then close. Take the socket out of XSK maps before.
+        """Release the queue: send what waits, unmap the rings, close. Take the socket out of XSK maps before.
 
         With `check`, raises XskError after closing when the application still holds frames, naming them.
         """
-        opened, self._opened = self._opened, None
-        if opened is None:
+        if self._opened is None:
             return
+        try:
+            if self._outbox or self._unsent:
+                self.flush()
+        except XskError:
+            pass  # the device is down or gone: what is left cannot leave
+        opened, self._opened = self._opened, None
         opened.close()
         self.umem.in_use = False
         self.umem.abandon()

@@ -74,7 +74,9 @@ class Umem:
         weakref.finalize(array, _unmap, self.address, mapped, os.getpid()).atexit = False
         self.memory = memoryview(array).cast("B")
         self.frames: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8).reshape(frame_count, frame_size)
-        self.owners: NDArray[np.uint8] = np.zeros(frame_count, np.uint8)
+        # The same bytes twice: single frames are faster through the bytearray, batches through the array.
+        self._owner_of = bytearray(frame_count)
+        self.owners: NDArray[np.uint8] = np.frombuffer(self._owner_of, np.uint8)
         self._free: NDArray[np.uint64] = np.arange(frame_count, dtype=np.uint64)[::-1] << np.uint64(self._shift)
         self._top = frame_count
         self.in_use = False  # a socket has it
@@ -101,6 +103,15 @@ class Umem:
         taken = self.take_free(count)
         self.owners[taken >> np.uint64(self._shift)] = FrameOwner.USER
         return taken
+
+    def allocate_one(self) -> int:
+        """The address of one free frame, the application's from now on; -1 when none is free."""
+        if not self._top:
+            return -1
+        self._top -= 1
+        address = int(self._free[self._top])
+        self._owner_of[address >> self._shift] = FrameOwner.USER
+        return address
 
     def take_free(self, count: int, owner: FrameOwner = FrameOwner.USER) -> NDArray[np.uint64]:
         """Up to `count` free frames, for `owner`."""
@@ -146,9 +157,9 @@ class Umem:
     def move_one(self, address: int, source: FrameOwner, target: FrameOwner) -> None:
         """One frame changes hands. Raises XskError when it is not `source`'s."""
         frame = self.index_of(address)
-        if self.owners[frame] != source:
+        if self._owner_of[frame] != source:
             self._refuse(frame, source, target)
-        self.owners[frame] = target
+        self._owner_of[frame] = target
 
     def free_one(self, address: int, source: FrameOwner = FrameOwner.USER) -> None:
         """One frame becomes free. Raises XskError when it is not `source`'s."""

@@ -89,6 +89,25 @@ def test_the_rings_go_round_many_times(lab: VethLab, far: Far) -> None:
         assert sock.umem.count(FrameOwner.FILL) == 8 and len(sock.umem) == 8
 
 
+@pytest.mark.parametrize("style", ["frames", "batches"])
+def test_the_fill_ring_is_kept_up_while_the_rx_ring_is_never_empty(lab: VethLab, far: Far, style: str) -> None:
+    with lab.near.enter(), XskGroup(lab.near_dev, **SIZES | {"frame_count": 64, "rx_size": 8}) as group:
+        sock = group[0]
+        far.send(b"x", b"x")
+        for _ in range(40):
+            far.send(b"x")
+            while len(sock.rx) < 3:
+                time.sleep(0.0001)
+            if style == "frames":
+                for _ in sock.receive(5, count=1):
+                    pass
+            else:
+                sock.umem.release(sock.receive_batch(1)["addr"])
+            assert len(sock.fill) >= 7
+        assert group.statistics().lost == 0
+        sock.release_batch(sock.receive_batch())
+
+
 TOTAL = 100_000
 WINDOW = 256
 

@@ -1,0 +1,276 @@
+"""AF_XDP in packets a second: receive, send and echo over veth, copy mode, beside the same in C on libxdp.
+
+    sudo python benchmarks/xsk.py [--rounds 30] [--burst 1024] [--json]
+
+A closed loop on one CPU: a burst of packets is put on the wire, then only the application's part is timed until all are
+through. Every implementation takes its turn within a round, so that the ratios are paired; "C again" is the same C a
+second time and shows the noise. Absolute figures are of this machine and minute. Without gcc and libxdp-dev the column
+of C is left out, with a line that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebpfkit.loader import Collection
+from ebpfkit.testing import VethLab
+from ebpfkit.xsk import DESCRIPTOR, XskGroup, redirect_object
+
+TWIN = Path(__file__).parent / "c" / "xsk_twin.c"
+ETHERTYPE = b"\x88\xb5"
+PACKET = (
+    b"\x02" + bytes(10) + b"\x01" + ETHERTYPE + bytes(46)
+)  # 60 bytes to a foreign address: the far stack drops them
+BATCH = 64
+Action = Callable[[int], None]
+Rows = dict[str, tuple["Rig", Action, Callable[[], int]]]
+
+
+class Python:
+    """Our library's plain and batch interfaces over one socket."""
+
+    def __init__(self, lab: VethLab) -> None:
+        with lab.near.enter():
+            self.group = XskGroup(lab.near_dev, mode="copy", frame_size=2048)
+        self.sock = self.group[0]
+        frames = self.sock.umem.frames
+        # What a sender does once: the packet into every frame.
+        for row in range(len(frames)):
+            frames[row, : len(PACKET)] = np.frombuffer(PACKET, np.uint8)
+
+    def close(self) -> None:
+        self.group.close()
+
+    def receive_frames(self, count: int) -> None:
+        while count > 0:
+            for frame in self.sock.receive(0):
+                count -= len(frame) > 0
+
+    def receive_batches(self, count: int) -> None:
+        while count > 0:
+            batch = self.sock.receive_batch(BATCH)
+            self.sock.release_batch(batch)
+            count -= len(batch)
+
+    def send_frames(self, count: int) -> None:
+        sock = self.sock
+        for number in range(count):
+            sock.send(PACKET, flush=number % BATCH == BATCH - 1)
+        sock.drain()
+
+    def send_batches(self, count: int) -> None:
+        sock = self.sock
+        while count > 0:
+            addresses = sock.umem.allocate(min(BATCH, count))
+            batch = np.zeros(len(addresses), DESCRIPTOR)
+            batch["addr"], batch["len"] = addresses, len(PACKET)
+            sock.send_batch(batch)
+            sock.reap()
+            count -= len(batch)
+        sock.drain()
+
+    def echo_frames(self, count: int) -> None:
+        while count > 0:
+            for frame in self.sock.receive(0):
+                data = frame.data
+                data[0:6], data[6:12] = bytes(data[6:12]), bytes(data[0:6])
+                frame.send()
+                count -= 1
+        self.sock.drain()
+
+    def echo_batches(self, count: int) -> None:
+        sock = self.sock
+        swapped = np.array([6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5], np.uint64)
+        straight = np.arange(12, dtype=np.uint64)
+        flat = sock.umem.frames.reshape(-1)
+        while count > 0:
+            batch = sock.receive_batch(BATCH)
+            starts = batch["addr"][:, None]
+            flat[starts + straight] = flat[starts + swapped]
+            sock.send_batch(batch)
+            count -= len(batch)
+        sock.drain()
+
+
+class Twin:
+    """The same in C on libxdp, in this process."""
+
+    def __init__(self, lab: VethLab, library: ctypes.CDLL) -> None:
+        self.library = library
+        with lab.near.enter():
+            self.collection = Collection.load(redirect_object())
+            self.link = self.collection.programs["xsk_def_prog"].attach_xdp(lab.near_dev)
+            self.handle = library.twin_open(lab.near_dev.encode(), 0, self.collection.maps["xsks_map"].fileno())
+        if not self.handle:
+            raise SystemExit("the C twin could not open its socket")
+
+    def close(self) -> None:
+        self.link.close()
+        self.library.twin_close(self.handle)
+        self.collection.close()
+
+    def available(self) -> int:
+        return int(self.library.twin_available(self.handle))
+
+    def receive(self, count: int) -> None:
+        self.library.twin_receive(self.handle, count)
+
+    def send(self, count: int) -> None:
+        self.library.twin_send(self.handle, PACKET, len(PACKET), count)
+
+    def echo(self, count: int) -> None:
+        self.library.twin_echo(self.handle, count)
+
+
+def build_twin(folder: str) -> ctypes.CDLL | None:
+    if shutil.which("gcc") is None:
+        return None
+    target = f"{folder}/xsk_twin.so"
+    built = subprocess.run(
+        ["gcc", "-O2", "-shared", "-fPIC", str(TWIN), "-o", target, "-lxdp", "-lbpf"], capture_output=True, check=False
+    )
+    if built.returncode:
+        return None
+    library = ctypes.CDLL(target)
+    library.twin_open.restype = ctypes.c_void_p
+    library.twin_open.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
+    library.twin_close.argtypes = library.twin_available.argtypes = (ctypes.c_void_p,)
+    library.twin_receive.argtypes = library.twin_echo.argtypes = (ctypes.c_void_p, ctypes.c_uint)
+    library.twin_send.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint)
+    return library
+
+
+class Rig:
+    """A veth pair of its own for one implementation, and the far end that puts bursts on the wire."""
+
+    def __init__(self) -> None:
+        self.lab = VethLab()
+        with self.lab.far.enter():
+            self.far = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # sends only
+            self.far.bind((self.lab.far_dev, 0))
+
+    def inject(self, count: int, available: Callable[[], int]) -> None:
+        """At least `count` packets into the RX ring, seldom more; the wire has a short queue and gets time in between."""
+        for _ in range(1000):
+            before = available()
+            missing = count - before
+            if missing <= 0:
+                return
+            step = min(missing, 128)
+            for _ in range(step):
+                self.far.send(PACKET)
+            patience = time.perf_counter() + 0.05
+            while available() < before + step and time.perf_counter() < patience:
+                os.sched_yield()
+        raise SystemExit(f"{missing} of {count} packets do not arrive")
+
+    def close(self) -> None:
+        self.far.close()
+        self.lab.close()
+
+
+@contextmanager
+def implementations(library: ctypes.CDLL | None) -> Iterator[dict[str, Rows]]:
+    """What to measure: by mode, by name: where, and how. One veth pair each, so that nobody's frames mix."""
+    rigs = [Rig()]
+    ours = Python(rigs[0].lab)
+    modes: dict[str, Rows] = {
+        mode: {
+            "frames": (rigs[0], getattr(ours, f"{mode}_frames"), ours.sock.rx.available),
+            "batches": (rigs[0], getattr(ours, f"{mode}_batches"), ours.sock.rx.available),
+        }
+        for mode in ("receive", "send", "echo")
+    }
+    twin = None
+    if library is not None:
+        rigs.append(Rig())
+        twin = Twin(rigs[1].lab, library)
+        for mode, rows in modes.items():
+            row = (rigs[1], getattr(twin, mode), twin.available)
+            modes[mode] = {"C": row, **rows, "C again": row}
+    try:
+        yield modes
+    finally:
+        ours.close()
+        if twin is not None:
+            twin.close()
+        for rig in rigs:
+            rig.close()
+
+
+def measure(rows: Rows, mode: str, rounds: int, burst: int) -> dict[str, list[float]]:
+    """Seconds a packet, of each implementation, round by round."""
+    samples: dict[str, list[float]] = {name: [] for name in rows}
+    order = list(rows)
+    for number in range(rounds + 2):
+        for name in order if number % 2 else reversed(order):
+            rig, action, available = rows[name]
+            if mode != "send":
+                rig.inject(burst, available)
+            started = time.perf_counter()
+            action(burst)
+            spent = time.perf_counter() - started
+            if number >= 2:  # the first rounds warm the caches
+                samples[name].append(spent / burst)
+    return samples
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median, and spread: the middle half's width over the median."""
+    quarters = statistics.quantiles(values, n=4)
+    return {"median": quarters[1], "spread": (quarters[2] - quarters[0]) / quarters[1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--burst", type=int, default=1024, help="packets a round, at most 2048, the fill ring's size")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if not 1 <= options.burst <= 2048 or options.rounds < 2:
+        parser.error("--burst is 1 to 2048, --rounds at least 2")
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_twin(folder)
+        if library is None:
+            print("no column of C: that needs gcc and libxdp-dev", file=sys.stderr)
+        with implementations(library) as modes:
+            for mode, rows in modes.items():
+                samples = measure(rows, mode, options.rounds, options.burst)
+                found[mode] = {
+                    name: {"packets_per_second": summary([1 / v for v in values])} for name, values in samples.items()
+                }
+                if library is not None:
+                    for name, values in samples.items():
+                        paired = [c / v for c, v in zip(samples["C"], values, strict=True)]
+                        found[mode][name]["speed_to_c"] = summary(paired)
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"{'':10}{'':10}{'packets/s':>14}{'spread':>8}{'ns/packet':>11}{'to C':>8}{'spread':>8}")
+    for mode, by_name in found.items():
+        for name, row in by_name.items():
+            pps, ratio = row["packets_per_second"], row.get("speed_to_c")
+            tail = f"{ratio['median']:8.3f}{ratio['spread']:8.0%}" if ratio else ""
+            print(f"{mode:10}{name:10}{pps['median']:14,.0f}{pps['spread']:8.0%}{1e9 / pps['median']:11,.0f}{tail}")
+
+
+if __name__ == "__main__":
+    main()
