@@ -92,6 +92,14 @@ def create_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:
     `cpus` is the number of CPUs of per-CPU values. As loaders do, a ring buffer is rounded up to a power of two of
     pages, and a perf event array without size gets a slot for each CPU. Raises NotSupported for a map type that has no
     in-memory store, and MapError where the kernel would refuse the sizes.
+
+    >>> store = create_store(MapSpec("names", "hash", key_size=2, value_size=3, max_entries=1))
+    >>> store.set(b"k1", b"one")
+    >>> store.get(b"k1")
+    b'one'
+    >>> store.set(b"k2", b"two")
+    Traceback (most recent call last):
+    ebpfkit.errors.MapError: map 'names' (hash): cannot update key 6b32: E2BIG: Argument list too long
     """
     kind = STORES.get(spec.type)
     if kind is None:

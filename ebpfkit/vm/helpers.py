@@ -151,8 +151,10 @@ def for_each_map_elem(vm: Machine, array: int, callback: int, context: int, flag
         if cell is None:
             continue  # an earlier call of the callback deleted it
         region = vm.memory.add(f"key of map '{store.spec.name}'", bytearray(key), writable=False)
-        stop = vm.interpreter.call(function, array, region.base, vm.address_of_value(store, cell), context)
-        vm.memory.remove(region)
+        try:
+            stop = vm.interpreter.call(function, array, region.base, vm.address_of_value(store, cell), context)
+        finally:
+            vm.memory.remove(region)
         count += 1
         if stop:
             break

@@ -83,6 +83,11 @@ class Machine:
     bytes; with None, r1 is the address of the memory given to `run` and r2 its length. `clock` gives nanoseconds,
     `seed` starts the random numbers, so that runs repeat.
 
+    >>> from ebpfkit.asm.parser import parse
+    >>> machine = Machine(parse("r0 = *(u8 *)(r1 +1); exit".replace("; ", chr(10))), prog_type=None)
+    >>> machine.run(b"abc")
+    Result(r0=98, data=b'abc', insns=2, redirect=None, printed=(), meta=b'')
+
     Raises AsmError for bytes that are no instructions, NotSupported for what the machine does not model, UsageError.
     """
 
@@ -163,6 +168,8 @@ class Machine:
         else:
             if isinstance(x, (bytes, bytearray, memoryview)):
                 decode(x)  # strict: bytes that are no instruction are refused here
+            elif not isinstance(x, Sequence):
+                raise UsageError(f"{x!r} is no object, program, instructions or bytes (a decorated function has run)")
             specs = [store.spec for store in self._stores]
             spec = program_from_code(x, prog_type=prog_type, maps=specs)
         self._announce(spec)

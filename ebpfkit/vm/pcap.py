@@ -118,7 +118,13 @@ class _Section:
 
 
 class PcapReader:
-    """The packets of a capture, one after the other; a context manager that closes what `open_pcap` opened."""
+    """The packets of a capture, one after the other; a context manager that closes what `open_pcap` opened.
+
+    >>> stream = io.BytesIO()
+    >>> PcapWriter(stream).write(b"a packet", time_ns=1_500_000_000)
+    >>> [(packet.data, packet.seconds) for packet in PcapReader(io.BytesIO(stream.getvalue()))]
+    [(b'a packet', 1.5)]
+    """
 
     def __init__(self, stream: BinaryIO, name: str = "capture", *, close: bool = False) -> None:
         self._source = _Source(stream, name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import pytest
 
 from ebpfkit.asm.codec import encode
@@ -28,6 +31,13 @@ def program(name: str, asm: str, maps: list[MapSpec] | None = None) -> ProgramSp
 
 def object_file(*programs: ProgramSpec, maps: list[MapSpec] | None = None) -> ObjectFile:
     return ObjectFile({p.name: p for p in programs}, {m.name: m for m in maps or []}, license="GPL")
+
+
+@pytest.mark.parametrize("name", ["vm.machine", "vm.pcap", "maps.memory", "maps.codec"])
+def test_examples_in_docstrings(name: str) -> None:
+    module = importlib.import_module(f"ebpfkit.{name}")
+    failed, tried = doctest.testmod(module)
+    assert tried and not failed
 
 
 def test_every_form_of_a_program() -> None:
@@ -267,6 +277,8 @@ def test_errors_of_use() -> None:
         Machine([Instruction(OPCODES["LDDW_MAP_FD"], ref=MapRef("missing")), *parse("exit")])
     with pytest.raises(AsmError):
         Machine(b"\xff" * 8)
+    with pytest.raises(UsageError, match="decorated function"):
+        Machine(lambda packet: 2)  # type: ignore[arg-type]
     with pytest.raises(MapError):
         Machine(parse("exit"), maps=[MapSpec("m", "array", 3, 8, 1)])
 
