@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXECUTORS",
+    "RUNNING_BTF",
     "Link",
     "Loaded",
     "MachineRun",
@@ -203,15 +204,31 @@ def build(
     return open_object(compiled.elf, name=compiled.programs[0].name)
 
 
-def open_source(path: str | os.PathLike[str], *, kernel: str | None = None, mcpu: str | None = None) -> Source:
-    """Read a FILE: a Python file is imported and compiled, anything else is read as an ELF object."""
+RUNNING_BTF = "/sys/kernel/btf/vmlinux"
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    kernel: str | None = None,
+    mcpu: str | None = None,
+    btf: str | os.PathLike[str] | None = None,
+) -> Source:
+    """Read a FILE: a Python file is imported and compiled, anything else is read as an ELF object.
+
+    `btf` is a file with the types of the kernel that the object is meant for, which CO-RE relocations ask.
+    """
+    from ebpfkit.btf.vmlinux import read_btf_file
     from ebpfkit.elf import open_object
 
     file = Path(path)
     if not file.exists():
         raise UsageError(f"{file}: no such file")
     if file.suffix != ".py":
-        return Source(str(file), open_object(file))
+        opened = open_object(file)
+        if opened.needs_target and btf is not None:
+            opened = open_object(file, target_btf=read_btf_file(btf))
+        return Source(str(file), opened)
     programs = _programs_of(import_file(file))
     return Source(str(file), build(programs, kernel=kernel, mcpu=mcpu), _facades_of(programs))
 

@@ -66,7 +66,9 @@ def test_runtime_dependencies_are_the_agreed_ones() -> None:
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "-o", str(out), str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "-o", str(out), str(ROOT)], check=True, capture_output=True
+    )
     return out
 
 
@@ -88,6 +90,8 @@ def test_an_installed_distribution_runs_from_another_folder(distributions: Path,
     command = venv / "bin" / "ebpfkit"
     demo = subprocess.run([command, "demo", "--no-kernel"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stderr
-    verify = subprocess.run([command, "verify", "drop.py", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    verify = subprocess.run(
+        [command, "verify", "drop.py", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert verify.returncode == 0, verify.stderr
     assert '"verdict": "accept"' in verify.stdout

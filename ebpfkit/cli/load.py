@@ -38,7 +38,8 @@ def command(
     """
     from ebpfkit import pipeline
 
-    source = pipeline.open_source(file, kernel=pipeline.running_kernel() if file.suffix == ".py" else None)
+    kernel = pipeline.running_kernel() if file.suffix == ".py" else None
+    source = pipeline.open_source(file, kernel=kernel, btf=pipeline.RUNNING_BTF)
     chosen = source.choose(name)
     if not no_verify:
         for note in pipeline.verify_before_load(chosen):

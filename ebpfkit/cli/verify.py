@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     "--kernel", metavar="V", help="Kernel version to judge for, such as 6.6 (default 6.18; 'current': this one)."
 )
 @click.option(
+    "--btf",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Types of the kernel to judge for, where the object has CO-RE relocations (BTF or vmlinux file).",
+)
+@click.option(
     "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of verdicts as JSON.")
-def command(file: Path, names: tuple[str, ...], kernel: str | None, max_insns: int, as_json: bool) -> int:
+def command(
+    file: Path, names: tuple[str, ...], kernel: str | None, btf: Path | None, max_insns: int, as_json: bool
+) -> int:
     """Verify the programs of FILE as the kernel would, with the reason at the author's line.
 
     Exit status 0: all accepted; 1: one is rejected; 4: one uses what is not modelled yet, and none is rejected.
@@ -32,12 +39,16 @@ def command(file: Path, names: tuple[str, ...], kernel: str | None, max_insns: i
     from ebpfkit import pipeline
 
     profile = pipeline.profile_for(kernel)
-    source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel)
+    if btf is None and kernel == "current":
+        btf = Path(pipeline.RUNNING_BTF)
+    source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel, btf=btf)
     from ebpfkit.verifier import verify_program
 
     specs = source.select(names)
     reports = [verify_program(spec, profile, max_insns=max_insns) for spec in specs]
     problems = {} if names else dict(source.object.problems)
+    for name in source.object.needs_target & problems.keys():
+        problems[name] += " with --btf FILE, or judge for this machine's kernel with --kernel current"
     if as_json:
         print_json(
             [to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems.items()]
