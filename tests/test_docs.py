@@ -50,4 +50,4 @@ def test_nothing_names_a_workplace() -> None:
         for path in [*listed, *ROOT.glob("*.md"), ROOT / "pyproject.toml"]
         if path.suffix in (".py", ".md", ".toml", ".c")
     ]
-    assert not [path for path in texts if re.search(r"/work/|\.library|/opt/pypi", path.read_text())]
+    assert not [path for path in texts if re.search(r"/work/|/\.library|/opt/pypi", path.read_text())]
