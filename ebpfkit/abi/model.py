@@ -21,6 +21,7 @@ __all__ = [
     "FieldResult",
     "HelperSpec",
     "HostProfile",
+    "KfuncSpec",
     "MapTypeSpec",
     "ProgTypeSpec",
     "RetKind",
@@ -146,6 +147,22 @@ class HelperSpec:
     def args_in(self, prog_type: str) -> tuple[ArgSpec, ...] | None:
         """The arguments it takes in a program of this type."""
         return self.variants.get(prog_type, self.args)
+
+
+@dataclass(frozen=True, slots=True)
+class KfuncSpec:
+    """One kernel function that programs may call by BTF id. Its prototype is in the running kernel's BTF.
+
+    `device_bound`: only in programs bound to a device. `modelled`: the verifier and the VM know what it does.
+    """
+
+    name: str
+    since: str
+    prog_types: frozenset[str]
+    prototype: str
+    summary: str
+    device_bound: bool = False
+    modelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Enums and constants of the kernel's user interface, by their own names. Generated: do not edit.
 
-Made by tools/gen_uapi.py from the Linux 7.2 headers: linux/{bpf.h,bpf_common.h,btf.h,if_link.h,if_xdp.h,netdev.h}.
+Made by tools/gen_uapi.py from the Linux 7.2 headers linux/{bpf.h,bpf_common.h,btf.h,if_link.h,if_xdp.h,netdev.h}.
 Names and numbers only; what they mean is in the rows of this package.
 """
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from ebpfkit.abi import uapi
-from ebpfkit.abi.helper_permissions import ALLOWED, GPL_ONLY, MEASURED_ON
 from ebpfkit.abi.helper_history import LATER
+from ebpfkit.abi.helper_permissions import ALLOWED, GPL_ONLY, MEASURED_ON
 from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME, is_allowed
 from ebpfkit.abi.map_types import MAP_TYPES
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind

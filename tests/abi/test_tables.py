@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,13 @@ from ebpfkit.abi.attach_types import ATTACH_TYPES
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.drivers import DRIVERS
 from ebpfkit.abi.helpers import HELPERS_BY_NAME
+from ebpfkit.abi.kfuncs import KFUNCS, UNSUPPORTED
 from ebpfkit.abi.map_types import MAP_TYPES
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.abi.sections import DATA_SECTIONS, METADATA_SECTIONS, SECTIONS
 from ebpfkit.errors import UsageError
 from tests.abi.loads import create_like_row, exit_with, insn, last_line, load_wide, map_of, verdict
-from tests.conftest import skip_or_fail
+from tests.conftest import require_tool, skip_or_fail
 
 
 def interface(enum: str, prefix: str) -> dict[str, int]:
@@ -111,6 +115,23 @@ def test_behaviours_have_known_versions() -> None:
     assert versions.DEFAULT_KERNEL in versions.MEASURED
 
 
+def test_every_kernel_function_is_modelled_or_says_why_not() -> None:
+    for name, row in KFUNCS.items():
+        assert row.modelled != bool(UNSUPPORTED.get(name)), name
+        assert row.since in versions.KNOWN and row.prog_types <= {*PROG_TYPES, "*"}
+        assert not row.device_bound or row.prog_types == {"xdp"}
+
+
+def test_the_numbers_are_what_the_generator_makes() -> None:
+    pytest.importorskip("ziglang", reason="ziglang, whose headers the numbers come from, is not installed")
+    require_tool("clang")
+    generator = Path(__file__).parents[2] / "tools/gen_uapi.py"
+    made = subprocess.run([sys.executable, str(generator)], capture_output=True, text=True, check=True).stdout
+    if f"HEADERS_VERSION: Final = '{uapi.HEADERS_VERSION}'" not in made:
+        pytest.skip("this ziglang carries the headers of another kernel")
+    assert made == Path(uapi.__file__).read_text()
+
+
 def test_drivers_name_known_versions() -> None:
     for driver in DRIVERS.values():
         for version in (driver.native, driver.frags, driver.zero_copy):
@@ -154,6 +175,16 @@ def test_numbers_are_the_running_kernels() -> None:
             assert uapi.ENUMS[enum].get(name) == value, f"{enum}.{name}"
             compared += 1
     assert compared > 400
+
+
+@pytest.mark.kernel
+def test_the_kernel_has_the_functions_that_have_rows() -> None:
+    data = Path("/sys/kernel/btf/vmlinux").read_bytes()
+    release = platform.release()
+    for name, row in KFUNCS.items():
+        # Connection tracking and IPsec may be modules with BTF of their own.
+        if versions.is_at_least(release, row.since) and "_ct_" not in name and "xfrm" not in name:
+            assert f"\0{name}\0".encode() in data, name
 
 
 @pytest.mark.kernel

@@ -99,7 +99,7 @@ REJECTED = {
 
 
 def kernel_says(source: str, level: int) -> tuple[bool, str]:
-    result = bpf.prog_load(uapi.BPF_PROG_TYPE_XDP, encode(parse(source)), "GPL", log_level=level, log_size=1 << 24)
+    result = bpf.prog_load(uapi.BPF_PROG_TYPE_XDP, encode(parse(source)), "GPL", log_level=level, log_size=1 << 20)
     if result.fd is not None:
         result.fd.close()
     return result.fd is not None, result.log
