@@ -66,7 +66,7 @@ class BpfTarget:
             f"{result}.x = ptrtoint ptr {result}.e to i64{debug}",
             f"{result}.y = ptrtoint ptr {result}.d to i64{debug}",
             f"{result}.s = sub i64 {result}.x, {result}.y{debug}",
-            f"{result}.l = call i64 @llvm.bpf.passthrough.i64.i64(i32 0, i64 {result}.s){debug}",
+            f'{result}.l = call i64 asm "", "=r,0"(i64 {result}.s){debug}',
             f"{result} = trunc i64 {result}.l to i32{debug}",
         ]
 
@@ -164,7 +164,7 @@ class FunctionPrinter:
         return [f"{result} = call {type} @llvm.bswap.{type}({_typed(instr.args[0])}){debug}"]
 
     def _opaque(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f'{result} = call {type} asm sideeffect "", "=r,0"({_typed(instr.args[0])}){debug}']
+        return [f'{result} = call {type} asm "", "=r,0"({_typed(instr.args[0])}){debug}']
 
     def _select(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = select {', '.join(_typed(a) for a in instr.args)}{debug}"]
@@ -262,7 +262,6 @@ def print_module(
     for bits in (16, 32, 64):
         out.append(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
     out.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    out.append("declare i64 @llvm.bpf.passthrough.i64.i64(i32, i64)")
     out.append("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
     out.append(f"attributes #0 = {{ {target.attributes()} }}")
     return "\n".join(out) + "\n" + debug.finish()

@@ -166,7 +166,7 @@ class Operators(Conversions):
                 network = getattr(getattr(side, "value", None), "__ebpf_type__", None)
                 if not (isinstance(network, IntType) and network.network):
                     raise self.wrong_operands(symbol, left, right, node)
-        one, two = self.scalar_of(left, node), self.scalar_of(right, node)
+        one, two = self._either(left, right, node), self._either(right, left, node)
         for side in (one, two):
             if side.type.network:
                 raise self.error(node, "network-order", f"arithmetic on a {side.type.name}", "write .to_host() first")
@@ -185,6 +185,14 @@ class Operators(Conversions):
         if one.type.enum:
             raise self.error(node, "enum-arithmetic", f"{symbol} on {one.type.name}", "cast: u32(x)")
         return one, two
+
+    def _either(self, value: Value, other: Value, node: ast.AST) -> Scalar:
+        """An operand as a scalar; a literal beyond 63 bits is one beside a u64 alone."""
+        large = isinstance(value, Const) and is_plain_int(value.value) and constant_type(value.value) is None
+        if large and isinstance(other, Scalar) and other.type.bits == 64 and not other.type.signed:
+            assert isinstance(value, Const)
+            return self.literal(value, other.type, node, "")
+        return self.scalar_of(value, node)
 
     def wrong_operands(self, symbol: str, left: Value, right: Value, node: ast.AST) -> CompileError:
         for side in (left, right):
@@ -351,20 +359,22 @@ class Operators(Conversions):
             return self.compare(_FLIP[symbol], right, left, node)
         if isinstance(right, Const) and not self._is_number(right.value):
             raise self.wrong_operands(symbol, left, right, node)
-        return self._compare_scalars(symbol, self.scalar_of(left, node), self.scalar_of(right, node), right, node)
+        one = self.scalar_of(left, node)
+        if isinstance(right, Const) and is_plain_int(right.value):
+            return self._compare_literal(symbol, one, int(right.value))
+        return self._compare_scalars(symbol, one, self.scalar_of(right, node), node)
 
     @staticmethod
     def _is_number(value: object) -> bool:
         return constant_type(value) is not None or is_plain_int(value)
 
-    def _compare_scalars(self, symbol: str, one: Scalar, two: Scalar, right: Value, node: ast.AST) -> Value:
-        if isinstance(right, Const) and is_plain_int(right.value):
-            number = int(right.value)
-            low, high = limits(one.type)
-            if not low <= number <= high:  # Python's answer, known beforehand
-                return Const(_FOLD[symbol](low if number > high else high, number))
-            kind = ir_type(one.type)
-            return self._icmp(symbol, one.op, Imm(number, kind), one.type.signed)
+    def _compare_literal(self, symbol: str, one: Scalar, number: int) -> Value:
+        low, high = limits(one.type)
+        if not low <= number <= high:  # Python's answer, known beforehand
+            return Const(_FOLD[symbol](low if number > high else high, number))
+        return self._icmp(symbol, one.op, Imm(number, ir_type(one.type)), one.type.signed)
+
+    def _compare_scalars(self, symbol: str, one: Scalar, two: Scalar, node: ast.AST) -> Value:
         if one.type.network and two.type.network and one.type.bits != two.type.bits:
             raise self.error(node, "mixed-types", f"{one.type.name} {symbol} {two.type.name} mixes widths")
         if INT in (one.type, two.type):

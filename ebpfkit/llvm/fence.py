@@ -55,7 +55,7 @@ WIDE = "an integer wider than 64 bits"
 _DOUBTS = (
     (WIDE, re.compile(r"(?<![\w.@%$-])i(?:6[5-9]|[7-9]\d|\d{3,})\b")),
     ("floating point", re.compile(r"(?<![\w.@%$])(?:float|double|half|bfloat|fp128|x86_fp80|ppc_fp128)\b")),
-    ("inline assembly", re.compile(r"\basm (?!sideeffect \"\", )")),
+    ("inline assembly", re.compile(r"\basm (?!\"\", )")),
     (
         "a memory block of variable length",
         re.compile(r"@llvm\.mem(?:cpy|move|set)[\w.]*\((?:[^()]|\([^()]*\))*?, i64 %"),
