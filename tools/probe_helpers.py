@@ -4,8 +4,8 @@
     sudo python tools/probe_helpers.py > ebpfkit/abi/helper_permissions.py
 
 For each program type (with each of its attach types, without and with BPF_F_SLEEPABLE where that is allowed) it loads
-`r1 = ... = r5 = 0; call N; r0 = 1; exit`, once more with the context in r1, and reads the verifier's answer: "cannot use
-helper" or "unknown func" is no, everything else is yes. Nothing is attached and nothing stays loaded.
+`r1 = ... = r5 = 0; call N; r0 = 1; exit`, once more with the context in r1, and reads the verifier's answer: "cannot
+use helper" or "unknown func" is no, everything else is yes. Nothing is attached and nothing stays loaded.
 """
 
 from __future__ import annotations
