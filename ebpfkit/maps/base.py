@@ -86,7 +86,7 @@ class MemoryStore:
             self._refuse("key_size, value_size and max_entries must not be zero")
 
     def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
-        """The live value that a program running on `cpu` sees, the same object for the life of the entry."""
+        """The live value that a program running on `cpu` sees: one object until the entry is replaced or deleted."""
         return None
 
     def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:

@@ -52,6 +52,10 @@ class HashStore(MemoryStore):
         return 0
 
     def _replace(self, key: bytes, cells: list[bytearray], parts: list[bytes | None] | list[bytes]) -> None:
+        if not self.per_cpu:
+            # As in the kernel, a new element takes the place of the old: a program that holds the old value keeps that.
+            self._cells[key] = [bytearray(part) for part in parts if part is not None]
+            return
         for cell, part in zip(cells, parts, strict=True):
             if part is not None:
                 cell[:] = part
@@ -108,8 +112,7 @@ class LruHashStore(HashStore):
 
     def _replace(self, key: bytes, cells: list[bytearray], parts: list[bytes | None] | list[bytes]) -> None:
         super()._replace(key, cells, parts)
-        del self._cells[key]
-        self._cells[key] = cells
+        self._cells[key] = self._cells.pop(key)  # at the young end
 
     def _make_room(self) -> bool:
         del self._cells[next(iter(self._cells))]

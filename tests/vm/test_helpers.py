@@ -176,6 +176,20 @@ CASES: dict[str, Case] = {
         r0=1,
         contents={"m": [(u32(7), u64(5))]},
     ),
+    **{
+        f"an update puts a new value in place of the one held: {type}": Case(
+            update("m", 1, 9, 0)
+            + lookup("m", 1)
+            + "if r0 == 0 goto out\nr6 = r0\n"
+            + update("m", 1, 1, 0)
+            + "*(u64 *)(r6 +0) = 5\n"
+            + lookup("m", 1)
+            + "if r0 == 0 goto out\nr0 = *(u64 *)(r0 +0)\nout:\nexit",
+            (spec("m", type, flags=flags),),
+            r0=kept,
+        )
+        for type, flags, kept in [("hash", 0, 1), ("hash", 1, 1), ("lru_hash", 0, 1), ("array", 0, 5)]
+    },
     "longest prefix": Case(
         "*(u32 *)(r10 -8) = 32\n*(u32 *)(r10 -4) = 0x302010a\nr1 = map[m] ll\nr2 = r10\nr2 += -8\n"
         "call bpf_map_lookup_elem#1\n"

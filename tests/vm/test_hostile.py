@@ -51,7 +51,13 @@ def run(program: bytes | list[Instruction], prog_type: str | None) -> str:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_bytes(seed: int) -> None:
     dice = random.Random(seed)
-    seen = {run(dice.randbytes(8 * dice.randint(1, 12)), dice.choice([None, "xdp", "sched_cls"])) for _ in range(400)}
+    seen = set()
+    for _ in range(300):
+        data, prog_type = dice.randbytes(8 * dice.randint(1, 12)), dice.choice([None, "xdp", "sched_cls"])
+        seen.add(run(data, prog_type))
+        run(decode(data, strict=False), prog_type)  # reserved fields kept, what is no instruction in its place
+        small = bytes(dice.choice([0, 1, 2, 5, 7, 0x85, 0x95, 0xB7, 0xFF, byte]) for byte in data)
+        run(decode(small, strict=False), prog_type)
     assert "AsmError" in seen
     with pytest.raises(AsmError):
         Machine(dice.randbytes(13))
