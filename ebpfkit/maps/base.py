@@ -51,7 +51,8 @@ def error_text(code: int) -> str:
 class MemoryStore:
     """One map in memory, with the kernel's semantics and error numbers.
 
-    `cpus` is how many CPUs a per-CPU value has; `id` names the store inside maps of maps, as a map id does.
+    `cpus` is how many CPUs a per-CPU value has; `id` names the store inside maps of maps, as a map id does;
+    `is_program_writable` is False for read-only data, which programs cannot change.
     """
 
     per_cpu = False
@@ -63,6 +64,7 @@ class MemoryStore:
         self.cpus = cpus
         self.id = next(_ids)
         self.is_frozen = False
+        self.is_program_writable = not (spec.frozen or spec.flags & BPF_F_RDONLY_PROG)
         _live[self.id] = self
         self._validate(spec)
 

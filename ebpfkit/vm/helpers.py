@@ -99,12 +99,16 @@ def map_lookup_percpu_elem(vm: Machine, array: int, key: int, cpu: int) -> int:
 @implements("map_update_elem")
 def map_update_elem(vm: Machine, array: int, key: int, value: int, flags: int) -> int:
     store = vm.memory.store_at(array)
+    if not store.is_program_writable:
+        return -errno.EPERM
     return store.update(_key(vm, store, key), vm.memory.read(value, store.spec.value_size), flags, vm.cpu)
 
 
 @implements("map_delete_elem")
 def map_delete_elem(vm: Machine, array: int, key: int) -> int:
     store = vm.memory.store_at(array)
+    if not store.is_program_writable:
+        return -errno.EPERM
     return store.remove(_key(vm, store, key))
 
 

@@ -20,7 +20,7 @@ from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import NotSupported, UsageError
-from ebpfkit.maps.base import BPF_F_RDONLY_PROG, ORDER, Cell
+from ebpfkit.maps.base import ORDER, Cell
 from ebpfkit.maps.memory import (
     MemoryStore,
     ProgArrayStore,
@@ -310,7 +310,9 @@ class Machine:
         cell = store.lookup(bytes(4)) if store.spec.key_size == 4 else None
         if cell is None:
             raise MemoryFault(f"map '{store.spec.name}' ({store.spec.type}) has no value with a fixed address")
-        return self.memory.address_of_cell(cell, f"map '{store.spec.name}'", self._may_write(store), keep=True) + offset
+        return (
+            self.memory.address_of_cell(cell, f"map '{store.spec.name}'", store.is_program_writable, keep=True) + offset
+        )
 
     def _map_of(self, insn: Instruction) -> MemoryStore:
         if isinstance(insn.ref, (MapRef, MapValueRef)):
@@ -393,11 +395,7 @@ class Machine:
         address = self.memory.known_address(cell)
         if address is not None:
             return address
-        return self.memory.address_of_cell(cell, f"value of map '{store.spec.name}'", self._may_write(store))
-
-    @staticmethod
-    def _may_write(store: MemoryStore) -> bool:
-        return not (store.spec.frozen or store.spec.flags & BPF_F_RDONLY_PROG)
+        return self.memory.address_of_cell(cell, f"value of map '{store.spec.name}'", store.is_program_writable)
 
     def add_record(self, store: RingBufferStore, record: Record) -> int:
         """The address of a reserved record."""

@@ -190,6 +190,14 @@ CASES: dict[str, Case] = {
         )
         for type, flags, kept in [("hash", 0, 1), ("hash", 1, 1), ("lru_hash", 0, 1), ("array", 0, 5)]
     },
+    "a ring buffer fills up": Case(
+        "*(u64 *)(r10 -8) = 7\nr1 = map[m] ll\nr2 = r10\nr2 += -8\nr3 = 5\nr4 = 0\n"
+        "call bpf_ringbuf_output#130\nr6 = r0\nr1 = map[m] ll\nr2 = 0\ncall bpf_ringbuf_query#134\nr7 = r0\n"
+        "r1 = map[m] ll\nr2 = 3\ncall bpf_ringbuf_query#134\n"
+        "r7 += r0\nr0 = r6\nr0 <<= 16\nr0 += r7\nexit",
+        (spec("m", "ringbuf", key=0, value=0, entries=4096),),
+        (PACKET,) * 260,
+    ),
     "longest prefix": Case(
         "*(u32 *)(r10 -8) = 32\n*(u32 *)(r10 -4) = 0x302010a\nr1 = map[m] ll\nr2 = r10\nr2 += -8\n"
         "call bpf_map_lookup_elem#1\n"

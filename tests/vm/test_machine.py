@@ -89,6 +89,25 @@ def test_read_only_data_cannot_be_written() -> None:
         Machine(program("p", "r1 = map[.rodata][0]+0 ll\n*(u64 *)(r1 +0) = 1\nexit", [data])).run(PACKET)
 
 
+def test_read_only_data_cannot_be_updated() -> None:
+    asm = """
+        *(u32 *)(r10 -4) = 0
+        *(u64 *)(r10 -16) = 0
+        r1 = map[.rodata] ll
+        r2 = r10
+        r2 += -4
+        r3 = r10
+        r3 += -16
+        r4 = 0
+        call bpf_map_update_elem#2
+        exit
+    """
+    data = MapSpec(".rodata", "array", 4, 8, 1, data=b"constant", frozen=True)
+    machine = Machine(program("p", asm, [data]))
+    assert machine.run(PACKET).r0 == 2**64 - 1  # -EPERM
+    assert machine.maps[".rodata"].get(bytes(4)) == b"constant"
+
+
 def test_a_map_pointer_is_opaque() -> None:
     with pytest.raises(MachineFault, match="opaque"):
         Machine(program("p", "r1 = map[counts] ll\nr0 = *(u64 *)(r1 +0)\nexit", [ARRAY])).run(PACKET)
