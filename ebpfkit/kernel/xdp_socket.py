@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import select
+import socket
 import struct
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from ebpfkit.kernel.fd import Fd
 __all__ = [
     "AF_XDP", "HUGE_PAGE_SIZE", "HasFileno", "MmapOffsets", "RingOffsets", "bind", "exclude_from_fork",
     "get_mmap_offsets", "get_options", "get_statistics", "kick_rx", "kick_tx", "map_memory", "map_ring", "open_socket",
-    "register_umem", "set_ring_size", "set_tx_budget", "unmap", "wait_ready",
+    "pending_error", "register_umem", "set_ring_size", "set_tx_budget", "unmap", "wait_ready",
 ]  # fmt: skip
 
 AF_XDP: Final = 44
@@ -33,6 +34,7 @@ HUGE_PAGE_SIZE: Final = 2 << 20
 
 _SOCK_RAW, _SOCK_CLOEXEC = 3, 0o2000000
 _MSG_DONTWAIT = 0x40
+_SOL_SOCKET, _SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
 _MAP_HUGETLB = 0x40000
 _MADV_DONTFORK = 10
 _RING_SIZE_OPTIONS = {
@@ -256,3 +258,14 @@ def wait_ready(number: int, *, readable: bool = True, writable: bool = False, ti
     poller = select.poll()
     poller.register(number, (select.POLLIN if readable else 0) | (select.POLLOUT if writable else 0))
     return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))
+
+
+def pending_error(sock: HasFileno) -> int:
+    """SO_ERROR: the errno that waits on the socket, and is cleared by asking; ENETDOWN when its device was removed.
+
+    poll(2) does not tell of it.
+    """
+    code, length = ctypes.c_int(0), ctypes.c_uint32(4)
+    what = "getsockopt(SO_ERROR)"
+    _call("getsockopt", what, sock.fileno(), _SOL_SOCKET, _SO_ERROR, ctypes.addressof(code), ctypes.byref(length))
+    return code.value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import struct
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from ebpfkit.loader.links.xdp import find_device
 from ebpfkit.loader.maps import Map
 from ebpfkit.loader.program import Program
 from ebpfkit.xsk.redirect import DEFAULT_SLOTS, MAP_NAME, redirect_object
-from ebpfkit.xsk.socket import XskSocket
+from ebpfkit.xsk.socket import LONGEST_WAIT, XskSocket
 from ebpfkit.xsk.stats import XskStatistics
 
 __all__ = ["XskGroup"]
@@ -87,7 +88,6 @@ class XskGroup:
             self._poller = select.poll()
             for sock in self.sockets.values():
                 self._poller.register(sock.fileno(), select.POLLIN)
-            self._by_number = {sock.fileno(): sock for sock in self.sockets.values()}
             # Closing goes backwards: program off the device, sockets out of the map, rings unmapped, sockets closed.
             self._closing = undo.pop_all()
 
@@ -122,12 +122,19 @@ class XskGroup:
                 continue  # the kernel has taken the socket out itself
 
     def wait(self, timeout: float | None = None) -> list[XskSocket]:
-        """The sockets with packets; waits up to `timeout` seconds (None: for ever) until there is one."""
-        ready = [sock for sock in self.sockets.values() if sock.wait(0)]
-        if ready or (timeout is not None and timeout <= 0):
-            return ready
-        events = self._poller.poll(None if timeout is None else timeout * 1000)
-        return [self._by_number[number] for number, _ in events]
+        """The sockets with packets; waits up to `timeout` seconds (None: for ever) until there is one.
+
+        Raises XskError (ENETDOWN) when the device has gone.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            ready = [sock for sock in self.sockets.values() if sock.wait(0)]
+            left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+            if ready or left <= 0:
+                return ready
+            if not self._poller.poll(min(left, LONGEST_WAIT) * 1000):
+                for sock in self.sockets.values():
+                    sock.check_device()
 
     def statistics(self) -> XskStatistics:
         """The kernel's counts, summed over the queues."""
@@ -174,7 +181,7 @@ class XskGroup:
     def __del__(self) -> None:
         if getattr(self, "_closing", None) is not None:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            self.close()
+            self._close(ResourceWarning, ResourceWarning("unclosed"), None)
 
     def __repr__(self) -> str:
         return f"<XskGroup on {self.device.name}, queues {', '.join(map(str, self.queues))}>"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebpfkit.abi import uapi
-from ebpfkit.errors import UsageError, XskError
+from ebpfkit.errors import NotSupported, UsageError, XskError
 from ebpfkit.kernel import netlink, xdp_socket
 from ebpfkit.xsk.frame import Frame
 from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
@@ -33,6 +33,8 @@ __all__ = ["XskSocket"]
 
 BATCH = 64
 """How many packets one round of receiving takes at most, unless told otherwise."""
+LONGEST_WAIT = 1.0
+"""Seconds of one poll: poll(2) does not tell when the device goes away, so it is asked for in between."""
 
 _LATER = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS, errno.EINTR})
 _PAUSE = 50e-6
@@ -74,11 +76,14 @@ class XskSocket:
         headroom: int = 0,
         huge_pages: bool = False,
         need_wakeup: bool = True,
+        multi_buffer: bool = False,
         tx_budget: int | None = None,
         bind_timeout: float = 1.0,
     ) -> None:
         if mode not in MODES:
             raise UsageError(f"mode {mode!r} is none of {', '.join(MODES)}")
+        if multi_buffer:
+            raise NotSupported("multi-buffer packets (multi_buffer=True)", why="each packet must fit one frame for now")
         self._opened: Opened | None = None
         self._forked = False
         self.device = _find_device(dev)
@@ -97,6 +102,7 @@ class XskSocket:
         self.counters = Counters()
         self._number = opened.fd.fileno()
         self._receiving = False
+        self._failure = 0
         self._unsent = False
         self._outbox: list[tuple[int, int, int]] = []  # sent, not yet in the TX ring
         self._room = 0 if self._tx is None else self._tx.free()
@@ -146,7 +152,10 @@ class XskSocket:
     # --- receiving
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the RX ring has packets; False after `timeout` seconds (None: for ever)."""
+        """Wait until the RX ring has packets; False after `timeout` seconds (None: for ever).
+
+        Raises XskError (ENETDOWN) when the device has gone.
+        """
         self._check_open()
         if self._unsent or self._outbox:
             self.flush()
@@ -158,7 +167,25 @@ class XskSocket:
             xdp_socket.kick_rx(self._number)
         if timeout is not None and timeout <= 0:
             return bool(self.rx.available())
-        return xdp_socket.wait_ready(self._number, timeout=timeout) and bool(self.rx.available())
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+            xdp_socket.wait_ready(self._number, timeout=min(left, LONGEST_WAIT))
+            if self.rx.available():
+                return True
+            self.check_device()
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    def check_device(self) -> None:
+        """Raises XskError (ENETDOWN) when the device was removed after bind."""
+        self._failure = xdp_socket.pending_error(self._check_open().fd) or self._failure
+        if self._failure:
+            raise XskError(
+                f"queue {self.queue} of {self.device.name} has failed: {os.strerror(self._failure)}; the device has "
+                "gone from this network namespace, close this socket",
+                errno=self._failure,
+            )
 
     def receive(self, timeout: float | None = None, *, count: int = BATCH) -> Iterator[Frame]:
         """The packets that are there, at most `count`; waits up to `timeout` seconds for the first (None: for ever).

@@ -122,6 +122,16 @@ def test_a_slot_too_few_is_named() -> None:
             XskGroup(lab.near_dev, program=steering(1), **SMALL)
 
 
+def test_a_device_that_goes_away_ends_the_waiting(lab: VethLab) -> None:
+    from pyroute2 import IPRoute
+
+    with lab.near.enter(), XskGroup(lab.near_dev, **SMALL) as group:
+        with IPRoute() as route:
+            route.link("del", index=group.device.index)
+        with pytest.raises(XskError, match="the device has gone"):
+            group.wait(5)
+
+
 def test_large_mtu_takes_a_program_with_frags() -> None:
     with VethLab(mtu=9000) as lab:
         far = Far(lab)

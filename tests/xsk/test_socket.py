@@ -205,6 +205,7 @@ REFUSED: list[tuple[dict[str, object], type[EbpfError], str]] = [
     ({"rx_size": 100}, XskError, r"\(rx ring of 100 entries\): .* powers of 2"),
     ({"rx_size": 0, "tx_size": 0}, UsageError, "needs an RX ring, a TX ring, or both"),
     ({"tx_budget": 9000}, UsageError, "32 to the TX ring's 2048 packets, not 9000"),
+    ({"multi_buffer": True}, NotSupported, "multi-buffer packets"),
     ({"dev": "nosuch0"}, AttachError, "nosuch0"),
 ]
 
@@ -249,6 +250,40 @@ def test_sending_on_a_device_that_is_down(lab: VethLab) -> None:
             route.link("set", index=sock.device.index, state="down")
         with pytest.raises(XskError, match="the device is down; bring it up: ip link set dev near0 up"):
             sock.send(HEADER)
+
+
+@pytest.mark.kernel
+def test_a_device_that_goes_away_ends_the_waiting(lab: VethLab) -> None:
+    from pyroute2 import IPRoute
+
+    with lab.near.enter(), XskSocket(lab.near_dev, **SMALL) as sock:
+        with IPRoute() as route:
+            route.link("del", index=sock.device.index)
+        with pytest.raises(
+            XskError, match="queue 0 of near0 has failed: Network is down; the device has gone"
+        ) as caught:
+            list(sock.receive(5))
+        assert caught.value.errno == errno.ENETDOWN
+        with pytest.raises(XskError, match="cannot send on queue 0 of near0"):
+            sock.send(HEADER)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("need_wakeup", [True, False])
+@pytest.mark.parametrize("headroom", [0, 128])
+def test_wakeup_and_headroom(lab: VethLab, far: Far, need_wakeup: bool, headroom: int) -> None:
+    with lab.near.enter(), XskGroup(lab.near_dev, **SMALL, need_wakeup=need_wakeup, headroom=headroom) as group:
+        far.send(b"ping")
+        for frame in group[0].receive(5):
+            assert frame.address % 2048 == headroom + 256
+            assert bytes(frame) == HEADER + b"ping"
+            frame.send()
+        assert group[0].tx.needs_wakeup  # copy mode: always
+        group[0].send(HEADER + b"own")
+        assert [far.receive(), far.receive()] == [b"ping", b"own"]
+        with group[0].allocate(2048 - headroom) as frame:
+            assert frame.address % 2048 == headroom and len(frame) == 2048 - headroom
+        assert group[0].drain(5)
 
 
 @pytest.mark.kernel
@@ -333,7 +368,11 @@ def test_a_child_cannot_use_the_socket_and_does_not_hold_the_queue() -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     """
-    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        check=True,
+        timeout=60,
+    )
 
 
 @pytest.mark.kernel
