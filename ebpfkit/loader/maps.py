@@ -30,6 +30,8 @@ from ebpfkit.maps.store import BPF_ANY
 if TYPE_CHECKING:
     import numpy
 
+    from ebpfkit.loader.ringbuf import RingBuffer
+
 __all__ = ["Map", "MapInfo", "map_type_name", "stored_value_size"]
 
 _PER_CPU = frozenset({"percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_cgroup_storage"})
@@ -77,6 +79,7 @@ class Map:
         self._spec = spec
         self.fd = fd
         self._elements = Elements(fd, spec.key_size, stored_value_size(spec))
+        self._reader: RingBuffer | None = None
 
     @classmethod
     def create(cls, spec: MapSpec) -> Map:
@@ -193,6 +196,17 @@ class Map:
         if value == -errno.ENOENT:
             return None
         raise self._refusal(-value, "take", key)
+
+    def poll(self, timeout: float | None = None) -> list[bytes]:
+        """A ring buffer's records that have come, waiting up to `timeout` seconds for the first (None: for ever).
+
+        The map keeps one reader; do not open another `RingBuffer` of it beside.
+        """
+        if self._reader is None:
+            from ebpfkit.loader.ringbuf import RingBuffer
+
+            self._reader = RingBuffer(self)
+        return self._reader.poll(timeout)
 
     def keys(self) -> Iterator[bytes]:
         """Every key, in the kernel's order. Deleting the key just seen is fine; other changes may show or not."""
@@ -363,6 +377,8 @@ class Map:
 
     def close(self) -> None:
         """Let go of the map; it lives on where it is pinned or used by a program."""
+        if self._reader is not None:
+            self._reader.close()
         self.fd.close()
 
     def __enter__(self) -> Self:

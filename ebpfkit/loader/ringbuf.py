@@ -26,7 +26,7 @@ class RingBuffer:
 
     def __init__(self, ring: Map) -> None:
         if ring.spec.type != "ringbuf":
-            raise UsageError(f"map {ring.name!r} is a {ring.spec.type}, not a ringbuf")
+            raise UsageError(f"map {ring.name!r} is of type {ring.spec.type}, not a ringbuf")
         self.name = ring.name
         self._fd = ring.fd.duplicate()
         try:

@@ -77,10 +77,19 @@ def test_iterating_gives_single_records(live: Collection) -> None:
 
 
 def test_another_map_or_a_closed_ring(live: Collection) -> None:
-    with Map.create(objects.COUNTS) as counts, pytest.raises(UsageError, match="a array, not a ringbuf"):
+    with Map.create(objects.COUNTS) as counts, pytest.raises(UsageError, match="is of type array, not a ringbuf"):
         RingBuffer(counts)
     ring = RingBuffer(live.maps["events"])
     ring.close()
     ring.close()
     with pytest.raises(MapError, match="is closed"):
         ring.poll(0)
+
+
+def test_a_map_reads_itself(live: Collection) -> None:
+    events = live.maps["events"]
+    assert events.poll(0) == []
+    live.programs["sender"].test_run(PACKET, repeat=2)
+    assert len(events.poll(1)) == 2
+    with Map.create(objects.COUNTS) as counts, pytest.raises(UsageError, match="not a ringbuf"):
+        counts.poll(0)
