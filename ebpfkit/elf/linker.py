@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
+from ebpfkit.btf.ext import LineRecord
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.mapdefs import MapTable, read_maps
 from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
@@ -22,6 +24,9 @@ from ebpfkit.elf.sections import SectionName, parse_section_name
 from ebpfkit.elf.types import ObjectTypes, read_types
 from ebpfkit.errors import NotSupported, ObjectError
 from ebpfkit.span import Span
+
+if TYPE_CHECKING:
+    from ebpfkit.elf.dwarf import DwarfLine
 
 __all__ = ["open_object"]
 
@@ -87,6 +92,8 @@ class _Linker:
         self.string_budget = MAX_TEXT_BYTES
         self.section_names: dict[int, SectionName | str] = {}
         self.linked_slots = 0
+        self.dwarf: Mapping[int, Sequence[DwarfLine]] | None = None
+        self.warnings: list[str] = []
         self.problems: dict[str, str] = {}
         sections = [section for section in self.elf.sections if section.is_code and section.size]
         if sum(section.size for section in sections) > MAX_OBJECT_SLOTS * SLOT:
@@ -126,6 +133,7 @@ class _Linker:
             problems=self.problems,
             needs_target=frozenset(self.needs_target),
             raw=self.elf.data,
+            warnings=tuple(self.warnings),
         )
 
     def _explain_text(self) -> None:
@@ -245,28 +253,43 @@ class _Linker:
     def _put_spans(self, code: Code) -> None:
         """Give each instruction of a function the source place of the last line record at or before it."""
         insns, starts = code.insns, code.starts
+        lines: Sequence[LineRecord | DwarfLine] = code.lines or self._dwarf_lines(code.section)
         for function in code.by_slot.values():
-            position = bisect_left(code.lines, function.slot * SLOT, key=lambda record: record.offset)
-            end = bisect_left(code.lines, (function.slot + function.slots) * SLOT, key=lambda record: record.offset)
+            position = bisect_left(lines, function.slot * SLOT, key=lambda record: record.offset)
+            end = bisect_left(lines, (function.slot + function.slots) * SLOT, key=lambda record: record.offset)
             span: Span | None = None
             for index in range(function.first, function.last):
                 offset = starts[index] * SLOT
                 record = None
-                while position < end and code.lines[position].offset <= offset:
-                    record = code.lines[position]
+                while position < end and lines[position].offset <= offset:
+                    record = lines[position]
                     position += 1
                 # Line 0 is the compiler's word for "nowhere in particular": the place before it is of more use.
                 if record is not None and (record.line or span is None):
-                    span = Span(
-                        file=self._string(record.file_name_off),
-                        line=record.line,
-                        column=record.column,
-                        text=self._string(record.line_off) or None,
-                        function=function.name,
-                    )
+                    span = self._span(record, function.name)
                 if span is not None:
                     insn = insns[index]
                     insns[index] = Instruction(insn.op, insn.dst, insn.src, insn.off, insn.imm, insn.ref, span)
+
+    def _span(self, record: LineRecord | DwarfLine, function: str) -> Span:
+        if isinstance(record, LineRecord):
+            file, text = self._string(record.file_name_off), self._string(record.line_off) or None
+        else:
+            file, text = record.file, None
+        return Span(file=file, line=record.line, column=record.column, text=text, function=function)
+
+    def _dwarf_lines(self, section: Section) -> Sequence[DwarfLine]:
+        """Lines from DWARF, where BTF has none for a section; what cannot be read of them is as good as absent."""
+        if self.dwarf is None:
+            self.dwarf = {}
+            if self.elf.section(".debug_line") is not None:
+                from ebpfkit.elf.dwarf import read_lines
+
+                try:
+                    self.dwarf = read_lines(self.elf)
+                except ObjectError as error:
+                    self.warnings.append(str(error))
+        return self.dwarf.get(section.index, ())
 
     def _link_program(self, main: Function) -> ProgramSpec:
         section = main.code.section

@@ -122,6 +122,7 @@ class ObjectFile:
     problems: Mapping[str, str] = field(default_factory=dict)  # program name -> why it cannot be used
     needs_target: frozenset[str] = frozenset()  # programs in `problems` that a target kernel's BTF would mend (CO-RE)
     raw: bytes = field(default=b"", repr=False)
+    warnings: tuple[str, ...] = ()  # what was left out without harm to any program, such as unreadable line tables
 
     def replace(self, **changes: Any) -> ObjectFile:
         return replace(self, **changes)
