@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from operator import length_hint
 from types import MappingProxyType
 from typing import Final, NoReturn, Protocol
 
@@ -22,7 +23,7 @@ from ebpfkit.errors import MachineFault, NotSupported
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.semantics import Step, condition_maker, step_maker
 
-__all__ = ["FRAME_BYTES", "MAX_FRAMES", "UNSUPPORTED", "Environment", "Interpreter"]
+__all__ = ["FRAME_BYTES", "MAX_FRAMES", "UNSUPPORTED", "Environment", "Interpreter", "written_register"]
 
 MAX_FRAMES: Final = 8
 FRAME_BYTES: Final = 512
@@ -80,14 +81,14 @@ class Interpreter:
         self._constants: dict[int, int] = {}
         self.instructions: list[Instruction | None] = [None]
         self.slots: list[int] = [0]
-        self._code: list[Step] = [_finish]  # slot 0 ends a run: what an outermost frame returns to
+        self._code: list[Step] = [_fault("no program starts here")]  # slot 0: what an outermost frame returns to
         self._frames: list[tuple[int, int, int, int, int, int]] = []
         self._stack: list[Region] = [
             self.memory.add(f"stack of frame {depth}", bytearray(FRAME_BYTES)) for depth in range(MAX_FRAMES)
         ]
         self._loops = [MAX_LOOPS] * (MAX_FRAMES + 1)
         self._function_region = self.memory.add("function address", bytearray())
-        self._left = 0
+        self._steps = iter(range(0))  # what is left of the budget; callbacks draw on the same
         self.trace: Trace | None = None
 
     # Linking.
@@ -120,6 +121,8 @@ class Interpreter:
                 return _fault(f"register r{int(register)} does not exist")
         if insn.op.name in UNSUPPORTED:
             return _refuse(insn)
+        if written_register(insn) == _R10:
+            return _fault("register r10 is read-only: it is the frame pointer")
         if insn.op.kind is Kind.INVALID:
             return _fault(f"no instruction: {insn.imm & U64_MAX:#018x}")
         try:
@@ -161,9 +164,9 @@ class Interpreter:
         registers[_R10] = stack.base + FRAME_BYTES
         self._frames = [(0, 0, 0, 0, 0, 0)]
         self._loops[1] = MAX_LOOPS
-        self._left = budget
+        self._steps = iter(range(budget))
         self._execute(start)
-        return registers[0], budget - self._left
+        return registers[0], budget - length_hint(self._steps)
 
     def call(self, function: int, *arguments: int) -> int:
         """Call a function of the program from a helper, at its slot; its r0."""
@@ -190,29 +193,25 @@ class Interpreter:
         if self.trace is not None:
             self._execute_traced(slot, self.trace)
             return
-        code, registers, limit = self._code, self.registers, self._left
-        count = 0
+        code, registers = self._code, self.registers
         try:
-            for count in range(limit + 1):  # noqa: B007 (read when the run ends)
+            for _ in self._steps:
                 slot = code[slot](registers)
         except _Finished:
-            self._left = min(self._left, limit) - count
             return
         except MemoryFault as fault:
             self._stop(fault, slot)
         self._out_of_budget(slot)
 
     def _execute_traced(self, slot: int, trace: Trace) -> None:
-        code, registers, limit = self._code, self.registers, self._left
-        count = 0
+        code, registers = self._code, self.registers
         try:
-            for count in range(limit + 1):  # noqa: B007 (read when the run ends)
+            for _ in self._steps:
                 insn = self.instructions[slot]
                 if insn is not None:
                     trace(self.slots[slot], insn, registers)
                 slot = code[slot](registers)
         except _Finished:
-            self._left = min(self._left, limit) - count
             return
         except MemoryFault as fault:
             self._stop(fault, slot)
@@ -231,8 +230,17 @@ class Interpreter:
         self._stop(MemoryFault("the instruction budget is used up: an endless loop, or raise `budget`", "budget"), slot)
 
 
-def _finish(registers: list[int]) -> int:
-    raise _Finished
+def written_register(insn: Instruction) -> int | None:
+    """The register that an instruction names as its result."""
+    if insn.op.kind in _WRITES_DST:
+        return int(insn.dst)
+    fetches = insn.op.operation == "xchg" or insn.op.operation.startswith("fetch_")
+    return int(insn.src) if insn.op.kind is Kind.ATOMIC and fetches else None
+
+
+_WRITES_DST: Final = frozenset(
+    {Kind.ALU, Kind.MOV, Kind.MOVSX, Kind.SWAP, Kind.LOAD, Kind.LOADSX, Kind.LOAD_ACQUIRE, Kind.WIDE}
+)
 
 
 def _fault(message: str, region: str = "program") -> Step:
@@ -297,6 +305,8 @@ def _may_goto(vm: Interpreter, insn: Instruction, here: int, base: int, end: int
 def _exit(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
     def step(registers: list[int]) -> int:
         return_to, *registers[6:11] = vm._frames.pop()
+        if not return_to:
+            raise _Finished
         return return_to
 
     return step

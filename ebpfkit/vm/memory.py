@@ -98,6 +98,10 @@ class AddressSpace:
         self._next += 1
         return region
 
+    def find(self, address: int) -> Region | None:
+        """The region that an address belongs to, whether or not it is inside its window."""
+        return self.regions.get(address >> REGION_SHIFT)
+
     def remove(self, region: Region) -> None:
         """Take a region away: its addresses fault from now on, and are not given out again."""
         self.regions.pop(region.base >> REGION_SHIFT, None)
@@ -129,7 +133,7 @@ class AddressSpace:
 
     def load(self, address: int, size: int) -> int:
         """An unsigned load of 1, 2, 4 or 8 bytes. Raises MemoryFault."""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is not None:
             offset = address - region.base
             if region.fields is not None:
@@ -140,7 +144,7 @@ class AddressSpace:
 
     def store(self, address: int, size: int, value: int) -> None:
         """A store of the low bytes of `value`. Raises MemoryFault."""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is not None:
             offset = address - region.base
             if region.fields is not None:
@@ -155,7 +159,7 @@ class AddressSpace:
         """A copy of `size` bytes for a helper; no bytes need no address. Raises MemoryFault."""
         if not size:
             return b""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is not None:
             offset = address - region.base
             if region.low <= offset and offset + size <= region.high:
@@ -166,7 +170,7 @@ class AddressSpace:
         """What a helper writes. Raises MemoryFault."""
         if not data:
             return
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is not None:
             offset = address - region.base
             if region.low <= offset and offset + len(data) <= region.write_high:
@@ -176,7 +180,7 @@ class AddressSpace:
 
     def read_string(self, address: int, limit: int) -> bytes:
         """The bytes before the first zero, at most `limit` and at most to the end of the region."""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is None or not region.low <= address - region.base < region.high:
             raise self.fault(address, 1, "read")
         offset = address - region.base
@@ -184,14 +188,14 @@ class AddressSpace:
 
     def store_at(self, address: int) -> MemoryStore:
         """The map that a map pointer stands for. Raises MemoryFault."""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         if region is None or region.store is None or address != region.base:
             raise MemoryFault(f"{address:#x} is no map pointer", region.name if region else "")
         return region.store
 
     def fault(self, address: int, size: int, action: str) -> MemoryFault:
         """The fault of this access, in words."""
-        region = self.regions.get(address >> REGION_SHIFT)
+        region = self.find(address)
         what = f"{action} of {size} byte{'s' if size != 1 else ''}"
         if region is None:
             where = "null" if 0 <= address < 1 << 16 else f"{address & U64_MAX:#x}"
