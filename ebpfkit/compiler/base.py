@@ -102,7 +102,7 @@ class Base:
     def __init__(self) -> None:
         self.state = State()
         self.frames = 0
-        self.slots: dict[tuple[int, str, tuple[str, ...]], tuple[Temp, ...]] = {}
+        self.slots: dict[tuple[int, str, int, str], Temp] = {}
         self.map_names: list[str] = []
 
     # Places and errors
@@ -156,14 +156,17 @@ class Base:
         operands = self._operands(value)
         slots: tuple[Temp, ...] = ()
         if operands:
-            types_ = tuple(o.type for o in operands)
-            slot_key = (self.frame.number, name, types_)
-            if slot_key not in self.slots:
-                self.slots[slot_key] = tuple(self.builder.slot(t, name) for t in types_)
-            slots = self.slots[slot_key]
+            slots = tuple(self._slot(name, at, operand.type) for at, operand in enumerate(operands))
             for operand, slot in zip(operands, slots, strict=True):
                 self.builder.store(operand, slot, 8)
         self.live.names[key] = Binding(shape_of(value), slots, span=self.span(node))
+
+    def _slot(self, name: str, position: int, type: str) -> Temp:
+        """The stack slot of a part of a name's value: one for each type, so that paths which agree share it."""
+        key = (self.frame.number, name, position, type)
+        if key not in self.slots:
+            self.slots[key] = self.builder.slot(type, name)
+        return self.slots[key]
 
     def _operands(self, value: Value) -> tuple[Operand, ...]:
         """What of a value has to be kept in slots."""

@@ -191,10 +191,10 @@ class Maps(Expressions):
 
     def buffer(self, what: str, size: int, info: TypeInfo) -> View:
         """Stack memory that lives up to the next helper call; calls share it."""
-        key = (-1, f"{what}.{size}", ())
+        key = (-1, what, size, "")
         if key not in self.slots:
-            self.slots[key] = (self.builder.alloca(-(-size // 8) * 8, f"{what} of {size} bytes"),)
-        return View(self.slots[key][0], info, None, Space.STACK, 8)  # type: ignore[arg-type]
+            self.slots[key] = self.builder.alloca(-(-size // 8) * 8, f"{what} of {size} bytes")
+        return View(self.slots[key], info, None, Space.STACK, 8)  # type: ignore[arg-type]
 
     # Maps
 

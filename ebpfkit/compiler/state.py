@@ -135,18 +135,20 @@ def _join_bindings(name: str, left: Binding | Conflict | None, right: Binding | 
         where = f" (it is in line {there.span.line})" if there and there.span else ""
         return Conflict("maybe-unbound", f"{name} has no value on some paths to here{where}", "give it one before")
     optional = isinstance(left.shape, (OptionalView, OptionalScalar))
-    if left.slots and right.slots and left.slots != right.slots:
+    shape = _join_shapes(left.shape, right.shape)
+    slots = left.slots
+    if isinstance(shape, Scalar) and shape.place is None:
+        slots = left.slots[:1]
+    if slots != right.slots[: len(slots)] or (len(slots) != len(right.slots) and not isinstance(shape, Scalar)):
         shape = None
-    else:
-        shape = _join_shapes(left.shape, right.shape)
-    if shape is None or (not left.slots and not isinstance(shape, Const) and left.shape != right.shape):
+    if shape is None or (not slots and not isinstance(shape, Const) and left.shape != right.shape):
         return Conflict(
             "type-conflict",
             f"{name} is {describe(left.shape)} on one path to here and {describe(right.shape)} on another",
             "use two names, or cast to one type on both paths",
         )
     known = left.known if left.known == right.known or not optional else Known.UNTESTED
-    return Binding(shape, left.slots or right.slots, known, left.span)
+    return Binding(shape, slots, known, left.span)
 
 
 _RECORD_JOIN = {
