@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from collections import deque
 from dataclasses import dataclass
 
@@ -99,6 +98,8 @@ class BloomFilterStore(MemoryStore):
             self._refuse("map_extra is the number of hash functions, 0 to 15")
 
     def _positions(self, value: bytes) -> list[int]:
+        import hashlib  # loads a cryptographic library, which few programs need
+
         digest = hashlib.blake2b(value, digest_size=64).digest()
         first, second = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little") | 1
         return [(first + i * second) & self._mask for i in range(self._hashes)]

@@ -570,3 +570,47 @@ def test_per_cpu_maps_use_the_cpu_of_the_run() -> None:
     for cpu in (0, 2, 2):
         machine.run(PACKET, cpu=cpu)
     assert machine.maps["m"].get(u32(1)) == u64(1) + u64(0) + u64(2)
+
+
+SKB_PACKET = bytes.fromhex("020000000001 020000000002 0800".replace(" ", "")) + bytes(range(50))
+CLEARED = "r1 = *(u32 *)(r10 -8)\nif r1 != 0 goto pc+1\nr0 += 1000\nexit"
+SKB = {
+    "load": (
+        "r2 = 12\nr3 = r10\nr3 += -8\nr4 = 4\ncall bpf_skb_load_bytes#26\nr0 = *(u32 *)(r10 -8)\nexit",
+        0x01000008,
+    ),
+    "load behind the end": (
+        "*(u64 *)(r10 -8) = -1\nr2 = 62\nr3 = r10\nr3 += -8\nr4 = 4\ncall bpf_skb_load_bytes#26\n" + CLEARED,
+        1000 - 14,
+    ),
+    "load from far away": ("r2 = -1\nr3 = r10\nr3 += -8\nr4 = 4\ncall bpf_skb_load_bytes#26\nexit", -14),
+    "store": (
+        "*(u32 *)(r10 -8) = 0x7a7a7a7a\nr2 = 60\nr3 = r10\nr3 += -8\nr4 = 4\nr5 = 0\ncall bpf_skb_store_bytes#9\nexit",
+        0,
+    ),
+    "store with wrong flags": (
+        "*(u32 *)(r10 -8) = 0\nr2 = 60\nr3 = r10\nr3 += -8\nr4 = 4\nr5 = 64\ncall bpf_skb_store_bytes#9\nexit",
+        -22,
+    ),
+    "store behind the end": (
+        "*(u32 *)(r10 -8) = 0\nr2 = 61\nr3 = r10\nr3 += -8\nr4 = 4\nr5 = 0\ncall bpf_skb_store_bytes#9\nexit",
+        -14,
+    ),
+    "redirect": ("r1 = 1\nr2 = 0\ncall bpf_redirect#23\nexit", 7),
+    "redirect with wrong flags": ("r1 = 1\nr2 = 8\ncall bpf_redirect#23\nexit", 2),
+    "length and protocol": ("r0 = *(u32 *)(r1 +0)\nr0 <<= 16\nr2 = *(u32 *)(r1 +16)\nr0 |= r2\nexit", 64 << 16 | 8),
+    "data": ("r2 = *(u32 *)(r1 +76)\nr3 = *(u32 *)(r1 +80)\nr0 = r3\nr0 -= r2\nexit", 64),
+}
+
+
+@pytest.mark.parametrize("name", SKB)
+def test_classifiers(name: str) -> None:
+    asm, expected = SKB[name]
+    assert in_machine(object_of(asm, prog_type="sched_cls"), [SKB_PACKET])[0][0][0] == expected & 0xFFFF_FFFF
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", SKB)
+def test_classifiers_in_the_kernel(name: str) -> None:
+    obj = object_of(SKB[name][0], prog_type="sched_cls")
+    assert in_machine(obj, [SKB_PACKET]) == in_kernel(obj, [SKB_PACKET])
