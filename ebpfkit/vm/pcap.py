@@ -93,7 +93,11 @@ class _Source:
         return data
 
     def _read(self, size: int) -> bytes:
-        parts = []
+        first = self.stream.read(min(size, _CHUNK))
+        if len(first) == size or not first:
+            return first
+        parts = [first]
+        size -= len(first)
         while size > 0:
             part = self.stream.read(min(size, _CHUNK))
             if not part:
