@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
 from ebpfkit.btf.ext import LineRecord
@@ -20,9 +21,9 @@ from ebpfkit.elf.mapdefs import MapTable, read_maps
 from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
 from ebpfkit.elf.relocate import SLOT, Code, Function, relocate
-from ebpfkit.elf.sections import SectionName, parse_section_name
+from ebpfkit.elf.sections import SectionName, parse_section_name, parse_tail_call
 from ebpfkit.elf.types import ObjectTypes, read_types
-from ebpfkit.errors import NotSupported, ObjectError
+from ebpfkit.errors import NotSupported, ObjectError, UsageError
 from ebpfkit.span import Span
 
 if TYPE_CHECKING:
@@ -34,20 +35,32 @@ MAX_PROGRAM_SLOTS = 1_000_000  # more the kernel never takes
 MAX_OBJECT_SLOTS = 2_000_000  # of all code, and of all linked programs: bounds what shared subprograms can cost
 MAX_OBJECT_BYTES = 64 << 20
 MAX_SUGGESTIONS = 64
+MAX_TAIL_CALLS = 1 << 16  # slots of a program array that section names fill
 MAX_TEXT_BYTES = 64 << 20  # of all spans
 MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
 _GIVE_TARGET = "is a CO-RE relocation; give the BTF of the target kernel"
 BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS = 1 << 4, 1 << 5
 
 
-def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "", target_btf: Btf | None = None) -> ObjectFile:
+def open_object(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    name: str = "",
+    target_btf: Btf | None = None,
+    legacy_sections: bool = False,
+    prog_type: str | None = None,
+) -> ObjectFile:
     """Read and link a BPF object, from a path or its bytes; every program in it is ready to verify, run or load.
 
     `name` is what messages call it (default: the path). `target_btf` is the BTF of the kernel it is meant for, which
     CO-RE relocations ask; without it programs that have some are in `problems` and `needs_target`. Programs that
-    cannot be linked are in `problems` with the reason. Raises ObjectError, with section and offset, for a file that
+    cannot be linked are in `problems` with the reason. `legacy_sections` accepts what libbpf before 1.0 and iproute2
+    did: "xdp_filter" for "xdp", their map definitions, and "1/2" for slot 2 of the program array with id 1. `prog_type`
+    is the type of programs whose section does not say it. Raises ObjectError, with section and offset, for a file that
     cannot be read or makes no sense.
     """
+    if prog_type is not None and prog_type not in PROG_TYPES:
+        raise UsageError(f"there is no program type {prog_type!r}; there are {', '.join(PROG_TYPES)}")
     if isinstance(source, bytes | bytearray | memoryview):
         data, path = bytes(source), name
         if len(data) > MAX_OBJECT_BYTES:
@@ -56,7 +69,7 @@ def open_object(source: str | os.PathLike[str] | bytes, *, name: str = "", targe
         path = name or os.fspath(source)
         data = _read_file(os.fspath(source))
     try:
-        return _Linker(data, path, target_btf).link()
+        return _Linker(data, path, target_btf, legacy=legacy_sections, prog_type=prog_type).link()
     except ObjectError as error:
         if not path:
             raise
@@ -78,13 +91,17 @@ def _read_file(path: str) -> bytes:
 class _Linker:
     """Holds the parts of one object while its programs are put together."""
 
-    def __init__(self, data: bytes, path: str, target_btf: Btf | None) -> None:
+    def __init__(
+        self, data: bytes, path: str, target_btf: Btf | None, *, legacy: bool = False, prog_type: str | None = None
+    ) -> None:
         self.path = path
+        self.legacy = legacy
+        self.prog_type = prog_type
         self.target_btf = target_btf
         self.needs_target: set[str] = set()
         self.elf: ElfFile = read_elf(data)
         self.types: ObjectTypes = read_types(self.elf)
-        self.table: MapTable = read_maps(self.elf, self.types.btf)
+        self.table: MapTable = read_maps(self.elf, self.types.btf, legacy=legacy)
         self.license = self._text("license")
         self.kernel_version = self._version()
         self.map_order = {name: index for index, name in enumerate(self.table.maps)}
@@ -102,6 +119,8 @@ class _Linker:
 
     def link(self) -> ObjectFile:
         relocate(self.elf, self.codes, self.table, self.types)
+        if self.legacy:
+            self._fill_tail_calls()
         programs: dict[str, ProgramSpec] = {}
         for code in self.codes.values():
             if code.section.name == ".text":
@@ -109,6 +128,8 @@ class _Linker:
             if not code.functions:
                 self.problems[code.section.name] = f"section {code.section.name!r} holds code and no function symbol"
             for function in code.functions:
+                if function.name in self.problems and self.legacy:
+                    continue
                 if function.name in programs or function.name in self.problems:
                     raise ObjectError(f"program {function.name!r} is defined twice", place=code.section.name)
                 try:
@@ -135,6 +156,26 @@ class _Linker:
             raw=self.elf.data,
             warnings=tuple(self.warnings),
         )
+
+    def _fill_tail_calls(self) -> None:
+        """Programs in sections "ID/KEY" go into slot KEY of the program array that has that id."""
+        slots: dict[str, dict[int, str]] = {}
+        for code in self.codes.values():
+            place = parse_tail_call(code.section.name)
+            if place is None or not code.functions:
+                continue
+            map_name = self.table.ids.get(place[0])
+            if map_name is None:
+                self.problems[code.functions[0].name] = f"no map has the id {place[0]} of section {code.section.name!r}"
+            elif place[1] >= self.table.maps[map_name].max_entries:
+                self.problems[code.functions[0].name] = f"map {map_name!r} has no slot {place[1]}"
+            else:
+                slots.setdefault(map_name, {})[place[1]] = code.functions[0].name
+        for map_name, by_index in slots.items():
+            if max(by_index) >= MAX_TAIL_CALLS:
+                raise ObjectError(f"slot {max(by_index)} is beyond the {MAX_TAIL_CALLS} that are kept", place="maps")
+            values = tuple(by_index.get(index) for index in range(max(by_index) + 1))
+            self.table.maps[map_name] = self.table.maps[map_name].replace(value_slots=values)
 
     def _explain_text(self) -> None:
         for code in self.codes.values():
@@ -324,7 +365,12 @@ class _Linker:
         if found is None:
             try:
                 # Looking for the nearest name takes milliseconds, which a thousand odd sections are not worth.
-                found = parse_section_name(section.name, suggest=len(self.section_names) < MAX_SUGGESTIONS)
+                found = parse_section_name(
+                    section.name,
+                    suggest=len(self.section_names) < MAX_SUGGESTIONS,
+                    legacy=self.legacy,
+                    prog_type=self.prog_type,
+                )
             except ObjectError as error:
                 found = error.message
             self.section_names[section.index] = found

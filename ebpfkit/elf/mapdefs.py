@@ -21,6 +21,7 @@ __all__ = ["MapTable", "read_maps"]
 
 BPF_F_RDONLY_PROG = 1 << 7
 R_BPF_64_ABS64 = 2
+IPROUTE2_SIZE = 36  # nine numbers: the five of libbpf, then id, pinning, inner_id, inner_idx
 LEGACY_FIELDS = ("type", "key_size", "value_size", "max_entries", "map_flags")
 PIN_NONE, PIN_BY_NAME = 0, 1
 _NUMBERS = {
@@ -43,6 +44,7 @@ class MapTable:
     data_sections: dict[int, str] = field(default_factory=dict)
     variables: dict[str, VarSpec] = field(default_factory=dict)
     addresses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    ids: dict[int, str] = field(default_factory=dict)  # iproute2's numbers of maps
 
     def holds_address(self, name: str, offset: int) -> bool:
         """Whether a reference to that place of a data map leads into something that holds addresses."""
@@ -57,22 +59,30 @@ class MapTable:
         self.maps[spec.name] = spec
 
 
-def read_maps(elf: ElfFile, btf: t.Btf | None) -> MapTable:
-    """Every map and global variable of an object. Raises ObjectError for a definition that makes no sense."""
+def read_maps(elf: ElfFile, btf: t.Btf | None, *, legacy: bool = False) -> MapTable:
+    """Every map and global variable of an object. Raises ObjectError for a definition that makes no sense.
+
+    `legacy` gives the further fields of iproute2's definitions their meaning; without it they must be zero.
+    """
     table = MapTable()
     section = elf.section(".maps")
     if section is not None and section.size:
         if btf is None:
             raise ObjectError("maps in .maps are described by BTF, and there is none; compile with -g", place=".maps")
         _BtfMaps(elf, btf, section, table).read()
-    legacy = elf.section("maps")
-    if legacy is not None and legacy.size:
-        _read_legacy_maps(elf, legacy, table)
+    for section in elf.sections:
+        if is_legacy_maps(section.name) and section.size and section.type == SHT_PROGBITS:
+            _read_legacy_maps(elf, section, table, iproute2=legacy)
     for section in elf.sections:
         is_data = section.type in (SHT_PROGBITS, SHT_NOBITS) and not section.is_code
         if is_data and section.size and is_data_section(section.name):
             _read_data_section(elf, btf, section, table)
     return table
+
+
+def is_legacy_maps(name: str) -> bool:
+    """Whether a section of that name holds map definitions without BTF."""
+    return name == "maps" or name.startswith("maps/")
 
 
 def is_data_section(name: str) -> bool:
@@ -245,32 +255,51 @@ def _type_name(number: int, what: str, place: str) -> str:
     return name
 
 
-def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable) -> None:
-    """`struct bpf_map_def` of old libbpf: five numbers per symbol; iproute2's structure adds an id and pinning."""
+def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iproute2: bool) -> None:
+    """`struct bpf_map_def` of old libbpf: five numbers per symbol; `struct bpf_elf_map` of iproute2 has nine."""
+    name = section.name
     symbols = [s for s in elf.symbols_of(section) if s.name and s.type in (0, STT_OBJECT)]
     symbols = sorted((s for s in symbols if not s.name.startswith(".L")), key=lambda s: s.value)
     if not symbols or section.size % len(symbols):
-        raise ObjectError(f"{section.size} bytes are no whole number of {len(symbols)} definitions", place="maps")
+        raise ObjectError(f"{section.size} bytes are no whole number of {len(symbols)} definitions", place=name)
     size = section.size // len(symbols)
     if size < 20 or size % 4:
-        raise ObjectError(f"definitions of {size} bytes are too short; struct bpf_map_def has 20", place="maps")
+        raise ObjectError(f"definitions of {size} bytes are too short; struct bpf_map_def has 20", place=name)
     data = elf.contents(section)
+    inner_ids: dict[str, int] = {}
     for symbol in symbols:
-        place = f"maps+{symbol.value:#x}"
+        place = f"{name}+{symbol.value:#x}"
         if symbol.value % size or symbol.value + size > len(data):
             raise ObjectError(f"map {symbol.name!r} is no whole definition of {size} bytes", place=place)
         words = struct.unpack_from(f"{elf.order}{size // 4}I", data, symbol.value)
         number, key_size, value_size, max_entries, flags = words[:5]
-        if any(words[5:]):
+        extra = words[5:]
+        pinning = 0
+        if iproute2 and size == IPROUTE2_SIZE:
+            own_id, pinning, inner_id, _ = extra
+            if own_id:
+                table.ids.setdefault(own_id, symbol.name)
+            if inner_id:
+                inner_ids[symbol.name] = inner_id
+        elif any(extra):
             raise ObjectError(
                 f"map {symbol.name!r} uses fields beyond {', '.join(LEGACY_FIELDS)} (iproute2's id, pinning, ...); "
-                "define it in .maps with BTF",
+                "define it in .maps with BTF, or open the object with legacy_sections=True",
                 place=place,
             )
         kind = _type_name(number, f"map {symbol.name!r}", place)
-        spec = MapSpec(symbol.name, kind, key_size, value_size, max_entries, flags, section="maps")
+        spec = MapSpec(
+            symbol.name, kind, key_size, value_size, max_entries, flags, pin_by_name=bool(pinning), section=name
+        )
         table.add(spec, place)
         table.by_place[(section.index, symbol.value)] = symbol.name
+    for outer, inner_id in inner_ids.items():
+        inner = table.maps.get(table.ids.get(inner_id, ""))
+        if inner is None:
+            raise ObjectError(
+                f"map {outer!r} holds maps like the one with id {inner_id}, and there is none", place=name
+            )
+        table.maps[outer] = table.maps[outer].replace(inner=inner.replace(name=f"{outer}.inner", pin_by_name=False))
 
 
 def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table: MapTable) -> None:

@@ -14,7 +14,7 @@ from ebpfkit._bits import to_signed
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.btf.ext import LineRecord
-from ebpfkit.elf.mapdefs import MapTable
+from ebpfkit.elf.mapdefs import MapTable, is_legacy_maps
 from ebpfkit.elf.reader import STT_SECTION, ElfFile, Relocation, Section, Symbol
 from ebpfkit.elf.types import ObjectTypes
 
@@ -162,7 +162,7 @@ class _Relocator:
             return ""
         if symbol.section in self.table.data_sections:
             return self._data(index, insn, self.table.data_sections[symbol.section], offset)
-        if section_name in (".maps", "maps"):
+        if section_name == ".maps" or is_legacy_maps(section_name):
             found = self.table.by_place.get((symbol.section, offset))
             if found is None:
                 return f"{section_name}+{offset:#x} is no map"
