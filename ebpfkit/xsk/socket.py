@@ -38,6 +38,8 @@ LONGEST_WAIT = 1.0
 
 _LATER = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS, errno.EINTR})
 _PAUSE = 50e-6
+# As plain numbers: members of an enum are slow to look up.
+_FILL, _USER, _TX = int(FrameOwner.FILL), int(FrameOwner.USER), int(FrameOwner.TX)
 
 
 @dataclass(slots=True)
@@ -199,7 +201,7 @@ class XskSocket:
             return
         index, found = self.rx.peek(count)
         descriptors = self.rx.read(index, found)
-        self.umem.move(descriptors["addr"], FrameOwner.FILL, FrameOwner.USER)
+        self.umem.move(descriptors["addr"], _FILL, _USER)
         memory = self.umem.memory
         seen = 0
         done: list[int] = []
@@ -220,7 +222,7 @@ class XskSocket:
             self._receiving = False
             self.umem.release(np.array(done, np.uint64))
             if self._opened is not None:
-                self.umem.move(descriptors["addr"][seen:], FrameOwner.USER, FrameOwner.FILL)
+                self.umem.move(descriptors["addr"][seen:], _USER, _FILL)
                 self.rx.cancel(found - seen)
                 self.rx.release(seen)
                 self.counters.received += seen
@@ -238,7 +240,7 @@ class XskSocket:
         if not self.wait(timeout):
             return np.empty(0, DESCRIPTOR)
         descriptors = self.rx.consume(count)
-        self.umem.move(descriptors["addr"], FrameOwner.FILL, FrameOwner.USER)
+        self.umem.move(descriptors["addr"], _FILL, _USER)
         self.counters.received += len(descriptors)
         self.refill()  # here too: under steady load the RX ring is never empty, and nobody waits
         return descriptors
@@ -259,7 +261,7 @@ class XskSocket:
         wanted = min(self._fill_target - waiting, len(self.umem))
         if wanted <= 0:
             return 0
-        self.fill.produce(self.umem.take_free(wanted, FrameOwner.FILL))
+        self.fill.produce(self.umem.take_free(wanted, _FILL))
         return wanted
 
     # --- sending
@@ -267,6 +269,10 @@ class XskSocket:
     def allocate(self, length: int = 0) -> Frame:
         """A free frame for a packet of `length` bytes, to be filled in and sent. Raises XskError when none is free."""
         self._check_open()
+        address = self._allocate(length)
+        return Frame(self, address, self.umem.memory[address : address + length], kept=True)
+
+    def _allocate(self, length: int) -> int:
         room = self.umem.frame_size - self.umem.headroom
         if not 0 <= length <= room:
             raise UsageError(f"a packet of {length} bytes does not fit a frame, which has room for {room}")
@@ -279,8 +285,7 @@ class XskSocket:
                 f"{self.umem.count(FrameOwner.FILL)} in the fill ring, {self.umem.count(FrameOwner.TX)} being sent; "
                 "release some, or make the socket with a larger frame_count"
             )
-        address += self.umem.headroom
-        return Frame(self, address, self.umem.memory[address : address + length], kept=True)
+        return address + self.umem.headroom
 
     def send(
         self, packet: Frame | bytes | bytearray | memoryview, *, flush: bool = True, timeout: float | None = None
@@ -296,15 +301,15 @@ class XskSocket:
             self._await_room(1, timeout)
         if isinstance(packet, Frame) and packet.socket.umem is self.umem:
             packet.check()
-            frame = packet
+            self._outbox.append((packet.address, len(packet.data), 0))
+            packet.invalidate()
         else:
             data = packet.data if isinstance(packet, Frame) else memoryview(packet).cast("B")
             if not len(self.umem) and self.counters.completed < self.counters.sent + len(self._outbox):
                 self._await(lambda: len(self.umem) > 0, "no frame came back from sending", timeout)
-            frame = self.allocate(len(data))
-            frame.data[:] = data
-        self._outbox.append((frame.address, len(frame.data), 0))
-        frame.invalidate()
+            address, length = self._allocate(len(data)), len(data)
+            self.umem.memory[address : address + length] = data
+            self._outbox.append((address, length, 0))
         if not self._receiving and (flush or len(self._outbox) >= BATCH):
             self.flush()
 
@@ -316,7 +321,7 @@ class XskSocket:
             self._put(descriptors)
 
     def _put(self, descriptors: NDArray[Any]) -> None:
-        self.umem.move(descriptors["addr"], FrameOwner.USER, FrameOwner.TX)
+        self.umem.move(descriptors["addr"], _USER, _TX)
         self.tx.produce(descriptors)
         self._room = self.tx.free()
         self.counters.sent += len(descriptors)
@@ -363,7 +368,7 @@ class XskSocket:
         if not self.completion.available():
             return 0
         addresses = self.completion.consume(self.completion.size)
-        self.umem.free_from(addresses, FrameOwner.TX)
+        self.umem.free_from(addresses, _TX)
         self.counters.completed += len(addresses)
         return len(addresses)
 

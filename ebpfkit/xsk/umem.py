@@ -37,11 +37,6 @@ class FrameOwner(IntEnum):
     TX = 4  # given to the kernel to send from
     COMPLETION = 5  # sent, in the completion ring, not yet taken back
 
-    @property
-    def place(self) -> str:
-        """In words, for messages."""
-        return _PLACES[self]
-
 
 _PLACES = (
     "free",
@@ -51,6 +46,10 @@ _PLACES = (
     "in the TX ring",
     "in the completion ring",
 )
+
+
+# As plain numbers: members of an enum are slow to look up.
+_FREE, _FILL, _USER, _TX = (int(owner) for owner in (FrameOwner.FREE, FrameOwner.FILL, FrameOwner.USER, FrameOwner.TX))
 
 
 class Umem:
@@ -77,10 +76,11 @@ class Umem:
         # The same bytes twice: single frames are faster through the bytearray, batches through the array.
         self._owner_of = bytearray(frame_count)
         self.owners: NDArray[np.uint8] = np.frombuffer(self._owner_of, np.uint8)
-        self._free: NDArray[np.uint64] = np.arange(frame_count, dtype=np.uint64)[::-1] << np.uint64(self._shift)
+        self._free: NDArray[np.intp] = np.arange(frame_count, dtype=np.intp)[::-1].copy()  # frame numbers, a stack
         self._top = frame_count
         self.in_use = False  # a socket has it
-        self._marks: NDArray[np.uint32] = np.zeros(frame_count, np.uint32)
+        self._marks: NDArray[np.intp] = np.zeros(frame_count, np.intp)
+        self._order: NDArray[np.intp] = np.arange(frame_count, dtype=np.intp)
 
     def __len__(self) -> int:
         """How many frames are free."""
@@ -100,82 +100,86 @@ class Umem:
 
     def allocate(self, count: int) -> NDArray[np.uint64]:
         """The addresses of up to `count` free frames, the application's from now on."""
-        taken = self.take_free(count)
-        self.owners[taken >> np.uint64(self._shift)] = FrameOwner.USER
-        return taken
+        return self.take_free(count, _USER)
 
     def allocate_one(self) -> int:
         """The address of one free frame, the application's from now on; -1 when none is free."""
         if not self._top:
             return -1
         self._top -= 1
-        address = int(self._free[self._top])
-        self._owner_of[address >> self._shift] = FrameOwner.USER
-        return address
+        frame = int(self._free[self._top])
+        self._owner_of[frame] = _USER
+        return frame << self._shift
 
-    def take_free(self, count: int, owner: FrameOwner = FrameOwner.USER) -> NDArray[np.uint64]:
+    def take_free(self, count: int, owner: int) -> NDArray[np.uint64]:
         """Up to `count` free frames, for `owner`."""
         count = min(count, self._top)
         self._top -= count
-        taken = self._free[self._top : self._top + count].copy()
-        self.owners[taken >> np.uint64(self._shift)] = owner
-        return taken
+        taken = self._free[self._top : self._top + count]
+        self.owners[taken] = owner
+        addresses: NDArray[np.uint64] = (taken << self._shift).view(np.uint64)
+        return addresses
 
     def release(self, addresses: NDArray[np.uint64]) -> None:
         """Give the application's frames back to the allocator. Raises XskError naming a frame that is not its own."""
-        self.free_from(addresses, FrameOwner.USER)
+        self.free_from(addresses, _USER)
 
-    def free_from(self, addresses: NDArray[np.uint64], source: FrameOwner) -> None:
+    def free_from(self, addresses: NDArray[np.uint64], source: int) -> None:
         """Frames of `source` become free; any address within a frame names it."""
-        frames = self.move(addresses, source, FrameOwner.FREE)
-        self._free[self._top : self._top + len(frames)] = frames << np.uint64(self._shift)
+        frames = self.move(addresses, source, _FREE)
+        self._free[self._top : self._top + len(frames)] = frames
         self._top += len(frames)
 
-    def move(self, addresses: NDArray[np.uint64], source: FrameOwner, target: FrameOwner) -> NDArray[np.uint64]:
-        """Frames change hands; returns their numbers.
+    def move(self, addresses: NDArray[np.uint64], source: int, target: int) -> NDArray[np.intp]:
+        """Frames change hands from one `FrameOwner` to another; returns their numbers.
 
         Raises XskError naming the first frame that is not `source`'s or is named twice; then nothing has changed.
         """
-        frames = addresses >> np.uint64(self._shift)
-        if not len(frames):
+        # Shifted, no address is negative as a signed number: what is outside the UMEM is past its end.
+        frames: NDArray[np.intp] = (addresses >> np.uint64(self._shift)).view(np.intp)
+        count = len(frames)
+        if not count:
             return frames
-        if int(frames.max()) >= self.frame_count:
+        try:
+            owners = self.owners.take(frames)
+        except IndexError:
             self.index_of(int(addresses[int(frames.argmax())]))
-        wrong = self.owners[frames] != source
-        if wrong.any():
-            self._refuse(int(frames[int(wrong.argmax())]), source, target)
-        if len(frames) > 1:
-            order = np.arange(len(frames), dtype=np.uint32)
+            raise
+        if owners.tobytes().count(source) != count:
+            raise self._refusal(int(frames[int((owners != source).argmax())]), source, target)
+        if source == _USER and count > 1:
+            # Only the application can name a frame twice: the last mark written wins, the other reads it.
+            order = self._order[:count] if count <= self.frame_count else np.arange(count)
             self._marks[frames] = order
-            doubled = self._marks[frames] != order
+            doubled = self._marks.take(frames) != order
             if doubled.any():
                 frame = int(frames[int(doubled.argmax())])
                 raise XskError(f"frame {frame} (address {frame << self._shift:#x}) is named twice in one batch")
         self.owners[frames] = target
         return frames
 
-    def move_one(self, address: int, source: FrameOwner, target: FrameOwner) -> None:
+    def move_one(self, address: int, source: int, target: int) -> None:
         """One frame changes hands. Raises XskError when it is not `source`'s."""
         frame = self.index_of(address)
         if self._owner_of[frame] != source:
-            self._refuse(frame, source, target)
+            raise self._refusal(frame, source, target)
         self._owner_of[frame] = target
 
-    def free_one(self, address: int, source: FrameOwner = FrameOwner.USER) -> None:
+    def free_one(self, address: int, source: int = _USER) -> None:
         """One frame becomes free. Raises XskError when it is not `source`'s."""
-        self.move_one(address, source, FrameOwner.FREE)
-        self._free[self._top] = address >> self._shift << self._shift
+        self.move_one(address, source, _FREE)
+        self._free[self._top] = address >> self._shift
         self._top += 1
 
-    def _refuse(self, frame: int, source: FrameOwner, target: FrameOwner) -> None:
-        owner = FrameOwner(int(self.owners[frame]))
-        verb = {FrameOwner.FREE: "released", FrameOwner.FILL: "put into the fill ring", FrameOwner.TX: "sent"}
+    def _refusal(self, frame: int, source: int, target: int) -> XskError:
+        owner = self._owner_of[frame]
+        verb = {_FREE: "released", _FILL: "put into the fill ring", _TX: "sent"}.get(target, "taken")
         why = ""
-        if source is FrameOwner.USER and owner is not FrameOwner.USER:
+        if source == _USER:
             why = "; it was released or sent before, so it is the kernel's or the allocator's now"
-        raise XskError(
-            f"frame {frame} (address {frame << self._shift:#x}) cannot be {verb.get(target, 'taken')}: "
-            f"it is {owner.place}, not {source.place}{why}"
+        return XskError(
+            f"frame {frame} (address {frame << self._shift:#x}) cannot be {verb}: "
+            f"it is {_PLACES[owner]}, not {_PLACES[source]}{why}"
         )
 
     def owned_by(self, owner: FrameOwner) -> list[int]:
@@ -197,11 +201,11 @@ class Umem:
             )
 
     def abandon(self) -> None:
-        """Every frame is free again: after the socket that used them is gone."""
-        held = self.owners == FrameOwner.USER
-        free = np.flatnonzero(~held).astype(np.uint64)[::-1]
-        self.owners[~held] = FrameOwner.FREE
-        self._free[: len(free)] = free << np.uint64(self._shift)
+        """What the kernel had is free again: after the socket that used it is gone."""
+        held = self.owners == _USER
+        self.owners[~held] = _FREE
+        free = np.flatnonzero(~held)[::-1]
+        self._free[: len(free)] = free
         self._top = len(free)
 
 
