@@ -413,6 +413,9 @@ FAULTS: list[tuple[str, str, str]] = [
     ("a jump into a wide load", "goto pc+1\nr0 = 1 ll\nexit", "second half"),
     ("nine frames", "call pc-1", "8 frames"),
     ("an endless loop", "goto pc-1", "budget"),
+    ("r10 computed", "r10 += 8\nexit", "r10 is read-only"),
+    ("r10 loaded", "r10 = *(u64 *)(r1 +0)\nexit", "r10 is read-only"),
+    ("r10 exchanged", "r10 = atomic64_xchg((u64 *)(r1 +0), r10)\nexit", "r10 is read-only"),
     ("a helper that does not exist", "call 100000", "no helper 100000"),
     ("tail call without an array", "r1 = 0\nr2 = 0\nr3 = 0\ncall bpf_tail_call#12\nexit", "no map pointer"),
 ]

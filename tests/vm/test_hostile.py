@@ -149,6 +149,14 @@ def test_the_budget_is_exact(budget: int) -> None:
         Machine(program, prog_type=None).run(budget=budget - 1)
 
 
+def test_callbacks_draw_on_the_same_budget() -> None:
+    program = parse("r1 = 10\nr2 = subprog[+5] ll\nr3 = 0\nr4 = 0\ncall bpf_loop#181\nexit\nr0 = 0\nexit")
+    needed = 6 + 10 * 2
+    assert Machine(program).run(MEMORY, budget=needed).insns == needed
+    with pytest.raises(MachineFault, match="budget"):
+        Machine(program).run(MEMORY, budget=needed - 1)
+
+
 def test_an_endless_callback_ends() -> None:
     program = parse("r1 = 8000000\nr2 = subprog[+5] ll\nr3 = 0\nr4 = 0\ncall bpf_loop#181\nexit\nr0 = 0\nexit")
     with pytest.raises(MachineFault, match="budget"):
