@@ -32,7 +32,8 @@ _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BBHiII")
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 18, 19
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 5, 10, 18, 29
-_IFLA_NUM_TX, _IFLA_NUM_RX, _IFLA_XDP = 31, 32, 43
+_IFLA_NUM_TX, _IFLA_NUM_RX, _IFLA_XDP, _IFLA_ALT_IFNAME = 31, 32, 43, 53
+_LONGEST_NAME, _LONGEST_ALTERNATIVE = 15, 127
 _IFLA_INFO_KIND = 1
 _XDP_FD, _XDP_ATTACHED, _XDP_FLAGS, _XDP_PROG_ID, _XDP_DRV_ID, _XDP_SKB_ID, _XDP_HW_ID, _XDP_EXPECTED_FD = range(1, 9)
 _MODES = {1: "native", 2: "skb", 3: "hw", 4: "multi"}
@@ -170,9 +171,11 @@ def find_device(name_or_index: str | int) -> Device:
     if isinstance(name_or_index, int):
         index, tail = name_or_index, b""
     else:
-        index, tail = 0, pack_attribute(_IFLA_IFNAME, name_or_index.encode()[:15] + b"\0")
-        if not 0 < len(name_or_index.encode()) <= 15:
-            raise NetlinkError(f"{name_or_index!r} cannot be a device's name (1 to 15 bytes)", errno=19)
+        name = name_or_index.encode()
+        if not 0 < len(name) <= _LONGEST_ALTERNATIVE or b"\0" in name:
+            raise NetlinkError(f"{name_or_index!r} cannot be a device's name", errno=19)
+        kind = _IFLA_IFNAME if len(name) <= _LONGEST_NAME else _IFLA_ALT_IFNAME
+        index, tail = 0, pack_attribute(kind, name + b"\0")
     mask = pack_attribute(_IFLA_EXT_MASK, struct.pack("=I", _RTEXT_FILTER_SKIP_STATS))
     body = _IFINFO.pack(0, 0, 0, index, 0, 0) + tail + mask
     answers = request(NETLINK_ROUTE, _RTM_GETLINK, body, what=f"looking up device {name_or_index}")

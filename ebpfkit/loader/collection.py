@@ -79,6 +79,11 @@ class Collection:
         ifindex: int,
         log_level: int,
     ) -> None:
+        if obj.big_endian != (sys.byteorder == "big"):
+            theirs, ours = ("big", "little") if obj.big_endian else ("little", "big")
+            raise UsageError(
+                f"the object is for {theirs}-endian machines, this one is {ours}-endian: compile it for this one"
+            )
         specs = _chosen_programs(obj, names)
         wanted = _needed_maps(obj, specs)
         contents = _apply_variables(obj, variables)

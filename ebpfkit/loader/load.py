@@ -28,10 +28,10 @@ from ebpfkit.loader.rejection import kernel_rejection
 
 __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
 
-LOG_START = 64 * 1024
+LOG_START = 1024 * 1024
 LOG_LIMIT = 64 * 1024 * 1024
 _COUNTED_BY_CGROUP_SINCE = (5, 11)
-_ENOSPC = 28
+_E2BIG, _ENOSPC = 7, 28
 _SLOT = 8
 
 # The kernel refuses BTF on these: their keys or values are the kernel's own objects.
@@ -175,7 +175,8 @@ def load_program(
         if result.fd is not None:
             return result.fd, ""
     first_errno = 0 if log_level else result.errno
-    result = loading.with_whole_log(log_level or 1)
+    # A walk that ran into the limit of a million instructions fills any log: repeating it costs seconds.
+    result = loading.with_whole_log(log_level or 1, LOG_LIMIT if first_errno == _E2BIG else LOG_START)
     if result.fd is not None:
         return result.fd, result.log
     number = result.errno if result.errno != _ENOSPC else first_errno or result.errno
@@ -218,9 +219,8 @@ class _Loading:
             log_size=log_size,
         )
 
-    def with_whole_log(self, log_level: int) -> bpf.LoadResult:
+    def with_whole_log(self, log_level: int, size: int) -> bpf.LoadResult:
         """Repeat with a larger log until nothing of it is cut off (the kernel says ENOSPC when it had to)."""
-        size = LOG_START
         while True:
             result = self.attempt(log_level, size)
             if result.errno != _ENOSPC or size >= LOG_LIMIT:

@@ -38,7 +38,8 @@ _PER_CPU = frozenset({"percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_
 _DESCRIPTOR_VALUES = frozenset({"array_of_maps", "hash_of_maps"})  # written as a descriptor, read as an id
 _KEYLESS = frozenset({"queue", "stack", "bloom_filter", "ringbuf", "user_ringbuf"})
 _NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP})
-_CHUNK = 4096  # entries per batch call, unless a bucket needs more
+_CHUNK, _ALL = 4096, 1 << 32  # entries per batch call, unless a bucket needs more
+_ROOM = 32 << 20  # bytes that one batch call may bring
 
 _TYPE_NAMES = {
     number: name.removeprefix("BPF_MAP_TYPE_").lower()
@@ -222,7 +223,7 @@ class Map:
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every entry, in batches where the kernel has them; empty slots of arrays of objects are left out."""
         self._check_iterable()
-        first = self._lookup_batch(None, min(_CHUNK, max(1, self._spec.max_entries)))
+        first = self._lookup_batch(None, self._batch_size())
         if first is None:
             return self._items_one_by_one()
         return self._items_batched(first)
@@ -243,10 +244,15 @@ class Map:
                 yield key, value
             if batch.result:
                 return
-            following = self._lookup_batch(batch.position, _CHUNK)
+            following = self._lookup_batch(batch.position, self._batch_size())
             if following is None:
                 raise self._refusal(errno.EINVAL, "walk", b"")
             batch = following
+
+    def _batch_size(self, entries: int = _CHUNK) -> int:
+        """How many entries to ask for at once: no more than the map has, and than a bounded room holds."""
+        fitting = _ROOM // max(1, self._spec.key_size + self._elements.value_size)
+        return max(1, min(entries, self._spec.max_entries, fitting))
 
     def _lookup_batch(self, position: bytes | None, count: int) -> Batch | None:
         """The next batch, with room for its largest bucket; None when this kernel has no batches for this map."""
@@ -323,7 +329,7 @@ class Map:
         import numpy
 
         keys, values, count = [], [], 0
-        batch = self._lookup_batch(None, max(1, self._spec.max_entries))
+        batch = self._lookup_batch(None, self._batch_size(_ALL))
         if batch is None:
             for key, value in self._items_one_by_one():
                 keys.append(key)
@@ -333,7 +339,7 @@ class Map:
             keys.append(batch.keys)
             values.append(batch.values)
             count += batch.count
-            batch = None if batch.result else self._lookup_batch(batch.position, _CHUNK)
+            batch = None if batch.result else self._lookup_batch(batch.position, self._batch_size(_ALL))
         shape = (count, self._spec.key_size), (count, self._elements.value_size)
         return (
             numpy.frombuffer(b"".join(keys), dtype=numpy.uint8).reshape(shape[0]),

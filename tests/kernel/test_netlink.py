@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from ebpfkit.kernel import bpf, ethtool, netdev, netlink, netns
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.testing.lab import VethLab
+from tests.conftest import require_tool
 
 pytestmark = pytest.mark.kernel
 
@@ -69,6 +71,14 @@ def test_a_missing_device(name: str | int) -> None:
     with pytest.raises(netlink.NetlinkError) as refused:
         netlink.find_device(name)
     assert refused.value.errno == errno.ENODEV
+
+
+def test_alternative_names(lab: VethLab) -> None:
+    ip = require_tool("ip")
+    with lab.near.enter():
+        for name in ("short_alias", "an_alias_that_is_longer_than_any_device_name"):
+            subprocess.run([ip, "link", "property", "add", "dev", "near0", "altname", name], check=True)
+            assert netlink.find_device(name).name == "near0"
 
 
 @pytest.mark.parametrize(("flags", "mode"), [(DRV, "native"), (SKB, "skb"), (0, "native")])

@@ -129,6 +129,14 @@ def test_more_entries_than_one_batch_holds() -> None:
         assert len(list(live.keys())) == 10_000
 
 
+def test_large_values_come_in_bounded_batches() -> None:
+    spec = MapSpec("large", "hash", 4, 1 << 20, 100, flags=NO_PREALLOC)
+    with Map.create(spec) as live:
+        entries = {u32(i): bytes([i]) * (1 << 20) for i in range(70)}  # more than one call may bring
+        assert live.set_many(entries.items()) == 70
+        assert dict(live.items()) == entries
+
+
 def test_per_cpu_values() -> None:
     with Map.create(SPECS["percpu_array"]) as live:
         step = 8

@@ -98,11 +98,12 @@ def test_a_pin_that_fails_half_way_leaves_nothing(lab: VethLab, bpffs: Path, loa
 
 
 def test_removing_what_a_vanished_device_left(bpffs: Path, loaded: Collection) -> None:
+    ip = require_tool("ip")
     with VethLab() as short_lived, short_lived.near.enter():
         with loaded.programs["counter"].attach_xdp("near0") as link:
             folder = pin.pin_attachment(link, "near0", loaded.programs["counter"], loaded.maps, bpffs=bpffs)
         link_path = folder / "link"
-        subprocess.run([require_tool("ip"), "link", "del", "near0"], check=True)
+        subprocess.run([ip, "link", "del", "near0"], check=True)
         assert link_path.exists()
         assert pin.remove("near0", bpffs=bpffs).device == "near0"
 

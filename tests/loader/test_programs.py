@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,15 +140,34 @@ def test_the_log_is_kept_on_request() -> None:
 
 
 def test_a_log_larger_than_the_first_buffer_is_whole() -> None:
-    body = [I(isa.MOV64_IMM, dst=R0, imm=i) for i in range(3000)]
+    body = [I(isa.MOV64_IMM, dst=R0, imm=i) for i in range(30_000)]
     spec = objects.program("long", *body, I(isa.LDXDW, dst=R0, src=R2))
     with pytest.raises(VerifierError) as refused:
         Program.load(spec)
     log = refused.value.log
-    assert len(log) > 64 * 1024
-    assert log.startswith("0: R1=ctx()")
+    assert len(log) > load.LOG_START
+    assert log.startswith("0: R1=ctx(")
     assert "R2 !read_ok" in log
-    assert "processed 3001 insns" in log
+    assert "processed 30001 insns" in log
+
+
+def test_a_program_that_walks_too_far() -> None:
+    spec = objects.program(
+        "loops",
+        I(isa.MOV64_IMM, dst=R0, imm=0),
+        I(isa.ADD64_IMM, dst=R0, imm=1),
+        I(isa.JLT64_IMM, dst=R0, imm=2_000_000, off=-2),
+    )
+    with pytest.raises(VerifierError) as refused:
+        Program.load(spec)
+    assert refused.value.message == "BPF program is too large. Processed 1000001 insn"
+    assert refused.value.rule == "too-complex"
+
+
+def test_an_object_for_the_other_byte_order() -> None:
+    obj = objects.object_of(objects.returns(2))
+    with pytest.raises(UsageError, match="-endian machines"):
+        Collection.load(obj.replace(big_endian=sys.byteorder == "little"))
 
 
 class TestRejections:
