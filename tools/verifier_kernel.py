@@ -16,7 +16,7 @@ from ebpfkit.asm.insn import MapRef, MapValueRef
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
-from ebpfkit.loader.load import create_map, load_btf
+from ebpfkit.loader.load import create_map
 from ebpfkit.loader.maps import Map
 
 _STATS = re.compile(r"processed (\d+) insns.*?total_states (\d+)")
@@ -49,7 +49,16 @@ class KernelOracle:
 
     def map_fd(self, spec: MapSpec) -> int:
         """A map of this shape; the same one for the same shape."""
-        key = (spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.frozen, spec.data, spec.inner)
+        key = (
+            spec.type,
+            spec.key_size,
+            spec.value_size,
+            spec.max_entries,
+            spec.flags,
+            spec.frozen,
+            spec.data,
+            spec.inner,
+        )
         found = self._maps.get(key)
         if found is None:
             inner = None
@@ -108,7 +117,11 @@ class KernelOracle:
             log_size = result.log_needed + 4096
         stats = _STATS.search(result.log)
         return Verdict(
-            result.fd is not None, result.errno, int(stats[1]) if stats else 0, int(stats[2]) if stats else 0, result.log
+            result.fd is not None,
+            result.errno,
+            int(stats[1]) if stats else 0,
+            int(stats[2]) if stats else 0,
+            result.log,
         )
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """What is still read later: registers by static data flow, stack slots by what the walk observed.
 
-A stored state forgets what is dead, so that states which differ only there still match. Register masks are computed once
-per program. Stack slots are followed per call chain: reads and full 8-byte writes are noted as the walk meets them, and
-flow backwards through the function's instructions when a path ends.
+A stored state forgets what is dead, so that states which differ only there still match. Register masks are computed
+once per program. Stack slots are followed per call chain: reads and full 8-byte writes are noted as the walk meets
+them, and flow backwards through the function's instructions when a path ends.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ebpfkit.asm.isa import Kind
 from ebpfkit.verifier.program import Code
-from ebpfkit.verifier.state import SPILL, Checkpoint, History, State
+from ebpfkit.verifier.state import SPILL, Checkpoint, History, Slot, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -268,12 +268,12 @@ def _scalar_registers(vals: list[object], mask: int) -> int:
     return result
 
 
-def _scalar_slots(slots: dict[int, object], mask: int) -> int:
+def _scalar_slots(slots: dict[int, Slot], mask: int) -> int:
     result = 0
     for number in range(64):
         if mask >> number & 1:
             slot = slots.get(number)
-            if slot is not None and slot.types[0] == SPILL and slot.value.is_scalar:  # type: ignore[attr-defined]
+            if slot is not None and slot.types[0] == SPILL and slot.value is not None and slot.value.is_scalar:
                 result |= 1 << number
         elif not mask >> number:
             break

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.model import Effect, HelperSpec
-from ebpfkit.asm.codec import slot_starts
-from ebpfkit.asm.insn import FuncRef, Instruction, MapRef, MapValueRef
+from ebpfkit.asm.codec import resolve_labels, slot_starts
+from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
@@ -50,7 +50,8 @@ class Code:
 
     def __init__(self, spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> None:
         self.spec = spec
-        self.insns: Sequence[Instruction] = spec.instructions
+        insns: Sequence[Instruction] = spec.instructions
+        self.insns = resolve_labels(insns) if any(isinstance(insn.ref, Label) for insn in insns) else insns
         self.slots = slot_starts(self.insns)
         self.slot_count = self.slots[-1] + self.insns[-1].slots if self.insns else 0
         self.index_of = {slot: index for index, slot in enumerate(self.slots)}
@@ -115,18 +116,18 @@ def _find_subprograms(code: Code) -> None:
     infos = {code.index_of.get(info.slot): info for info in code.spec.func_infos}
     for number, start in enumerate(ordered):
         end = ordered[number + 1] if number + 1 < len(ordered) else len(code.insns)
-        info = infos.get(start)
+        found = infos.get(start)
         sub = Subprogram(
             number,
             start,
             end,
-            info.name if info else "",
-            bool(info and info.is_global and number),
-            info.type_id if info else 0,
+            found.name if found is not None else "",
+            found is not None and found.is_global and number > 0,
+            found.type_id if found is not None else 0,
         )
         code.subprograms.append(sub)
         code.subprogram_of.extend([sub] * (end - start))
-    for index, insn in enumerate(code.insns):
+    for index in range(len(code.insns)):
         target = code.targets[index]
         if target is not None:
             code.subprogram_of[index].callees.append((index, code.subprogram_of[target].number))

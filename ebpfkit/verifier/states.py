@@ -224,7 +224,7 @@ class Comparison:
         if found is None:
             found = True
             for mine, other in zip(old, new):
-                if mine == INVALID or (mine == MISC and self.privileged) or mine == other:
+                if mine in (INVALID, other) or (mine == MISC and self.privileged):
                     continue
                 if mine == MISC and other == ZERO:
                     continue
@@ -294,7 +294,7 @@ class Comparison:
         return True
 
     def _covers_finished(self, stored: Checkpoint, state: State) -> bool:
-        checks: _Checks = stored.checks
+        checks: _Checks | None = stored.checks
         if checks is None:
             checks = stored.checks = self._compile(stored)
         frames = state.frames

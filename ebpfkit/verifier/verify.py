@@ -1,4 +1,4 @@
-"""The entry: one program in, one report out. Prepares, walks, checks what comes after the walk, and words the outcome."""
+"""The entry: one program in, one report out. Prepares, walks, checks what comes after, and words the outcome."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def _helpers_of(profile: HostProfile) -> dict[int, HelperSpec]:
 
 
 class _Run:
-    """One verification from preparation to report."""
+    """One verification from preparation to report. `walk_type`: tools put a walk that watches itself."""
+
+    walk_type: type[Walk] = Walk
 
     def __init__(self, spec: ProgramSpec, prog_type: ProgTypeSpec, profile: HostProfile, max_insns: int) -> None:
         self.spec = spec
@@ -75,7 +77,7 @@ class _Run:
                 raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
             code = self.code = prepare(self.spec, helpers)
             self._check_functions(code)
-            self.walk = Walk(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
+            self.walk = self.walk_type(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
             self.walk.run()
             _check_stack_depth(code, self.profile, self.prog_type)
         except (Rejection, Unmodelled) as outcome:

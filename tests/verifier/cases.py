@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ebpfkit.asm.insn import Label
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 
@@ -24,4 +25,8 @@ MAPS = {
 def program(asm: str, prog_type: str = "xdp", *, license: str = "GPL", flags: int = 0) -> ProgramSpec:
     """A program from assembly whose lines may be separated by semicolons; maps are those of `MAPS`."""
     text = "\n".join(line.strip() for line in asm.replace(";", "\n").splitlines())
-    return ProgramSpec("case", prog_type, prog_type, tuple(parse(text)), license, maps=MAPS, flags=flags)
+    # Distances stand in the instructions already; without names, moving an instruction moves its distance along.
+    insns = tuple(
+        insn.replace(labels=(), ref=None if isinstance(insn.ref, Label) else insn.ref) for insn in parse(text)
+    )
+    return ProgramSpec("case", prog_type, prog_type, insns, license, maps=MAPS, flags=flags)

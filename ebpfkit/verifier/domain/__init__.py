@@ -1,1 +1,1 @@
-"""Abstract values: numbers whose bits and ranges are partly known, and pointers. No state, no policy, no kernel version."""
+"""Abstract values: numbers whose bits and ranges are partly known, and pointers. No state, no policy, no version."""

@@ -224,10 +224,8 @@ def compute(operation: str, width: int, a: Scalar, b: Scalar) -> Bounds:
     else:
         shift = _SHIFTS.get(operation)
         if shift is None or not _is_known(b, width) or b.umax >= width:
-            # Nothing is kept, not even that a 32-bit result has an upper half of zero: the extension below adds it.
-            d = Bounds.unknown()
-        else:
-            shift(d, b, width)
+            return Bounds.unknown()  # nothing is kept, not even that the upper half of a 32-bit result is zero
+        shift(d, b, width)
     if width == 32:
         d.zero_extend32()
     return d.sync()

@@ -1,8 +1,9 @@
 """Pointers as the verifier knows them: what they point into, and where.
 
-A pointer is a kind, a target within that kind (the map, the frame, the size of the memory, the name of a kernel object), a fixed offset, a variable
-part (a `Scalar`) and, for packet pointers, the number of bytes proved to be there. Identities (ids, references) live in
-the state beside the value. Interned: within one verification, equal pointers are one object.
+A pointer is a kind, a target within that kind (the map, the frame, the size of the memory, the name of an object), a
+fixed offset, a variable part (a `Scalar`) and, for packet pointers, the number of bytes proved to be there.
+Identities (ids, references) live in the state beside the value. Interned: within one verification, equal pointers are
+one object.
 """
 
 from __future__ import annotations

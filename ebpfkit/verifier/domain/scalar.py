@@ -1,8 +1,9 @@
-"""Numbers as the verifier knows them: a tnum and four intervals (unsigned and signed, 64 and 32 bits wide), kept in step.
+"""Numbers as the verifier knows them: a tnum and four intervals (unsigned, signed, 64 and 32 bits), kept in step.
 
 `Scalar` is the immutable value that states share; `Bounds` the working copy on which an operation computes before the
-result is interned. The arithmetic follows the kernel's precision on purpose: neither better nor worse, since both change
-the verdict. Refinement by comparisons lives in `verifier/refine.py`, identity (ids) and precision marks outside values.
+result is interned. The arithmetic follows the kernel's precision on purpose: neither better nor worse, since both
+change the verdict. Refinement by comparisons lives in `verifier/refine.py`, ids and precision marks
+outside values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tristate numbers: a 64-bit number of which some bits are known.
 
 A tnum is a pair `(value, mask)`: a bit set in `mask` is unknown (and 0 in `value`), every other bit is that of `value`.
-It stands for all x with `x & ~mask == value`. Only operations on pairs live here; ranges are in `scalar`. The algebra is
-that of Vishwanathan et al., "Sound, Precise, and Fast Abstract Interpretation with Tristate Numbers" (CGO 2022).
+It stands for all x with `x & ~mask == value`. Only operations on pairs live here; ranges are in `scalar`. The algebra
+is that of Vishwanathan et al., "Sound, Precise, and Fast Abstract Interpretation with Tristate Numbers" (CGO 2022).
 Every operation takes the width in bits where it matters, so that the laws can be tested exhaustively at small widths.
 """
 

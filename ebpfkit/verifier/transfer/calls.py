@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ENDED", "SWITCHED", "build_exit", "build_helper_call", "build_local_call"]
 
 ENDED, SWITCHED = -1, -2
-"""What a step returns instead of the next instruction: the path ended, or another frame is current (see `Walk.next`)."""
+"""What a step returns instead of the next instruction: the path ended, or another frame is current (`Walk.next`)."""
 
 _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
@@ -96,7 +96,7 @@ def call_helper(w: Walk, index: int, spec: HelperSpec, vals: list[Any], ids: lis
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     args = spec.args_in(w.prog_type.name)
     assert args is not None
-    for number, arg in enumerate(args):
+    for number in range(len(args)):
         arguments.prove_argument(w, index, spec, args, number, facts)
     target = facts.target
     if target is not None:
@@ -237,7 +237,7 @@ def forget_packet(w: Walk) -> None:
                 frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
 
 
-# --- functions of the program ---------------------------------------------------------------------------------------------
+# --- functions of the program ---------------------------------------------------------------------------------------
 
 
 def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
@@ -274,7 +274,10 @@ def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
 def build_exit(w: Walk, index: int, insn: Instruction) -> Step:
     """The end of a function, or of the path."""
     demands = obligations.of(insn)
-    last = [obligations.NoReferences("BPF_EXIT instruction in main prog"), obligations.ReturnFits()]
+    last: list[obligations.Obligation] = [
+        obligations.NoReferences("BPF_EXIT instruction in main prog"),
+        obligations.ReturnFits(),
+    ]
 
     def step(vals: list[Any], ids: list[int]) -> int:
         check.prove(w, index, demands)

@@ -145,7 +145,7 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
     return w.guarded(index, demands, step)
 
 
-# --- copies of a number ---------------------------------------------------------------------------------------------------
+# --- copies of a number ---------------------------------------------------------------------------------------------
 
 
 def collect_linked(state: State, identity: int, linked: list[tuple[int, int]]) -> None:
@@ -216,7 +216,7 @@ def _add32(known: Scalar, distance: int) -> Bounds:
     return arithmetic.compute("add", 32, known, constant)
 
 
-# --- pointers -------------------------------------------------------------------------------------------------------------
+# --- pointers -------------------------------------------------------------------------------------------------------
 
 
 def _compare_pointers(
@@ -250,11 +250,10 @@ def _compare_pointers(
         w.record(index).linked = tuple(linked)
     twin = w.push(target, index)
     here, there = w.state, twin
-    if width == 64 and src >= 0 and not left.is_scalar and not right.is_scalar and left.nullable != right.nullable:
-        if operation in _TESTS:
-            equal = there if operation == "jeq" else here
-            register = dst if left.nullable else src
-            _drop_null(w, equal.frames[-1], register)
+    pointers = not left.is_scalar and not right.is_scalar
+    if width == 64 and src >= 0 and operation in _TESTS and pointers and left.nullable != right.nullable:
+        equal = there if operation == "jeq" else here
+        _drop_null(w, equal.frames[-1], dst if left.nullable else src)
     if width == 64 and src < 0 and insn.imm == 0 and operation in _TESTS and left.nullable:
         resolve_null(w, here, dst, operation == "jne")
         resolve_null(w, there, dst, operation == "jeq")
@@ -339,7 +338,7 @@ def _prove_range(w: Walk, state: State, register: int, measured: Pointer, open_e
                 vals[number] = change(value, range_=proved)
         for number, slot in list(frame.slots.items()):
             value = slot.value
-            if value is None or value.kind != kind or slot.id != identity or slot.types[0] != SPILL:
+            if not isinstance(value, Pointer) or value.kind != kind or slot.id != identity or slot.types[0] != SPILL:
                 continue
             if value.range < proved:
                 frame.set_slot(number, Slot(slot.types, change(value, range_=proved), slot.id))

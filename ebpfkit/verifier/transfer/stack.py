@@ -44,7 +44,7 @@ def _scrub(types: bytes) -> bytes:
     return bytes(MISC if t != INVALID else INVALID for t in types)
 
 
-# --- stores -------------------------------------------------------------------------------------------------------------
+# --- stores ---------------------------------------------------------------------------------------------------------
 
 
 def spill(
@@ -143,7 +143,7 @@ def overwrite_bytes(w: Walk, index: int, pointer: Pointer, offset: int, size: in
         at += part
 
 
-# --- loads --------------------------------------------------------------------------------------------------------------
+# --- loads ----------------------------------------------------------------------------------------------------------
 
 
 def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register: int, signed: bool) -> tuple[Any, int]:
@@ -226,7 +226,7 @@ def _fill_anywhere(w: Walk, index: int, frame: Frame, pointer: Pointer, offset: 
     return w.values.zero if zeros else w.values.unknown_of(size, signed)
 
 
-# --- helpers ------------------------------------------------------------------------------------------------------------
+# --- helpers --------------------------------------------------------------------------------------------------------
 
 
 def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: int, write: bool) -> None:
