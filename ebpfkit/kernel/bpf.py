@@ -22,7 +22,7 @@ from ebpfkit.kernel.fd import Fd
 
 __all__ = [
     "Command", "HasFileno", "LoadResult", "RunResult", "bpf", "btf_data", "btf_fd_by_id", "btf_ids",
-    "btf_load", "kernel_name", "link_create", "link_detach", "link_fd_by_id", "link_ids", "link_info",
+    "btf_load", "btf_name", "kernel_name", "link_create", "link_detach", "link_fd_by_id", "link_ids", "link_info",
     "link_update", "map_create", "map_fd_by_id", "map_freeze", "map_ids", "map_info", "obj_get", "obj_pin",
     "object_kind", "prog_fd_by_id", "prog_ids", "prog_info", "prog_load", "prog_map_ids", "prog_xlated",
     "test_run",
@@ -195,7 +195,7 @@ def prog_load(
 ) -> LoadResult:
     """BPF_PROG_LOAD of encoded instructions. A refusal is a result, since its log matters; EAGAIN is retried."""
     log = ctypes.create_string_buffer(log_size) if log_level and log_size else None
-    license_bytes = license.encode() + b"\0"
+    license_bytes = license.encode("utf-8", "surrogateescape") + b"\0"
     attr = attrs.ProgLoad(
         prog_type=prog_type,
         insn_cnt=len(instructions) // 8,
@@ -305,15 +305,22 @@ def test_run(
 test_run.__test__ = False  # type: ignore[attr-defined]  # pytest must not collect it
 
 
+def _path_bytes(path: str) -> bytes:
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise KernelError(f"{path!r} cannot be a path: it contains a NUL", errno=22)
+    return name + b"\0"
+
+
 def obj_pin(path: str, fd: HasFileno) -> None:
     """BPF_OBJ_PIN: give the object a path on a bpffs, which keeps it alive."""
-    name = os.fsencode(path) + b"\0"
+    name = _path_bytes(path)
     bpf(Command.OBJ_PIN, attrs.ObjPath(pathname=attrs.address_of(name), bpf_fd=fd.fileno()), path)
 
 
 def obj_get(path: str, *, flags: int = 0, what: str = "BPF object") -> Fd:
     """BPF_OBJ_GET: a new descriptor of a pinned object."""
-    name = os.fsencode(path) + b"\0"
+    name = _path_bytes(path)
     return Fd(bpf(Command.OBJ_GET, attrs.ObjPath(pathname=attrs.address_of(name), file_flags=flags), path), what)
 
 
@@ -398,6 +405,13 @@ def btf_data(btf: HasFileno) -> bytes:
     room = ctypes.create_string_buffer(size)
     _info(btf, attrs.BtfInfo(btf=ctypes.addressof(room), btf_size=size))
     return room.raw
+
+
+def btf_name(btf: HasFileno) -> tuple[str, bool]:
+    """The name of a BTF object ("vmlinux", a module, or "") and whether it is the kernel's or a module's."""
+    room = ctypes.create_string_buffer(64)
+    info = _info(btf, attrs.BtfInfo(name=ctypes.addressof(room), name_len=len(room)))
+    return room.value.decode("utf-8", "replace"), bool(info.kernel_btf)
 
 
 def _ids(command: Command) -> Iterator[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class RingSizes:
 
 def _ioctl(device: str, request: bytes) -> bytes | None:
     """The structure filled in, or None when the device does not know the request."""
-    name = device.encode()
+    name = os.fsencode(device)
     if not 0 < len(name) <= 15:
         raise KernelError(f"{device!r} cannot be a device's name (1 to 15 bytes)", errno=errno.ENODEV)
     import ctypes

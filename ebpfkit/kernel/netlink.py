@@ -169,9 +169,11 @@ def list_devices() -> list[Device]:
 def find_device(name_or_index: str | int) -> Device:
     """One device by name or index. Raises NetlinkError (ENODEV when there is none)."""
     if isinstance(name_or_index, int):
+        if not 0 < name_or_index < 1 << 31:
+            raise NetlinkError(f"{name_or_index} cannot be a device's index", errno=19)
         index, tail = name_or_index, b""
     else:
-        name = name_or_index.encode()
+        name = os.fsencode(name_or_index)
         if not 0 < len(name) <= _LONGEST_ALTERNATIVE or b"\0" in name:
             raise NetlinkError(f"{name_or_index!r} cannot be a device's name", errno=19)
         kind = _IFLA_IFNAME if len(name) <= _LONGEST_NAME else _IFLA_ALT_IFNAME

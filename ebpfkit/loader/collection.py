@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Self
 
 from ebpfkit._bits import round_up
-from ebpfkit.asm.insn import KfuncRef
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.errors import LoadError, MapError, NotSupported, UsageError
@@ -24,6 +23,7 @@ from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.btf import loadable_btf
+from ebpfkit.loader.externs import resolve_externs
 from ebpfkit.loader.load import create_map, effective_max_entries, load_btf, load_program
 from ebpfkit.loader.maps import Map, stored_value_size
 from ebpfkit.loader.program import Program
@@ -104,10 +104,13 @@ class Collection:
                     _check_compatible(spec, self.maps[name], "the map given")
                     continue
                 self._make_map(spec.replace(data=contents[name]) if name in contents else spec, object_btf, pin_root)
-            kfuncs = _resolve_kfuncs(specs)
+            externs = resolve_externs(specs)
+            temporary.callback(externs.close)
             for program in specs:
                 btf = btfs.get(program.btf)
-                fd, log = load_program(program, self.maps, btf=btf, kfuncs=kfuncs, ifindex=ifindex, log_level=log_level)
+                fd, log = load_program(
+                    program, self.maps, btf=btf, externs=externs, ifindex=ifindex, log_level=log_level
+                )
                 self.programs[program.name] = Program(
                     program, fd, name=program.name, prog_type=program.prog_type, log=log
                 )
@@ -286,20 +289,3 @@ def _check_compatible(spec: MapSpec, live: Map, where: str) -> None:
                 errno=errno.EINVAL,
                 span=spec.span,
             )
-
-
-def _resolve_kfuncs(specs: Iterable[ProgramSpec]) -> dict[str, int]:
-    """The BTF ids of the kernel functions that the programs call."""
-    names = {
-        insn.ref.name
-        for spec in specs
-        for insn in spec.instructions
-        if isinstance(insn.ref, KfuncRef) and not insn.ref.btf_id
-    }
-    if not names:
-        return {}
-    from ebpfkit.btf.types import Func
-    from ebpfkit.btf.vmlinux import read_btf_file
-
-    kernel = read_btf_file()
-    return {name: number for name in names if (number := kernel.find_id(name, Func))}

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
-from ebpfkit._bits import round_up
+from ebpfkit._bits import U32_MAX, round_up
 from ebpfkit.abi import uapi
 from ebpfkit.asm.codec import encode
-from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef, VarRef
+from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.errors import KernelError, LoadError, NotSupported, UsageError
@@ -24,6 +24,7 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
+from ebpfkit.loader.externs import Externs
 from ebpfkit.loader.rejection import kernel_rejection
 
 __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
@@ -33,6 +34,7 @@ LOG_LIMIT = 64 * 1024 * 1024
 _COUNTED_BY_CGROUP_SINCE = (5, 11)
 _E2BIG, _ENOSPC = 7, 28
 _SLOT = 8
+_MISSING_KFUNC = 2_002_000_000  # where libbpf's numbers for calls of missing weak functions begin
 
 # The kernel refuses BTF on these: their keys or values are the kernel's own objects.
 _MAPS_WITHOUT_BTF = frozenset(
@@ -72,6 +74,7 @@ def create_map(spec: MapSpec, *, btf: Fd | None = None, inner: Fd | None = None)
     As libbpf does: a ring buffer is rounded up to a power of two of pages, a perf event array without size gets one
     slot per possible CPU, `.rodata` and its like are read-only for programs. Raises LoadError.
     """
+    _check_ranges(spec)
     flags = spec.flags
     if spec.numa_node is not None:
         flags |= uapi.BPF_F_NUMA_NODE
@@ -97,6 +100,26 @@ def create_map(spec: MapSpec, *, btf: Fd | None = None, inner: Fd | None = None)
     except KernelError as error:
         number = error.errno or 0
         raise LoadError(explain_map_create(spec, number), errno=number, span=spec.span) from error
+
+
+def _check_ranges(spec: MapSpec) -> None:
+    """The kernel's fields have 32 bits (map_extra 64): a larger number must not lose its upper part."""
+    fields = (
+        "key_size",
+        "value_size",
+        "max_entries",
+        "flags",
+        "btf_key_type",
+        "btf_value_type",
+        "numa_node",
+        "map_extra",
+    )
+    for field in fields:
+        value, bits = getattr(spec, field) or 0, 64 if field == "map_extra" else 32
+        if not 0 <= value < 1 << bits:
+            raise LoadError(
+                f"cannot create map {spec.name!r}: {field} {value} does not fit {bits} bits", span=spec.span
+            )
 
 
 def effective_max_entries(spec: MapSpec) -> int:
@@ -157,11 +180,13 @@ def load_program(
     maps: Mapping[str, bpf.HasFileno],
     *,
     btf: bpf.HasFileno | None = None,
-    kfuncs: Mapping[str, int] | None = None,
+    externs: Externs | None = None,
     ifindex: int = 0,
     log_level: int = 0,
 ) -> tuple[Fd, str]:
     """Load one program whose map references resolve through `maps`; returns its descriptor and the verifier's log.
+
+    `externs` is what it borrows from the kernel.
 
     The first try asks for no log (unless `log_level` does), which is what costs the least; a refusal is repeated with a
     log that grows until it is whole, at most 64 MiB. Raises VerifierError (the verifier's refusal) or LoadError.
@@ -169,7 +194,8 @@ def load_program(
     if "\0" in spec.license:
         raise UsageError(f"the licence of program {spec.name!r} contains a NUL")
     _lift_memory_limit()
-    loading = _Loading(spec, encode_resolved(spec, maps, kfuncs or {}), btf, ifindex)
+    externs = externs or Externs()
+    loading = _Loading(spec, encode_resolved(spec, maps, externs), btf, ifindex, externs.fd_array())
     if not log_level:
         result = loading.attempt(0, 0)
         if result.fd is not None:
@@ -189,7 +215,10 @@ def load_program(
 class _Loading:
     """One program's load, to be tried several times."""
 
-    def __init__(self, spec: ProgramSpec, code: bytes, btf: bpf.HasFileno | None, ifindex: int) -> None:
+    def __init__(
+        self, spec: ProgramSpec, code: bytes, btf: bpf.HasFileno | None, ifindex: int, fd_array: bytes = b""
+    ) -> None:
+        self._fd_array = fd_array
         self._spec = spec
         self._code = code
         self._btf = btf
@@ -215,6 +244,7 @@ class _Loading:
             btf=self._btf,
             func_info=self._func_info,
             line_info=self._line_info,
+            fd_array=self._fd_array,
             log_level=log_level,
             log_size=log_size,
         )
@@ -228,32 +258,54 @@ class _Loading:
             size = min(result.log_needed + 1 if result.log_needed > size else size * 4, LOG_LIMIT)
 
 
-def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], kfuncs: Mapping[str, int]) -> bytes:
+def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], externs: Externs) -> bytes:
     """The program's bytes with descriptors and BTF ids where the spec has names."""
     code = bytearray(encode(spec.instructions, big_endian=sys.byteorder == "big"))
     slot = 0
     for insn in spec.instructions:
         ref = insn.ref
         if ref is not None:
-            at = slot * _SLOT + 4
+            at = slot * _SLOT
             if isinstance(ref, MapRef | MapValueRef):
                 if ref.name not in maps:
                     raise UsageError(
                         f"program {spec.name!r} uses map {ref.name!r}, which is not there",
                     )
-                struct.pack_into("=i", code, at, maps[ref.name].fileno())
+                struct.pack_into("=i", code, at + 4, maps[ref.name].fileno())
                 if isinstance(ref, MapValueRef):
-                    struct.pack_into("=I", code, at + _SLOT, ref.offset)
-            elif isinstance(ref, KfuncRef):
-                number = ref.btf_id or kfuncs.get(ref.name, 0)
-                if not number:
-                    raise NotSupported(
-                        f"kernel function {ref.name}", why="this kernel's BTF does not have it", span=insn.span
-                    )
-                struct.pack_into("=i", code, at, number)
-            elif isinstance(ref, VarRef):
-                if not ref.btf_id:
-                    raise NotSupported(f"kernel variable {ref.name}", why="its BTF id is not resolved", span=insn.span)
-                struct.pack_into("=i", code, at, ref.btf_id)
+                    struct.pack_into("=I", code, at + 4 + _SLOT, ref.offset)
+            elif isinstance(ref, KfuncRef) and not ref.btf_id:
+                _put_kfunc(code, at, insn, ref, externs)
+            elif isinstance(ref, VarRef) and not ref.btf_id:
+                _put_symbol(code, at, insn, ref, externs)
         slot += insn.slots
     return bytes(code)
+
+
+def _put_kfunc(code: bytearray, at: int, insn: Instruction, ref: KfuncRef, externs: Externs) -> None:
+    """The function's type id, and for a module's function the place of its types in `fd_array` as the offset."""
+    symbol = externs.functions.get(ref.name)
+    if symbol is not None:
+        struct.pack_into("=hi", code, at + 2, externs.place(symbol.module), symbol.btf_id)
+        return
+    if not ref.weak:
+        raise NotSupported(f"kernel function {ref.name}", why="this kernel does not have it", span=insn.span)
+    # A call of no known helper: the kernel refuses it unless the program never gets there.
+    code[at : at + _SLOT] = struct.pack("=BBhi", code[at], 0, 0, _MISSING_KFUNC)
+
+
+def _put_symbol(code: bytearray, at: int, insn: Instruction, ref: VarRef, externs: Externs) -> None:
+    """A typed symbol keeps the pseudo source and gets its type id (and module); everything else becomes a number."""
+    number = externs.addresses.get(ref.name, 0) if ref.kind == "address" else 0
+    symbol = (externs.functions if ref.kind == "func" else externs.variables).get(ref.name)
+    if ref.kind != "address" and symbol is not None:
+        struct.pack_into("=i", code, at + 4, symbol.btf_id)
+        if symbol.module:
+            struct.pack_into("=i", code, at + 4 + _SLOT, externs.modules[symbol.module].fileno())
+        return
+    if not number and not ref.weak:
+        raise NotSupported(f"kernel symbol {ref.name}", why="this kernel does not have it", span=insn.span)
+    register = int(insn.dst) if sys.byteorder == "little" else int(insn.dst) << 4
+    code[at + 1] = register
+    struct.pack_into("=I", code, at + 4, number & 0xFFFF_FFFF)
+    struct.pack_into("=I", code, at + 4 + _SLOT, number >> 32)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebpfkit.errors import AttachError, KernelError
+from ebpfkit.host.attach import explain_missing_device
 from ebpfkit.host.pins import explain_no_bpffs, explain_pin
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.netns import namespace_cookie, namespace_inode
@@ -49,8 +50,9 @@ def namespace_folder(bpffs: str | Path | None = None) -> Path:
 
 def device_folder(dev: str, bpffs: str | Path | None = None) -> Path:
     """The folder of a device of the current network namespace. Raises AttachError when no bpffs is mounted."""
-    # Device names may hold anything but a slash and white space; bpffs refuses names with a full stop.
-    return namespace_folder(bpffs) / dev.replace("%", "%25").replace(".", "%2e")
+    if not dev:
+        raise AttachError(explain_missing_device(dev), errno=errno.ENODEV)
+    return namespace_folder(bpffs) / _file_name(dev)
 
 
 def pin_attachment(
@@ -83,13 +85,21 @@ def pin_attachment(
     return folder
 
 
+# bpffs refuses names with a full stop, and no name may lead out of its folder.
+_ESCAPES = (("%", "%25"), (".", "%2e"), ("/", "%2f"), ("\0", "%00"))
+
+
 def _file_name(name: str) -> str:
-    """A map's name as bpffs takes it: without full stops."""
-    return name.replace("%", "%25").replace(".", "%2e")
+    """A device's or map's name as the name of one file on a bpffs."""
+    for plain, escaped in _ESCAPES:
+        name = name.replace(plain, escaped)
+    return name
 
 
 def _name_of(file_name: str) -> str:
-    return file_name.replace("%2e", ".").replace("%25", "%")
+    for plain, escaped in reversed(_ESCAPES):
+        file_name = file_name.replace(escaped, plain)
+    return file_name
 
 
 def list_pinned(bpffs: str | Path | None = None) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ebpfkit._bits import U32_MAX
 from ebpfkit.abi import uapi
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import KernelError, UsageError
@@ -163,8 +164,8 @@ class Program:
         `ctx` is the context structure, as `struct xdp_md` with data and data_end as offsets. `live_frames` sends what
         the verdict says: XDP_TX and redirects reach devices, and no packet comes back.
         """
-        if repeat < 1:
-            raise UsageError(f"repeat is {repeat}; a run needs at least 1")
+        if not 1 <= repeat <= U32_MAX:
+            raise UsageError(f"repeat is {repeat}; a run needs at least 1 and takes at most {U32_MAX}")
         flags = bpf.BPF_F_TEST_XDP_LIVE_FRAMES if live_frames else 0
         room = 0 if live_frames else max(73_728, len(data) + 4096)
         try:

@@ -66,7 +66,9 @@ def test_devices_of_the_namespace(lab: VethLab) -> None:
         assert devices["near0"].xdp == netlink.XdpState()
 
 
-@pytest.mark.parametrize("name", ["nope", "", "far_too_long_for_a_device", 99999])
+@pytest.mark.parametrize(
+    "name", ["nope", "", "far_too_long_for_a_device", "x" * 200, "a\0b", "\udcff", 99999, 0, -1, 1 << 40]
+)
 def test_a_missing_device(name: str | int) -> None:
     with pytest.raises(netlink.NetlinkError) as refused:
         netlink.find_device(name)

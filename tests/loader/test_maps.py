@@ -276,6 +276,8 @@ def test_a_frozen_map_says_so() -> None:
         (MapSpec("bad", "hash", 0, 4, 4), "does not accept its shape"),
         (MapSpec("huge", "array", 4, 1 << 20, 1 << 30), "make"),
         (MapSpec("trie", "lpm_trie", 8, 8, 4), "does not accept its shape"),
+        (MapSpec("wide", "hash", 4, 4, 1 << 32), "max_entries 4294967296 does not fit 32 bits"),
+        (MapSpec("negative", "hash", -4, 4, 1), "key_size -4 does not fit 32 bits"),
     ],
 )
 def test_maps_that_cannot_be(spec: MapSpec, words: str) -> None:

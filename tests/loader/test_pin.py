@@ -122,7 +122,27 @@ def test_not_a_bpffs(tmp_path: Path, lab: VethLab, loaded: Collection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dev", "folder"), [("eth0", "eth0"), ("eth0.100", "eth0%2e100"), ("a%2eb", "a%252eb"), ("wlan-0", "wlan-0")]
+    ("dev", "folder"),
+    [
+        ("eth0", "eth0"),
+        ("eth0.100", "eth0%2e100"),
+        ("a%2eb", "a%252eb"),
+        ("..", "%2e%2e"),
+        ("../../x", "%2e%2e%2f%2e%2e%2fx"),
+    ],
 )
 def test_folders_of_devices_are_told_apart(dev: str, folder: str, tmp_path: Path) -> None:
-    assert pin.device_folder(dev, tmp_path).name == folder
+    path = pin.device_folder(dev, tmp_path)
+    assert (path.name, path.parent) == (folder, pin.namespace_folder(tmp_path))
+    assert pin._name_of(folder) == dev
+
+
+def test_a_name_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "link").write_text("not a pin")
+    with pytest.raises(AttachError, match="nothing of ebpfkit's is pinned"):
+        pin.remove("../../outside", bpffs=tmp_path)
+    assert (outside / "link").exists()
+    with pytest.raises(AttachError, match="no device"):
+        pin.remove("", bpffs=tmp_path)

@@ -320,8 +320,9 @@ class TestKfuncs:
         (bytes(13), {}, KernelError, "a packet of 13 bytes (14 at least)"),
         (PACKET, {"ctx": b"\0\0\0\0\0\x10\0\0"}, KernelError, "or the context does not suit"),
         (PACKET, {"repeat": 0}, UsageError, "needs at least 1"),
+        (PACKET, {"repeat": 1 << 32}, UsageError, "takes at most 4294967295"),
     ],
-    ids=["short", "context", "repeat"],
+    ids=["short", "context", "none", "too often"],
 )
 def test_runs_that_cannot_be(packet: bytes, options: dict[str, object], kind: type[Exception], words: str) -> None:
     with Program.load(objects.returns(2)) as live, pytest.raises(kind) as refused:
