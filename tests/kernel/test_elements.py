@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 
@@ -80,3 +81,24 @@ def test_possible_cpus_is_the_size_of_per_cpu_entries() -> None:
         value = b"".join(key(i + 1) + bytes(4) for i in range(possible_cpus()))
         assert elements.update(bytes(4), value) == 0
         assert elements.lookup(bytes(4)) == value
+
+
+def test_threads_share_one_map() -> None:
+    """The block of memory behind the calls belongs to one call at a time."""
+    wrong: list[int] = []
+    with bpf.map_create(1, 4, 8, 64) as created:
+        elements = Elements(created, 4, 8)
+
+        def hammer(number: int) -> None:
+            value = number.to_bytes(8, "little")
+            for _ in range(300):
+                elements.update(key(number), value)
+                if elements.lookup(key(number)) != value:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
