@@ -9,10 +9,7 @@ kernel, or a table that nobody has given yet, are in `UNSUPPORTED` with the reas
 from __future__ import annotations
 
 import errno
-import inspect
-from collections.abc import Callable
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, U64_MAX, to_signed
 from ebpfkit.maps.base import ORDER
@@ -29,17 +26,14 @@ from ebpfkit.maps.memory import (
     RingBufferStore,
 )
 from ebpfkit.vm.format import format_text
+from ebpfkit.vm.helpers_registry import IMPLEMENTED, arity, implements
+from ebpfkit.vm.helpers_unsupported import UNSUPPORTED, unsupported_reason
 from ebpfkit.vm.memory import MemoryFault
 
 if TYPE_CHECKING:
     from ebpfkit.vm.machine import Machine
 
-__all__ = ["IMPLEMENTED", "UNSUPPORTED", "arity", "implements"]
-
-_Function = TypeVar("_Function", bound=Callable[..., int])
-_registry: dict[str, Callable[..., int]] = {}
-IMPLEMENTED: Final = MappingProxyType(_registry)
-"""The function of each helper that works here, by name without `bpf_`."""
+__all__ = ["IMPLEMENTED", "UNSUPPORTED", "arity", "implements", "unsupported_reason"]
 
 XDP_ABORTED, XDP_REDIRECT = 0, 4
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
@@ -50,21 +44,6 @@ _MAX_OFFSET = 0xFFFF
 _CURRENT_CPU = U32_MAX
 MAX_LINES: Final = 10_000
 """Lines of trace_printk that one run keeps."""
-
-
-def implements(name: str) -> Callable[[_Function], _Function]:
-    """Register a function as the helper of this name; its parameters behind the machine are the helper's arguments."""
-
-    def register(function: _Function) -> _Function:
-        _registry[name] = function
-        return function
-
-    return register
-
-
-def arity(function: Callable[..., int]) -> int:
-    """How many argument registers a helper reads."""
-    return len(inspect.signature(function).parameters) - 1
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -536,62 +515,3 @@ def strncmp(vm: Machine, first: int, first_size: int, second: int) -> int:
         if a != b:
             return -1 if a < b else 1
     return 0
-
-
-# --- what does not work here ------------------------------------------------------------------------------------------
-
-_NO_TASK = "there is no current task"
-_NO_KERNEL = "it reads kernel or user memory"
-_NO_SOCKETS = "there are no sockets"
-_NO_TIMERS = "nothing runs timers"
-_NO_DYNPTRS = "dynptrs are not modelled"
-_NO_STORAGE = "there are no kernel objects to store at"
-
-
-def _reasons(reason: str, names: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), reason)
-
-
-UNSUPPORTED: Final = MappingProxyType[str, str](
-    {
-        **_reasons(
-            _NO_TASK,
-            "get_current_pid_tgid get_current_uid_gid get_current_comm get_cgroup_classid get_current_task "
-            "current_task_under_cgroup get_current_cgroup_id get_ns_current_pid_tgid get_current_ancestor_cgroup_id "
-            "get_current_task_btf get_task_stack task_pt_regs find_vma send_signal send_signal_thread",
-        ),
-        **_reasons(
-            _NO_KERNEL,
-            "probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str copy_from_user "
-            "copy_from_user_task per_cpu_ptr this_cpu_ptr snprintf_btf kptr_xchg",
-        ),
-        **_reasons(
-            _NO_SOCKETS,
-            "sk_lookup_tcp sk_lookup_udp sk_release skc_lookup_tcp tcp_check_syncookie tcp_gen_syncookie "
-            "skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock "
-            "skc_to_unix_sock skc_to_mptcp_sock",
-        ),
-        **_reasons(
-            "its cookies depend on the kernel's secret",
-            "tcp_raw_gen_syncookie_ipv4 tcp_raw_gen_syncookie_ipv6 tcp_raw_check_syncookie_ipv4 "
-            "tcp_raw_check_syncookie_ipv6",
-        ),
-        **_reasons("there is no routing table", "fib_lookup"),
-        **_reasons("there are no devices", "check_mtu"),
-        **_reasons("there are no hardware counters", "perf_event_read perf_event_read_value get_branch_snapshot"),
-        **_reasons("it counts in the kernel's HZ; use ktime_get_ns", "jiffies64"),
-        **_reasons(_NO_TIMERS, "timer_init timer_set_callback timer_start timer_cancel"),
-        **_reasons(
-            _NO_DYNPTRS,
-            "dynptr_from_mem ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr dynptr_read "
-            "dynptr_write dynptr_data user_ringbuf_drain",
-        ),
-        **_reasons(_NO_STORAGE, "task_storage_get task_storage_delete cgrp_storage_get cgrp_storage_delete"),
-    }
-)
-"""Helpers that XDP programs may call and that raise NotSupported here, and why."""
-
-
-def unsupported_reason(name: str) -> str:
-    """Why a helper that has a row does not work here."""
-    return UNSUPPORTED.get(name, "it is not modelled yet")
