@@ -25,7 +25,7 @@ from ebpfkit.verifier.precision import Precision
 from ebpfkit.verifier.program import FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
-from ebpfkit.verifier.states import EXACT, NOT_EXACT, RANGE_WITHIN, Comparison, clean, may_loop
+from ebpfkit.verifier.states import EXACT, NOT_EXACT, RANGE_WITHIN, Comparison, IdMap, clean, may_loop
 from ebpfkit.verifier.transfer import alu, calls, jumps, memory
 from ebpfkit.verifier.transfer.calls import ENDED
 
@@ -181,28 +181,34 @@ class Walk:
         entry.slot = slot
 
     def find_open(self, index: int) -> Checkpoint | None:
-        """The checkpoint at this place on the current path."""
+        """The latest checkpoint at this place on the current path, before the one just stored."""
+        parent = self.state.parent
+        if parent is None:
+            return None
         for stored in self._stored.get((index, self.frame.site), ()):
-            if stored.branches and stored.is_at_same_calls(self.state.frames) and stored.depth < self.state.depth:
+            if stored.branches and stored.is_at_same_calls(self.state.frames) and stored.depth < parent.depth:
                 return stored
         return None
 
     def widen(self, earlier: Checkpoint, state: State) -> None:
         """Numbers that changed since `earlier` and that nothing relied on become unknown, so that loops converge."""
+        ids = IdMap()
         for number, (old, new) in enumerate(zip(earlier.frames, state.frames)):
             registers, slots = earlier.marks[number]
             for register in range(10):
                 was, now = old.vals[register], new.vals[register]
-                if was is None or now is None or not was.is_scalar or not now.is_scalar or was is now:
+                if was is None or now is None or not was.is_scalar or not now.is_scalar or registers >> register & 1:
                     continue
-                if not registers >> register & 1:
+                if was is not now or not ids.match_exact(old.ids[register], new.ids[register]):
                     new.vals[register], new.ids[register] = self.values.unknown, 0
             for place, slot in list(new.slots.items()):
                 before = old.slots.get(place)
                 if before is None or before.types[0] != SPILL or slot.types[0] != SPILL or slots >> place & 1:
                     continue
                 was, now = before.value, slot.value
-                if was is not None and now is not None and was.is_scalar and now.is_scalar and was is not now:
+                if was is None or now is None or not was.is_scalar or not now.is_scalar:
+                    continue
+                if was is not now or not ids.match_exact(before.id, slot.id):
                     new.set_slot(place, Slot(slot.types, self.values.unknown, 0))
 
     def update_stack_liveness(self) -> None:

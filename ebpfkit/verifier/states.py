@@ -29,7 +29,7 @@ from ebpfkit.verifier.state import (
     link_offset,
 )
 
-__all__ = ["EXACT", "NOT_EXACT", "RANGE_WITHIN", "Comparison", "clean", "may_loop"]
+__all__ = ["EXACT", "NOT_EXACT", "RANGE_WITHIN", "Comparison", "IdMap", "clean", "may_loop"]
 
 NOT_EXACT, RANGE_WITHIN, EXACT = range(3)
 

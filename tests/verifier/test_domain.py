@@ -72,6 +72,13 @@ def test_tnum_shifts_negation_and_ranges() -> None:
                 assert tnum.contains(tnum.from_range(low, high, BITS), x)
 
 
+def test_tnum_members_in_order() -> None:
+    for a in TNUMS:
+        for low in range(TOP + 1):
+            expected = next((x for x in members(a) if x >= low), None)
+            assert tnum.first_from(a, low) == expected
+
+
 def test_tnum_sets() -> None:
     for a, b in product(TNUMS, TNUMS):
         mine, other = set(members(a)), set(members(b))
@@ -85,7 +92,18 @@ def test_tnum_sets() -> None:
 # --- scalars ------------------------------------------------------------------------------------------------------
 
 EDGES = [0, 1, 2, 7, 15, 16, 31, 32, 63, 64, 255, 256, 0x7FFF, 0x8000, 0xFFFF]
-EDGES += [1 << 31, (1 << 31) - 1, U32_MAX, 1 << 32, (1 << 32) + 1, 1 << 63, S64_MAX, U64_MAX, U64_MAX - 1, U64_MAX ^ U32_MAX]
+EDGES += [
+    1 << 31,
+    (1 << 31) - 1,
+    U32_MAX,
+    1 << 32,
+    (1 << 32) + 1,
+    1 << 63,
+    S64_MAX,
+    U64_MAX,
+    U64_MAX - 1,
+    U64_MAX ^ U32_MAX,
+]
 NUMBERS = st.one_of(st.sampled_from(EDGES), st.integers(0, U64_MAX), st.integers(0, 300), st.integers(-300, -1)).map(
     lambda n: n & U64_MAX
 )
@@ -169,7 +187,7 @@ def test_arithmetic_is_sound(operation: str, width: int) -> None:
     @given(scalars(), scalars())
     def law(left: tuple[Scalar, int], right: tuple[Scalar, int]) -> None:
         a, x = left
-        b, y = (left if operation == "neg" else right)
+        b, y = left if operation == "neg" else right
         result = Scalar(arithmetic.compute(operation, width, a, b).key)
         assert result.contains(concrete(operation, width, x, y) or 0), (a.key, b.key, x, y, result.key)
 

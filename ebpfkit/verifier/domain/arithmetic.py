@@ -249,8 +249,9 @@ def move_sign_extended(a: Scalar, size: int, width: int) -> Bounds:
 
 
 def byte_swap(a: Scalar, size: int, swap: bool) -> Bounds:
-    """The low `size` bytes, in the opposite order if `swap`: known bits survive, ranges come back from them."""
-    bits = (a.value, a.mask)
+    """The low `size` bytes, in the opposite order if `swap`: then only known bits survive, and ranges from them."""
+    if not swap:
+        return Bounds(a.key) if size == 8 else Bounds(a.key).truncate(size)
     d = Bounds.unknown()
-    d.set_tnum(tnum.byte_swap(bits, size) if swap else tnum.cast(bits, size))
+    d.set_tnum(tnum.byte_swap((a.value, a.mask), size))
     return d.sync()

@@ -190,6 +190,21 @@ class Bounds:
         self.smax = min(self.smax, sign64(value | mask & S64_MAX))
         self.umin = max(self.umin, value)
         self.umax = min(self.umax, value | mask)
+        if mask:
+            self._learn_single()
+
+    def _learn_single(self) -> None:
+        """A range that holds only one of the numbers which the bits allow is that number."""
+        first = tnum.first_from((self.value, self.mask), self.umin)
+        if first is None or first > self.umax:
+            return
+        if first < self.umax:
+            second = tnum.first_from((self.value, self.mask), first + 1)
+            if second is not None and second <= self.umax:
+                return
+        known = Bounds.constant(first)
+        for name in Bounds.__slots__:
+            setattr(self, name, getattr(known, name))
 
     def _deduce32(self) -> None:
         umin, umax, smin, smax = self.umin, self.umax, self.smin, self.smax
@@ -215,6 +230,12 @@ class Bounds:
             s_min, s_max = max(s_min, sign32(u_min)), min(s_max, sign32(u_max))
         if s_min & U32_MAX <= s_max & U32_MAX:
             u_min, u_max = max(u_min, s_min & U32_MAX), min(u_max, s_max & U32_MAX)
+        elif u_max < s_min & U32_MAX:
+            s_min = sign32(u_min)
+            u_max = min(u_max, s_max & U32_MAX)
+        elif s_max & U32_MAX < u_min:
+            s_max = sign32(u_max)
+            u_min = max(u_min, s_min & U32_MAX)
         self.u32_min, self.u32_max, self.s32_min, self.s32_max = u_min, u_max, s_min, s_max
 
     def _deduce64(self) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "cast",
     "const",
     "contains",
+    "first_from",
     "from_range",
     "intersect",
     "is_subset",
@@ -163,6 +164,27 @@ def cast(a: Tnum, size: int) -> Tnum:
     """The low `size` bytes, zero-extended."""
     limit = (1 << 8 * size) - 1
     return a[0] & limit, a[1] & limit
+
+
+def first_from(a: Tnum, low: int) -> int | None:
+    """The smallest number of `a` that is not below `low`, None if there is none.
+
+    >>> first_from((2, 4), 3)
+    6
+    """
+    conflict = (low ^ a[0]) & ~a[1]
+    if not conflict:
+        return low
+    place = conflict.bit_length() - 1
+    if a[0] >> place & 1:
+        below = (2 << place) - 1
+        return low & ~below | a[0] & below
+    # A known 0 where `low` has a 1: the next number has a 1 in an unknown bit further up.
+    free = a[1] & ~low & ~((2 << place) - 1)
+    if not free:
+        return None
+    bit = free & -free
+    return low & ~(2 * bit - 1) | bit | a[0] & (bit - 1)
 
 
 def byte_swap(a: Tnum, size: int) -> Tnum:
