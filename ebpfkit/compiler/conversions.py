@@ -124,15 +124,15 @@ class Conversions(Memory):
             raise self.error(
                 node, "bad-type", f"a {one.type.name} is not a {target.name}", f"write {target.name}(x.to_host())"
             )
+        cast = f"u{target.bits}" if target.network or target.enum else target.name
         if one.type.signed != target.signed:
             raise self.error(
                 node,
                 "narrowing",
                 f"{target.name} and {one.type.name} differ in signedness",
-                f"write the cast {target.name}(...)" if not target.network else f"write the cast u{target.bits}(...)",
+                f"write the cast {cast}(...)",
             )
         if one.type.bits > target.bits:
-            cast = f"u{target.bits}" if target.network or target.enum else target.name
             raise self.error(
                 node, "narrowing", f"{target.name} is narrower than {one.type.name}", f"write the cast {cast}(...)"
             )

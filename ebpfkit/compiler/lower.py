@@ -16,6 +16,7 @@ from ebpfkit.compiler.statements import Statements
 from ebpfkit.compiler.values import Const, ContextValue, Scalar, Value
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.typeinfo import IntType
+from ebpfkit.dsl.types import XdpAction
 from ebpfkit.errors import CompileError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_gpl_compatible", "lower_program"]
 
-VERDICT = IntType("XdpAction", 32)
+VERDICT: IntType = XdpAction.__ebpf_type__  # type: ignore[attr-defined]  # set behind the enumeration
 _GPL = frozenset({"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"})
 """The licence strings that the kernel takes as GPL-compatible."""
 

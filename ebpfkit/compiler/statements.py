@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ebpfkit.compiler.base import Loop, assigned_names
@@ -429,16 +430,21 @@ class Statements(Calls):
                 raise self.error(
                     node.iter, "too-large", f"unrolling {len(value.value)} rounds", "write for i in range(...)"
                 )
-            self._unroll(node, [Const(item) for item in value.value])
+            self._unroll(node, [partial(Const, item) for item in value.value])
         elif isinstance(value, Tuple):
-            self._unroll(node, list(value.items))
+            self._unroll(node, [partial(replace, item) for item in value.items])
+        elif isinstance(value, View) and isinstance(value.type, ArrayType) and value.type.length <= 256:
+            element = value.type.element
+            places = [index * element.size for index in range(value.type.length)]
+            cls = getattr(value.cls, "element", None)
+            self._unroll(node, [partial(self.load_place, value, at, element, cls, node.iter) for at in places])
         else:
             raise self.error(
                 node.iter, "bad-iterable", f"{describe(value)} cannot be gone through", "write for i in range(n)"
             )
 
-    def _unroll(self, node: ast.For, items: list[Value]) -> None:
-        """A loop over what is known at compile time: one copy of the body for each element."""
+    def _unroll(self, node: ast.For, items: list[Callable[[], Value]]) -> None:
+        """A loop over what is known at compile time: a copy of the body for each element, read when its turn comes."""
         end = self.builder.label("endfor")
         breaks: list[State | None] = []
         for item in items:
@@ -448,7 +454,7 @@ class Statements(Calls):
             loop = Loop(end, onward)
             self.frame.loops.append(loop)
             try:
-                self.assign(node.target, item, node.iter)
+                self.assign(node.target, item(), node.iter)
                 self.block(node.body)
             finally:
                 self.frame.loops.pop()

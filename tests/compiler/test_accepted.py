@@ -175,6 +175,15 @@ STATEMENTS = {
                 continue
             d.r1 += u64(value)
         """,
+    "for over an array": """
+        for byte in d.arr:
+            if byte == 7:
+                continue
+            d.r0 = d.r0 * 3 + u64(byte)
+            d.arr[7] = 1
+        for word in d.words:
+            d.t32 ^= word
+        """,
     "match": """
         match d.x8:
             case 0:
