@@ -226,11 +226,23 @@ def open_source(
         raise UsageError(f"{file}: no such file")
     if file.suffix != ".py":
         opened = open_object(file)
-        if opened.needs_target and btf is not None:
-            opened = open_object(file, target_btf=read_btf_file(btf))
+        if btf is not None and (opened.needs_target or opened.needs_config):
+            opened = open_object(file, target_btf=read_btf_file(btf), kconfig=_config_of(btf))
         return Source(str(file), opened)
     programs = _programs_of(import_file(file))
     return Source(str(file), build(programs, kernel=kernel, mcpu=mcpu), _facades_of(programs))
+
+
+def _config_of(btf: str | os.PathLike[str]) -> dict[str, str | int] | None:
+    """The configuration of the running kernel when `btf` is its types; another kernel's is not known."""
+    if os.fspath(btf) != RUNNING_BTF:
+        return None
+    from ebpfkit.elf.kconfig import parse_config
+    from ebpfkit.kernel.symbols import read_config
+    from ebpfkit.kernel.version import kernel_release_code
+
+    text = read_config()
+    return None if text is None else {**parse_config(text), "LINUX_KERNEL_VERSION": kernel_release_code()}
 
 
 def refuse_initial_contents(source: Program | Sequence[Program] | ModuleType) -> None:

@@ -67,18 +67,25 @@ class FuncRef:
 
 @dataclass(frozen=True, slots=True)
 class KfuncRef:
-    """A call of a kernel function by name (`btf_id` once resolved)."""
+    """A call of a kernel function by name (`btf_id` once resolved). `weak`: a kernel without it is no error."""
 
     name: str
     btf_id: int = 0
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VarRef:
-    """A wide load of a kernel variable (`.ksyms` extern) by name."""
+    """A wide load of what a kernel symbol stands for (`.ksyms` extern), by name.
+
+    `kind`: "var", "func" (a kernel function's address, by its type) or "address" (declared without a type: the number
+    that the kernel's symbol table has). `weak`: a kernel without it gives 0.
+    """
 
     name: str
     btf_id: int = 0
+    weak: bool = False
+    kind: str = "var"
 
 
 Reference = Label | MapRef | MapValueRef | FuncRef | KfuncRef | VarRef

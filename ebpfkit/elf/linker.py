@@ -17,10 +17,11 @@ from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
 from ebpfkit.btf.ext import LineRecord
 from ebpfkit.btf.types import Btf
+from ebpfkit.elf.kconfig import config_map
 from ebpfkit.elf.mapdefs import MapTable, read_maps
-from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec, VarSpec
 from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
-from ebpfkit.elf.relocate import SLOT, Code, Function, relocate
+from ebpfkit.elf.relocate import GIVE_CONFIG, SLOT, Code, Function, relocate
 from ebpfkit.elf.sections import SectionName, parse_section_name, parse_tail_call
 from ebpfkit.elf.types import ObjectTypes, read_types
 from ebpfkit.errors import NotSupported, ObjectError, UsageError
@@ -49,6 +50,7 @@ def open_object(
     target_btf: Btf | None = None,
     legacy_sections: bool = False,
     prog_type: str | None = None,
+    kconfig: Mapping[str, str | int] | None = None,
 ) -> ObjectFile:
     """Read and link a BPF object, from a path or its bytes; every program in it is ready to verify, run or load.
 
@@ -56,8 +58,10 @@ def open_object(
     CO-RE relocations ask; without it programs that have some are in `problems` and `needs_target`. Programs that
     cannot be linked are in `problems` with the reason. `legacy_sections` accepts what libbpf before 1.0 and iproute2
     did: "xdp_filter" for "xdp", their map definitions, and "1/2" for slot 2 of the program array with id 1. `prog_type`
-    is the type of programs whose section does not say it. Raises ObjectError, with section and offset, for a file that
-    cannot be read or makes no sense.
+    is the type of programs whose section does not say it. `kconfig` has the values of the target kernel's configuration
+    (`elf.kconfig.parse_config` reads them from a file's bytes) that `.kconfig` externs ask for; without it programs
+    that do are in `problems` and `needs_config`. Raises ObjectError, with section and offset, for a file that cannot be
+    read or makes no sense.
     """
     if prog_type is not None and prog_type not in PROG_TYPES:
         raise UsageError(f"there is no program type {prog_type!r}; there are {', '.join(PROG_TYPES)}")
@@ -69,7 +73,7 @@ def open_object(
         path = name or os.fspath(source)
         data = _read_file(os.fspath(source))
     try:
-        return _Linker(data, path, target_btf, legacy=legacy_sections, prog_type=prog_type).link()
+        return _Linker(data, path, target_btf, legacy=legacy_sections, prog_type=prog_type, kconfig=kconfig).link()
     except ObjectError as error:
         if not path:
             raise
@@ -92,16 +96,26 @@ class _Linker:
     """Holds the parts of one object while its programs are put together."""
 
     def __init__(
-        self, data: bytes, path: str, target_btf: Btf | None, *, legacy: bool = False, prog_type: str | None = None
+        self,
+        data: bytes,
+        path: str,
+        target_btf: Btf | None,
+        *,
+        legacy: bool = False,
+        prog_type: str | None = None,
+        kconfig: Mapping[str, str | int] | None = None,
     ) -> None:
         self.path = path
         self.legacy = legacy
         self.prog_type = prog_type
         self.target_btf = target_btf
         self.needs_target: set[str] = set()
+        self.needs_config: set[str] = set()
         self.elf: ElfFile = read_elf(data)
         self.types: ObjectTypes = read_types(self.elf)
         self.table: MapTable = read_maps(self.elf, self.types.btf, legacy=legacy)
+        if kconfig is not None and self.types.config:
+            self._add_config(kconfig)
         self.license = self._text("license")
         self.kernel_version = self._version()
         self.map_order = {name: index for index, name in enumerate(self.table.maps)}
@@ -136,8 +150,10 @@ class _Linker:
                     programs[function.name] = self._link_program(function)
                 except _Problem as problem:
                     self.problems[function.name] = str(problem)
-                    if problem.needs_target:
+                    if str(problem).endswith(_GIVE_TARGET):
                         self.needs_target.add(function.name)
+                    if str(problem).endswith(GIVE_CONFIG):
+                        self.needs_config.add(function.name)
         if not programs and not self.problems:
             self._explain_text()
         for section in self.elf.sections:
@@ -153,9 +169,18 @@ class _Linker:
             big_endian=self.elf.big_endian,
             problems=self.problems,
             needs_target=frozenset(self.needs_target),
+            needs_config=frozenset(self.needs_config),
             raw=self.elf.data,
             warnings=tuple(self.warnings),
         )
+
+    def _add_config(self, values: Mapping[str, str | int]) -> None:
+        btf = self.types.btf
+        assert btf is not None
+        spec, self.table.config_faults = config_map(btf, self.types.config, values, self.elf.order)
+        self.table.add(spec, ".kconfig")
+        for row in self.types.config:
+            self.table.variables[row.name] = VarSpec(row.name, spec.name, row.offset, row.size, True, row.type_id)
 
     def _fill_tail_calls(self) -> None:
         """Programs in sections "ID/KEY" go into slot KEY of the program array that has that id."""
@@ -390,8 +415,7 @@ class _Linker:
             faulty = function.code.faulty
             at = bisect_left(faulty, function.first)
             if at < len(faulty) and faulty[at] < function.last:
-                message = function.code.faults[faulty[at]]
-                raise _Problem(message, needs_target=message.endswith(_GIVE_TARGET))
+                raise _Problem(function.code.faults[faulty[at]])
             placed[function] = total
             total += function.slots
             if total > MAX_PROGRAM_SLOTS:
@@ -448,7 +472,3 @@ class _Linker:
 
 class _Problem(Exception):
     """Why one program cannot be used; becomes an entry of `ObjectFile.problems`."""
-
-    def __init__(self, message: str, *, needs_target: bool = False) -> None:
-        super().__init__(message)
-        self.needs_target = needs_target

@@ -44,6 +44,7 @@ class MapTable:
     data_sections: dict[int, str] = field(default_factory=dict)
     variables: dict[str, VarSpec] = field(default_factory=dict)
     addresses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    config_faults: dict[str, str] = field(default_factory=dict)  # variables of .kconfig without a value, and why
     ids: dict[int, str] = field(default_factory=dict)  # iproute2's numbers of maps
 
     def holds_address(self, name: str, offset: int) -> bool:

@@ -121,6 +121,7 @@ class ObjectFile:
     big_endian: bool = False
     problems: Mapping[str, str] = field(default_factory=dict)  # program name -> why it cannot be used
     needs_target: frozenset[str] = frozenset()  # programs in `problems` that a target kernel's BTF would mend (CO-RE)
+    needs_config: frozenset[str] = frozenset()  # programs in `problems` that a kernel's configuration would mend
     raw: bytes = field(default=b"", repr=False)
     warnings: tuple[str, ...] = ()  # what was left out without harm to any program, such as unreadable line tables
 

@@ -15,10 +15,12 @@ from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.btf.ext import LineRecord
 from ebpfkit.elf.mapdefs import MapTable, is_legacy_maps
-from ebpfkit.elf.reader import STT_SECTION, ElfFile, Relocation, Section, Symbol
+from ebpfkit.elf.reader import STB_WEAK, STT_SECTION, ElfFile, Relocation, Section, Symbol
 from ebpfkit.elf.types import ObjectTypes
 
-__all__ = ["Code", "Function", "relocate"]
+__all__ = ["GIVE_CONFIG", "Code", "Function", "relocate"]
+
+GIVE_CONFIG = "is a value of the kernel's configuration (.kconfig extern); give the configuration (kconfig)"
 
 R_BPF_64_64, R_BPF_64_32 = 1, 10
 SLOT = 8
@@ -131,7 +133,8 @@ class _Relocator:
     def _call(self, index: int, insn: Instruction, symbol: Symbol, targets: dict[int, Function]) -> str:
         if symbol.is_undefined:
             if self.types.externs.get(symbol.name) == ".ksyms":
-                self.code.insns[index] = insn.replace(op=_CALL_KFUNC, imm=0, ref=KfuncRef(symbol.name))
+                ref = KfuncRef(symbol.name, weak=symbol.bind == STB_WEAK)
+                self.code.insns[index] = insn.replace(op=_CALL_KFUNC, imm=0, ref=ref)
                 return ""
             return (
                 f"{symbol.name}() is called and not defined in this object (a kernel function is declared with __ksym)"
@@ -184,15 +187,26 @@ class _Relocator:
     def _extern(self, index: int, insn: Instruction, symbol: Symbol) -> str:
         home = self.types.externs.get(symbol.name)
         if home == ".kconfig":
-            return f"the kernel configuration value {symbol.name} (.kconfig extern) is not supported"
+            return self._config(index, insn, symbol.name)
         if home == ".ksyms":
-            if symbol.name in self.types.typeless:
-                return f"the kernel symbol {symbol.name} is declared without a type (void), which is not supported"
-            if self._is_function(symbol.name):
-                return f"the address of the kernel function {symbol.name} is taken, which is not supported"
-            self.code.insns[index] = insn.replace(op=_VAR, imm=0, ref=VarRef(symbol.name))
+            is_function = self._is_function(symbol.name)
+            kind = "address" if symbol.name in self.types.typeless else "func" if is_function else "var"
+            ref = VarRef(symbol.name, weak=symbol.bind == STB_WEAK, kind=kind)
+            self.code.insns[index] = insn.replace(op=_VAR, imm=0, ref=ref)
             return ""
         return f"{symbol.name or 'a symbol'} is used and not defined in this object"
+
+    def _config(self, index: int, insn: Instruction, name: str) -> str:
+        if ".kconfig" not in self.table.maps:
+            return f"{name} {GIVE_CONFIG}"
+        fault = self.table.config_faults.get(name)
+        if fault:
+            return fault
+        offset = self.table.variables[name].offset + to_signed(insn.imm, 32)
+        if not 0 <= offset <= 0xFFFF_FFFF:
+            return f"the address is {offset} bytes into .kconfig"
+        self.code.insns[index] = insn.replace(op=_MAP_VALUE, imm=offset << 32, ref=MapValueRef(".kconfig", offset))
+        return ""
 
     def _is_function(self, name: str) -> bool:
         from ebpfkit.btf.types import Func

@@ -10,9 +10,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ebpfkit._bits import round_up
 from ebpfkit.btf import types as t
 from ebpfkit.btf.ext import BtfExt
-from ebpfkit.elf.reader import STT_FUNC, ElfFile, Section
+from ebpfkit.elf.kconfig import ConfigVariable, lay_out
+from ebpfkit.elf.reader import STB_WEAK, STT_FUNC, ElfFile, Section
 from ebpfkit.errors import ObjectError
 
 __all__ = ["ObjectTypes", "read_types"]
@@ -29,6 +31,7 @@ class ObjectTypes:
     ext: BtfExt = field(default_factory=BtfExt)
     externs: Mapping[str, str] = field(default_factory=dict)
     typeless: frozenset[str] = frozenset()  # externs of type void: an address without a type
+    config: tuple[ConfigVariable, ...] = ()  # the variables of .kconfig
 
 
 def read_types(elf: ElfFile) -> ObjectTypes:
@@ -40,7 +43,8 @@ def read_types(elf: ElfFile) -> ObjectTypes:
     ext = elf.section(".BTF.ext")
     records = BtfExt.from_bytes(elf.contents(ext), raw) if ext is not None and ext.size else BtfExt()
     changes: dict[int, t.BtfType] = {}
-    added = _fix_sections(elf, raw, changes)
+    config = _read_config(elf, raw)
+    added = _fix_sections(elf, raw, changes, config)
     _fix_functions(elf, raw, changes)
     btf = raw.with_types(changes, added) if changes else raw
     btf.to_bytes()
@@ -53,7 +57,7 @@ def read_types(elf: ElfFile) -> ObjectTypes:
                 externs[type_.name] = datasec.name
                 if isinstance(type_, t.Var) and raw.resolve(type_.type).kind == 0:
                     typeless.add(type_.name)
-    return ObjectTypes(btf, records, externs, frozenset(typeless))
+    return ObjectTypes(btf, records, externs, frozenset(typeless), config)
 
 
 def _relocated(elf: ElfFile, section: Section) -> bytes:
@@ -71,11 +75,25 @@ def _relocated(elf: ElfFile, section: Section) -> bytes:
     return bytes(data)
 
 
-def _fix_sections(elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType]) -> list[t.BtfType]:
+def _read_config(elf: ElfFile, btf: t.Btf) -> tuple[ConfigVariable, ...]:
+    datasec = btf.find(".kconfig", t.Datasec)
+    if datasec is None:
+        return ()
+    weak = {symbol.name for symbol in elf.symbols if symbol.bind == STB_WEAK}
+    variables = [btf.get(row.type) for row in datasec.vars]
+    return lay_out(btf, [(v.name, v.type, v.name in weak) for v in variables if isinstance(v, t.Var)])
+
+
+def _fix_sections(
+    elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType], config: tuple[ConfigVariable, ...]
+) -> list[t.BtfType]:
     """Sizes of sections and order of variables; returns types to add."""
     integer = next((type_id for type_id, type_ in btf.iter_kind(t.Int) if type_.size == 4), len(btf))
     for type_id, datasec in btf.iter_kind(t.Datasec):
         section = elf.section(datasec.name)
+        if datasec.name == ".kconfig" and config:
+            changes[type_id] = _define_config(btf, datasec, config, changes)
+            continue
         if any(_is_extern(btf.get(row.type)) for row in datasec.vars):
             changes[type_id] = _declare(btf, datasec, integer, changes)
             continue
@@ -84,6 +102,21 @@ def _fix_sections(elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType]) -> li
         if fixed != datasec:
             changes[type_id] = fixed
     return [t.Int("int", 4, t.Int.SIGNED, 32)] if integer == len(btf) else []
+
+
+def _define_config(
+    btf: t.Btf, datasec: t.Datasec, config: tuple[ConfigVariable, ...], changes: dict[int, t.BtfType]
+) -> t.BtfType:
+    """The section as the map will be: its variables are defined there, in the order of their places."""
+    places = {variable.name: variable for variable in config}
+    rows = []
+    for row in datasec.vars:
+        var = btf.get(row.type)
+        if isinstance(var, t.Var):
+            changes[row.type] = t.Var(var.name, var.type, t.Linkage.GLOBAL)
+            rows.append(t.VarSecinfo(row.type, places[var.name].offset, places[var.name].size))
+    size = round_up(max(variable.offset + variable.size for variable in config), 8)
+    return t.Datasec(datasec.name, size, tuple(sorted(rows, key=lambda row: row.offset)))
 
 
 def _is_extern(type_: t.BtfType) -> bool:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
-from ebpfkit._bits import U32_MAX, round_up
+from ebpfkit._bits import round_up
 from ebpfkit.abi import uapi
 from ebpfkit.asm.codec import encode
 from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
@@ -24,7 +24,7 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
-from ebpfkit.loader.externs import Externs
+from ebpfkit.loader.externs import Externs, KernelSymbol
 from ebpfkit.loader.rejection import kernel_rejection
 
 __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
@@ -40,8 +40,7 @@ _MISSING_KFUNC = 2_002_000_000  # where libbpf's numbers for calls of missing we
 _MAPS_WITHOUT_BTF = frozenset(
     {
         "perf_event_array", "cgroup_array", "stack_trace", "array_of_maps", "hash_of_maps", "devmap", "devmap_hash",
-        "cpumap", "xskmap", "sockmap", "sockhash", "queue", "stack", "ringbuf", "user_ringbuf", "reuseport_sockarray",
-        "prog_array", "bloom_filter",
+        "cpumap", "xskmap", "sockmap", "sockhash", "queue", "stack", "ringbuf", "user_ringbuf", "arena",
     }
 )  # fmt: skip
 
@@ -274,9 +273,9 @@ def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], extern
                 struct.pack_into("=i", code, at + 4, maps[ref.name].fileno())
                 if isinstance(ref, MapValueRef):
                     struct.pack_into("=I", code, at + 4 + _SLOT, ref.offset)
-            elif isinstance(ref, KfuncRef) and not ref.btf_id:
+            elif isinstance(ref, KfuncRef):
                 _put_kfunc(code, at, insn, ref, externs)
-            elif isinstance(ref, VarRef) and not ref.btf_id:
+            elif isinstance(ref, VarRef):
                 _put_symbol(code, at, insn, ref, externs)
         slot += insn.slots
     return bytes(code)
@@ -284,7 +283,7 @@ def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], extern
 
 def _put_kfunc(code: bytearray, at: int, insn: Instruction, ref: KfuncRef, externs: Externs) -> None:
     """The function's type id, and for a module's function the place of its types in `fd_array` as the offset."""
-    symbol = externs.functions.get(ref.name)
+    symbol = KernelSymbol(ref.btf_id) if ref.btf_id else externs.functions.get(ref.name)
     if symbol is not None:
         struct.pack_into("=hi", code, at + 2, externs.place(symbol.module), symbol.btf_id)
         return
@@ -297,7 +296,8 @@ def _put_kfunc(code: bytearray, at: int, insn: Instruction, ref: KfuncRef, exter
 def _put_symbol(code: bytearray, at: int, insn: Instruction, ref: VarRef, externs: Externs) -> None:
     """A typed symbol keeps the pseudo source and gets its type id (and module); everything else becomes a number."""
     number = externs.addresses.get(ref.name, 0) if ref.kind == "address" else 0
-    symbol = (externs.functions if ref.kind == "func" else externs.variables).get(ref.name)
+    found = (externs.functions if ref.kind == "func" else externs.variables).get(ref.name)
+    symbol = KernelSymbol(ref.btf_id) if ref.btf_id else found
     if ref.kind != "address" and symbol is not None:
         struct.pack_into("=i", code, at + 4, symbol.btf_id)
         if symbol.module:
