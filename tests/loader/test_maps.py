@@ -15,11 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ebpfkit.btf.build import BtfBuilder
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import LoadError, MapError, MapKeyError, NotSupported, UsageError
+from ebpfkit.errors import KernelError, LoadError, MapError, MapKeyError, NotSupported, UsageError
+from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.cpus import possible_cpus
-from ebpfkit.loader import Collection, Map, Program
+from ebpfkit.kernel.fd import Fd
+from ebpfkit.loader import Collection, Map, Program, load
 from ebpfkit.loader.maps import stored_value_size
 from ebpfkit.maps.memory import create_store
 from ebpfkit.maps.store import BPF_EXIST, BPF_NOEXIST, MapStore
@@ -296,6 +299,44 @@ def test_an_unknown_type_is_a_usage_error() -> None:
 def test_ring_buffers_are_rounded_up(asked: int, made: int) -> None:
     with Map.create(MapSpec("ring", "ringbuf", 0, 0, asked)) as live:
         assert live.info.max_entries == made
+
+
+U32, U64, PREFIX = 1, 2, 3  # type ids
+SHAPES = {
+    # key size, value size, max_entries, flags: what the kernel takes of each type
+    "hash": (4, 8, 4, 0), "array": (4, 8, 4, 0), "prog_array": (4, 4, 4, 0), "perf_event_array": (4, 4, 2, 0),
+    "percpu_hash": (4, 8, 4, 0), "percpu_array": (4, 8, 4, 0), "stack_trace": (4, 8, 4, 0),
+    "cgroup_array": (4, 4, 4, 0), "lru_hash": (4, 8, 4, 0), "lru_percpu_hash": (4, 8, 4, 0),
+    "lpm_trie": (8, 8, 4, NO_PREALLOC), "devmap": (4, 4, 4, 0), "devmap_hash": (4, 4, 4, 0), "cpumap": (4, 4, 2, 0),
+    "xskmap": (4, 4, 4, 0), "sockmap": (4, 4, 4, 0), "sockhash": (4, 4, 4, 0), "reuseport_sockarray": (4, 4, 4, 0),
+    "queue": (0, 8, 4, 0), "stack": (0, 8, 4, 0), "ringbuf": (0, 0, 4096, 0), "user_ringbuf": (0, 0, 4096, 0),
+    "bloom_filter": (0, 8, 4, 0), "arena": (0, 0, 4, MMAPABLE),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def types() -> Iterator[Fd]:
+    builder = BtfBuilder()
+    assert (builder.integer("u32", 4), builder.integer("u64", 8)) == (U32, U64)
+    assert builder.struct("prefix", 8, [("length", U32, 0), ("address", U32, 4)]) == PREFIX
+    with load.load_btf(builder.build()) as btf:
+        yield btf
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_types_go_where_the_kernel_takes_them(kind: str, types: Fd) -> None:
+    """The loader's table of types without BTF is the kernel's: it creates each map with types, or refuses just that."""
+    key, value, entries, flags = SHAPES[kind]
+    key_type, value_type = {0: 0, 4: U32, 8: PREFIX}[key], {0: U32, 4: U32, 8: U64}[value]
+    number, shape = load.map_type_number(kind), (key, value, entries)
+    bpf.map_create(number, *shape, flags=flags).close()
+    try:
+        bpf.map_create(number, *shape, flags=flags, btf=types, btf_key_type=key_type, btf_value_type=value_type).close()
+    except KernelError:
+        refused = True
+    else:
+        refused = False
+    assert refused == (kind in load._MAPS_WITHOUT_BTF)
 
 
 def test_perf_event_arrays_have_a_slot_per_cpu() -> None:
