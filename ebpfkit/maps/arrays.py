@@ -31,6 +31,11 @@ class ArrayStore(MemoryStore):
     def _block_count(self) -> int:
         return 1
 
+    @property
+    def blocks(self) -> tuple[bytearray, ...]:
+        """The memory itself: one block, or one for each CPU, which native code works on. Never resized."""
+        return tuple(self._blocks)
+
     def _validate(self, spec: MapSpec) -> None:
         super()._validate(spec)
         if spec.key_size != 4:

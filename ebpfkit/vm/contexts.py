@@ -20,7 +20,7 @@ from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.memory import AddressSpace, MemoryFault
 
-__all__ = ["CONTEXT_TYPES", "Context", "context_for"]
+__all__ = ["CONTEXT_TYPES", "Context", "Part", "context_for"]
 
 CONTEXT_TYPES: Final = MappingProxyType({"xdp_md": "XDP", "__sk_buff": "packet filters and classifiers"})
 """Context structures that the machine builds."""
@@ -31,7 +31,7 @@ _PLACES: Final = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What one access touches: a field, the bits of it from `shift` on, or (`place`) an edge of the packet."""
 
     name: str
@@ -51,7 +51,7 @@ class Context:
         self.frame = frame
         self.values: dict[str, int] = {}
         self._settable = frozenset(field.name for field in spec.fields if field.result is FieldResult.SCALAR)
-        self._parts: dict[tuple[int, int], _Part] = {}
+        self._parts: dict[tuple[int, int], Part] = {}
         self.region = memory.add(f"context ({spec.name})", bytearray(), fields=self)
 
     def start(self, values: Mapping[str, int]) -> None:
@@ -65,7 +65,7 @@ class Context:
 
     def load(self, offset: int, size: int) -> int:
         """What a load of `size` bytes at `offset` gives. Raises MemoryFault where there is no such field."""
-        part = self._parts.get((offset, size)) or self._find(offset, size, "read")
+        part = self._parts.get((offset, size)) or self.find(offset, size, "read")
         if part.place == "data":
             return self.frame.region.base + self.frame.data
         if part.place == "data_end":
@@ -76,24 +76,28 @@ class Context:
             raise NotSupported(f"the field '{part.name}' of {self.spec.name} in the virtual machine")
         if not part.readable:
             raise MemoryFault(f"read of the write-only field '{part.name}' of {self.spec.name}", self.region.name)
-        return self._value(part.name) >> part.shift & part.mask
+        return self._number(part.name) >> part.shift & part.mask
 
     def store(self, offset: int, size: int, value: int) -> None:
         """A store to a writable field. Raises MemoryFault for any other."""
-        part = self._parts.get((offset, size)) or self._find(offset, size, "write")
+        part = self._parts.get((offset, size)) or self.find(offset, size, "write")
         if not part.writable:
             message = f"write of the field '{part.name}' of {self.spec.name}: it is read-only"
             raise MemoryFault(message, self.region.name)
         mask = part.mask << part.shift
-        self.values[part.name] = self._value(part.name) & ~mask | value << part.shift & mask
+        self.values[part.name] = self._number(part.name) & ~mask | value << part.shift & mask
 
-    def _value(self, name: str) -> int:
+    def _number(self, name: str) -> int:
         """The number in a field; an array is one long number."""
         if name in self.values:
             return self.values[name]
         return len(self.frame) if name in ("len", "wire_len") else 0
 
-    def _find(self, offset: int, size: int, action: str) -> _Part:
+    def value_of(self, part: Part) -> int:
+        """What a part that is a plain number holds."""
+        return self._number(part.name) >> part.shift & part.mask
+
+    def find(self, offset: int, size: int, action: str) -> Part:
         """What an access touches, remembered."""
         for field in self.spec.fields:
             whole = field.size * field.count
@@ -108,10 +112,10 @@ class Context:
         raise MemoryFault(message, self.region.name)
 
 
-def _part(field: ContextField, shift: int, size: int) -> _Part:
+def _part(field: ContextField, shift: int, size: int) -> Part:
     place = _PLACES.get(field.result, "")
     refused = not place and field.result is not FieldResult.SCALAR
-    return _Part(field.name, shift, (1 << size * 8) - 1, place, refused, field.readable, field.writable)
+    return Part(field.name, shift, (1 << size * 8) - 1, place, refused, field.readable, field.writable)
 
 
 def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.asm.codec import decode
@@ -50,7 +50,8 @@ Runnable = ObjectFile | ProgramSpec | Sequence[Instruction] | bytes | bytearray 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run did: r0 (unsigned, 64 bits), the packet or memory afterwards, and how many instructions it took.
+    """What a run did: r0 (unsigned, 64 bits), the packet or memory afterwards, and how many instructions it took
+    (None in trusted native code, which does not count).
 
     `redirect` is (map name, key, number stored there) of the last redirection, with an empty name and the interface
     index twice for a redirection without a map. `printed` are the first lines of trace_printk, `meta` the metadata
@@ -59,7 +60,7 @@ class Result:
 
     r0: int
     data: bytes
-    insns: int
+    insns: int | None
     redirect: tuple[str, int, int] | None = None
     printed: tuple[str, ...] = ()
     meta: bytes = b""
@@ -74,6 +75,23 @@ class Step:
     registers: tuple[int, ...]
 
 
+class ProgramVerdict(Protocol):
+    """What the verifier says about one program."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def verdict(self) -> str: ...
+
+
+class Verdict(Protocol):
+    """What the verifier says about the programs of a machine."""
+
+    @property
+    def programs(self) -> Sequence[ProgramVerdict]: ...
+
+
 class Machine:
     """A program with its maps, ready to run on packets.
 
@@ -81,7 +99,9 @@ class Machine:
     wide map loads name `maps` by index. `maps` are MapSpecs or in-memory stores; those of an object or spec are made by
     themselves, and one given here under the same name takes their place. `prog_type` counts for instructions and
     bytes; with None, r1 is the address of the memory given to `run` and r2 its length. `clock` gives nanoseconds,
-    `seed` starts the random numbers, so that runs repeat.
+    `seed` starts the random numbers, so that runs repeat. `jit` is "safe" or "trusted" for native code instead of the
+    interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts nothing, and
+    needs the verifier's `report` that accepted the programs.
 
     >>> from ebpfkit.asm.parser import parse
     >>> machine = Machine(parse("r0 = *(u8 *)(r1 +1); exit".replace("; ", chr(10))), prog_type=None)
@@ -102,14 +122,16 @@ class Machine:
         clock: Callable[[], int] | None = None,
         seed: int = 0,
         budget: int = DEFAULT_BUDGET,
+        jit: str | None = None,
+        report: Verdict | None = None,
     ) -> None:
         self.cpus = cpus
         self.cpu = 0
         self.clock: Callable[[], int] = clock or time.monotonic_ns
         self.random = random.Random(seed)
         self.budget = budget
-        self.memory = AddressSpace()
-        self.interpreter = Interpreter(self)
+        self.jit = jit
+        self.memory, self.interpreter = self._executor(jit)
         self.frame = Frame(self.memory)
         self.printed: list[str] = []
         self.redirected: tuple[str, int, int] | None = None
@@ -130,9 +152,45 @@ class Machine:
         if self.spec.prog_type:
             self._context = context_for(self.spec.prog_type, self.frame, self.memory)
         self.is_xdp = self.spec.prog_type == "xdp"
+        if jit == "trusted":
+            self._check_trust(report)
         self._entry = self._link(self._ids[self.spec.name])
 
     # Putting together.
+
+    def _executor(self, jit: str | None) -> tuple[AddressSpace, Interpreter]:
+        """Memory, and what executes in it."""
+        if jit is None:
+            self.memory = AddressSpace()
+            return self.memory, Interpreter(self)
+        from ebpfkit.vm.jit import MODES, Jit, native_space
+
+        if jit not in MODES:
+            raise UsageError(f"no JIT mode {jit!r}; there are {', '.join(MODES)}, or None for the interpreter")
+        self.memory = space = native_space(jit)
+        return space, Jit(self, space)
+
+    def _check_trust(self, report: Verdict | None) -> None:
+        """Trusted code is for programs that the verifier accepted, with the maps that it saw."""
+        if report is None:
+            raise UsageError('jit="trusted" needs report=, the verifier\'s acceptance of the program')
+        accepted = {program.name for program in report.programs if program.verdict == "accept"}
+        missing = [name for name in self._ids if name not in accepted]
+        if missing:
+            raise UsageError(f"program '{missing[0]}' was not accepted by the verifier: use jit=\"safe\"")
+        specs = [spec for waiting in self._waiting.values() for spec in waiting.maps.items()]
+        for name, spec in specs:
+            store = self.maps[name].spec
+            seen = (spec.type, spec.key_size, spec.value_size, spec.flags, spec.frozen)
+            if (store.type, store.key_size, store.value_size, store.flags, store.frozen) != seen:
+                raise UsageError(f"map '{name}' is not the one that the verifier saw: its type, sizes or flags differ")
+            if "array" in spec.type and store.max_entries < spec.max_entries:
+                raise UsageError(f"map '{name}' has {store.max_entries} entries, the verifier saw {spec.max_entries}")
+
+    @property
+    def context(self) -> Context | None:
+        """The context of the program's type, None without a program type."""
+        return self._context
 
     def _store(self, entry: MapSpec | MapStore) -> MemoryStore:
         if isinstance(entry, MapSpec):
@@ -225,6 +283,8 @@ class Machine:
 
     def add_program(self, spec: ProgramSpec) -> int:
         """Another program, as a target of tail calls: its id, to be stored in a program array."""
+        if self.jit == "trusted":
+            raise UsageError("trusted native code runs the programs of one verified object: give them all at once")
         self._create_maps(spec.maps)
         return self._announce(spec)
 
@@ -271,9 +331,10 @@ class Machine:
         if time_ns is not None:
             self.clock = lambda: time_ns
         try:
-            r0, insns = self.interpreter.run(self._entry, arguments, self.budget if budget is None else budget)
+            r0, executed = self.interpreter.run(self._entry, arguments, self.budget if budget is None else budget)
         finally:
             self.clock = clock
+        insns = None if self.jit == "trusted" else executed
         if self._memory_region is not None:
             return Result(r0, bytes(self._memory_region.data), insns, self.redirected, tuple(self.printed))
         return Result(r0, self.frame.packet, insns, self.redirected, tuple(self.printed), self.frame.meta)

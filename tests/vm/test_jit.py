@@ -1,0 +1,87 @@
+"""The conformance table and the faults in native code: as the interpreter has them, and trusted where verified."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ebpfkit.asm.codec import decode
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.isa import OPCODES
+from ebpfkit.asm.parser import parse
+from ebpfkit.elf.raw import program_from_code
+from ebpfkit.errors import EbpfError, MachineFault, NotSupported, UsageError
+from ebpfkit.verifier import Report, verify_program
+from ebpfkit.vm.interpreter import UNSUPPORTED
+from ebpfkit.vm.machine import Machine
+
+from .cases import FAULTS, Case, all_cases
+from .kernel_runner import wrap
+
+CASES = all_cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_safe(case: Case) -> None:
+    result = Machine(parse(case.asm), prog_type=None, jit="safe").run(case.memory)
+    assert hex(result.r0) == hex(case.expected)
+    assert result.data == (case.memory if case.memory_after is None else case.memory_after)
+    assert result.insns == Machine(parse(case.asm), prog_type=None).run(case.memory).insns
+
+
+def test_trusted() -> None:
+    """Every row that the verifier accepts, inside the XDP program that the kernel runs."""
+    wrong, accepted = [], 0
+    for case in CASES:
+        spec = program_from_code(decode(wrap(parse(case.asm), len(case.memory))), prog_type="xdp")
+        report = verify_program(spec)
+        if not report.ok:
+            continue
+        accepted += 1
+        machine = Machine(spec, jit="trusted", report=Report((report,)))
+        out = machine.run((bytes(8) + case.memory).ljust(16, b"\0"))
+        after = case.memory if case.memory_after is None else case.memory_after
+        got = int.from_bytes(out.data[:8], "little"), out.data[8 : 8 + len(after)], out.insns
+        if got != (case.expected, after, None):
+            wrong.append((case.name, got))
+    assert not wrong
+    assert accepted > 350
+
+
+def outcome(program: Any, jit: str | None, memory: bytes = bytes(16), **options: Any) -> tuple[Any, ...]:
+    """How a run ended: everything that can be told about it."""
+    options.setdefault("prog_type", None)
+    try:
+        result = Machine(program, jit=jit, budget=10_000, **options).run(memory)
+    except EbpfError as error:
+        return type(error), error.message, error.span, getattr(error, "insn", None), getattr(error, "region", None)
+    return result.r0, result.data, result.insns, result.printed
+
+
+@pytest.mark.parametrize(("name", "asm", "message"), FAULTS, ids=[name for name, _, _ in FAULTS])
+def test_faults_are_the_interpreters(name: str, asm: str, message: str) -> None:
+    program = parse(asm, file="prog.s")
+    ours = outcome(program, "safe")
+    assert ours[0] is MachineFault and message in ours[1]
+    assert ours == outcome(program, None)
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_unsupported_instructions_say_so(name: str) -> None:
+    program = [Instruction(OPCODES[name]), *parse("exit")]
+    with pytest.raises(NotSupported, match=name):
+        Machine(program, prog_type=None, jit="safe").run()
+
+
+def test_trust_needs_the_verifier() -> None:
+    program = parse("r0 = 2\nexit")
+    with pytest.raises(UsageError, match="report"):
+        Machine(program, jit="trusted")
+    bad = program_from_code(parse("r0 = *(u64 *)(r0 +0)\nexit"), prog_type="xdp")
+    report = Report((verify_program(bad),))
+    assert not report.ok
+    with pytest.raises(UsageError, match="not accepted"):
+        Machine(bad, jit="trusted", report=report)
+    with pytest.raises(UsageError, match="no JIT mode"):
+        Machine(program, jit="fast")
