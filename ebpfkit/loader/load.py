@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
-from ebpfkit._bits import round_up
+from ebpfkit._bits import U32_MAX, round_up
 from ebpfkit.abi import uapi
 from ebpfkit.asm.codec import encode
 from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
@@ -272,6 +272,8 @@ def encode_resolved(spec: ProgramSpec, maps: Mapping[str, bpf.HasFileno], extern
                     )
                 struct.pack_into("=i", code, at + 4, maps[ref.name].fileno())
                 if isinstance(ref, MapValueRef):
+                    if not 0 <= ref.offset <= U32_MAX:
+                        raise UsageError(f"offset {ref.offset} into map {ref.name!r} does not fit 32 bits")
                     struct.pack_into("=I", code, at + 4 + _SLOT, ref.offset)
             elif isinstance(ref, KfuncRef):
                 _put_kfunc(code, at, insn, ref, externs)

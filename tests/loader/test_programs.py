@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ebpfkit.asm import isa
-from ebpfkit.asm.insn import R0, R1, R2, R10, Instruction, KfuncRef, MapRef
+from ebpfkit.asm.insn import R0, R1, R2, R10, Instruction, KfuncRef, MapRef, MapValueRef
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import KernelError, LoadError, MapError, NotSupported, UsageError, VerifierError
@@ -352,6 +352,15 @@ def test_a_map_that_is_not_there() -> None:
     spec = objects.program("lost", I(isa.LDDW_MAP_FD, dst=R1, ref=MapRef("gone")), I(isa.MOV64_IMM, dst=R0))
     with pytest.raises(UsageError, match="uses map 'gone', which is not there"):
         Program.load(spec)
+
+
+@pytest.mark.parametrize("offset", [-1, 1 << 32])
+def test_an_offset_that_does_not_fit(offset: int) -> None:
+    spec = objects.program(
+        "far", I(isa.LDDW_MAP_VALUE, dst=R1, ref=MapValueRef("counts", offset)), maps=(objects.COUNTS,)
+    )
+    with pytest.raises(UsageError, match=f"offset {offset} into map 'counts' does not fit"):
+        Collection.load(objects.object_of(spec))
 
 
 def test_pin_open_and_tell_kinds_apart() -> None:
