@@ -1,50 +1,27 @@
-"""Assembly text to instructions: the printer's spelling (the kernel's), with labels, comments and symbols.
+"""Assembly text to instructions: in the kernel's spelling, LLVM's or uBPF's, a program or a dump from a terminal.
 
-One instruction a line. `name:` sets a label, `12:` states the slot number (checked), `(b7)` the opcode byte (checked),
-`//` and `;` begin comments. Every error is an AsmError with line, column and the nearest legal form. The spelling
-itself is documented by `printer`; bytes are `codec`'s.
+Which spelling a line has is told from the line; three kinds of text are told from the whole: a verifier log (its
+instructions are picked out, whatever the path it walked), LLVM's `.s` (directives, `#` comments, sections, symbols),
+and everything else, where `N:` states slot numbers, bytes beside or below an instruction are compared with it, and the
+headers of dumps are passed over. One instruction is read by `statement`, directives by `sections`, the surroundings of
+dumps are known to `listing`; bytes are `codec`'s.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable
 
-from ebpfkit._bits import S32_MAX, S32_MIN, U32_MAX, U64_MAX, to_signed
 from ebpfkit.asm.codec import label_slots, resolve_labels
-from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register, VarRef
-from ebpfkit.asm.isa import OPCODES, Kind, Opcode
-from ebpfkit.asm.printer import ALU_SYMBOLS, JUMP_SYMBOLS, LOCK_SYMBOLS, SWAP_WORDS, helpers
-from ebpfkit.asm.scanner import NAME, PC, REGISTER, Scanner, is_label_name
+from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef
+from ebpfkit.asm.isa import OPCODES, Kind
+from ebpfkit.asm.listing import as_bytes, decode_bytes, header_label, instructions_of_log, reconcile, relocation_of
+from ebpfkit.asm.scanner import is_label_name
+from ebpfkit.asm.sections import Directives, is_compiler_output
+from ebpfkit.asm.statement import Statement, helper_numbers
 from ebpfkit.errors import AsmError
 
 __all__ = ["helper_numbers", "is_label_name", "parse"]
-
-_WORD = re.compile(r"[A-Za-z_.][\w.-]*", re.ASCII)
-_SLOT = re.compile(r"([0-9]{1,9}):(?!:)", re.ASCII)
-_LABEL = re.compile(r"([A-Za-z_.$][\w.$]*):(?!:)", re.ASCII)
-_CODE = re.compile(r"\(([0-9a-fA-F]{2})\)", re.ASCII)
-_BRACKET = re.compile(r"\[([^\]]*)\]")
-_TAGGED = re.compile(r"(fd|id|idx|btf):([0-9]{1,10})(?: fd:([0-9]{1,10}))?", re.ASCII)
-_SIGNED_CAST = re.compile(r"\(s(8|16|32)\)", re.ASCII)
-_ALU_TOKEN = re.compile(r"s?(?:<<|>>|[-+*/%|&^])=", re.ASCII)
-_JUMP_TOKEN = re.compile(r"s?[<>]=?|==|!=|&", re.ASCII)
-
-_ALU = {symbol: name for name, symbol in ALU_SYMBOLS.items()}
-_JUMP = {symbol: name for name, symbol in JUMP_SYMBOLS.items()}
-_LOCK = {symbol: name for name, symbol in LOCK_SYMBOLS.items()}
-_SWAP = {f"{word}{bits}": f"{name.upper()}{bits}" for name, word in SWAP_WORDS.items() for bits in (16, 32, 64)}
-_FETCH = {op.operation for op in OPCODES.values() if op.kind is Kind.ATOMIC} - set(LOCK_SYMBOLS)
-_LETTERS = {1: "B", 2: "H", 4: "W", 8: "DW"}
-_OPS_BY_CODE_WIDE = 0x18
-
-
-@cache
-def helper_numbers() -> Mapping[str, int]:
-    """Helper numbers by name, `bpf_` included."""
-    return {f"bpf_{row.name}": number for number, row in helpers().items()}
 
 
 def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
@@ -54,33 +31,179 @@ def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
 
     >>> parse("r0 = 2\\nexit")
     [Instruction(MOV64_IMM, imm=2), Instruction(EXIT)]
+    >>> parse("mov32 %r0, 2\\nexit")
+    [Instruction(MOV32_IMM, imm=2), Instruction(EXIT)]
     """
-    insns: list[Instruction] = []
-    labels: list[str] = []
-    slot = 0
-    first_number: int | None = None
-    line: _Line | None = None
-    for number, raw in enumerate(text.split("\n"), 1):
-        line = _Line(raw.rstrip("\r"), number, file)
-        stated, code = line.read_prefixes(labels)
-        if line.at_end():
-            if code is not None or (stated is not None and not labels):
+    lines = text.split("\n")
+    numbered = instructions_of_log(lines, file)
+    reader = _Reader(file, is_compiler_output(lines))
+    reader.read(enumerate(lines, 1) if numbered is None else numbered)
+    return reader.finish()
+
+
+class _Reader:
+    """What is known between lines: instructions so far, pending labels, the current section."""
+
+    def __init__(self, file: str, is_llvm: bool) -> None:
+        self.file = file
+        self.is_llvm = is_llvm
+        self.directives = Directives(file)
+        self.insns: list[Instruction] = []
+        self.labels: list[str] = []
+        self.slot = 0
+        self.first_number: int | None = None
+        self.last: Statement | None = None
+        self.last_has_bytes = True
+        self.symbols: dict[int, tuple[str, int]] = {}  # instruction -> symbol and addend, in LLVM's wide loads
+        self.relocations: dict[int, str] = {}
+        self.seen_labels: set[str] = set()
+
+    def read(self, lines: Iterable[tuple[int, str]]) -> None:
+        for number, raw in lines:
+            raw = raw.rstrip("\r")
+            if not self.is_llvm:
+                if self.read_surroundings(number, raw):
+                    continue
+                self.read_line(Statement(raw, number, self.file))
+                continue
+            line = Statement(raw, number, self.file, hash_comments=True)
+            if self.directives.read(line, self.labels):
+                continue
+            for part in line.parts():
+                self.read_line(part)
+
+    def read_surroundings(self, number: int, raw: str) -> bool:
+        """Whether a line belongs to a dump and is no instruction: a header, a symbol, a relocation, bytes."""
+        stripped = raw.strip()
+        if not stripped:
+            return True
+        found = header_label(stripped)
+        if found is not None:
+            if found == "":
+                self.first_number = None  # a new section counts from 0 again
+            elif is_label_name(found) and found not in self.seen_labels:
+                self.labels.append(found)
+                self.seen_labels.add(found)
+            return True
+        name = relocation_of(stripped)
+        if name is not None and self.insns:
+            self.relocations[len(self.insns) - 1] = name
+            return True
+        data = as_bytes(stripped)
+        if data is None:
+            return False
+        line = Statement(raw, number, self.file)
+        if self.last is not None and self.last.code is not None and not self.last_has_bytes:
+            self.insns[-1] = reconcile(self.last, self.insns[-1], data)
+            self.last_has_bytes = True
+        else:
+            for insn in decode_bytes(line, data):
+                self.add(line, insn)
+        return True
+
+    def read_line(self, line: Statement) -> None:
+        stated, code = line.read_prefixes(self.labels)
+        data = line.read_bytes() if stated is not None else None
+        self.last = line
+        if line.at_end() and data is None:
+            if code is not None or (stated is not None and not self.labels):
                 raise line.error("an instruction is missing here", "")
-            continue
+            return
         if stated is not None:
-            first_number = stated - slot if first_number is None else first_number
-            if stated - first_number != slot:
-                raise line.error(
-                    f"slot {stated} is written here, but this is slot {slot + first_number}; is a line missing?"
-                )
+            self.first_number = stated - self.slot if self.first_number is None else self.first_number
+            if stated - self.first_number != self.slot:
+                expected = self.slot + self.first_number
+                raise line.error(f"slot {stated} is written here, but this is slot {expected}; is a line missing?")
+        if data is not None and (line.at_end() or line.take("<unknown>")):
+            for insn in decode_bytes(line, data):
+                self.add(line, insn)
+            return
         insn = line.read_instruction(code)
-        insns.append(insn.replace(span=line.span(line.start), labels=tuple(labels)))
-        labels.clear()
-        slot += insn.op.slots
-    if labels and line is not None:
-        raise line.error(f"label {labels[0]!r} stands behind the last instruction")
-    _check_labels(insns)
-    return resolve_labels(insns)
+        if line.symbol_used is not None:
+            self.symbols[len(self.insns)] = line.symbol_used
+        self.add(line, insn if data is None else reconcile(line, insn, data))
+        self.last_has_bytes = data is not None
+
+    def add(self, line: Statement, insn: Instruction) -> None:
+        self.insns.append(insn.replace(span=line.span(line.start), labels=tuple(self.labels)))
+        self.labels.clear()
+        self.slot += insn.op.slots
+        self.last_has_bytes = True
+
+    def finish(self) -> list[Instruction]:
+        if self.labels and not self.is_llvm and self.last is not None:
+            raise self.last.error(f"label {self.labels[0]!r} stands behind the last instruction")
+        known = {name for insn in self.insns for name in insn.labels}
+        for index, (name, addend) in self.symbols.items():
+            self.insns[index] = self.resolve_symbol(self.insns[index], name, addend, known)
+        for index, name in self.relocations.items():
+            self.insns[index] = _relocate(self.insns[index], name, known)
+        self.resolve_exit(known)
+        if self.is_llvm:
+            self.insns = [self.as_extern(insn, known) for insn in self.insns]
+        _check_labels(self.insns)
+        if self.is_llvm:
+            self.drop_local_labels()
+        return resolve_labels(self.insns)
+
+    def resolve_symbol(self, insn: Instruction, name: str, addend: int, known: set[str]) -> Instruction:
+        """What `r1 = NAME ll` loads: a function, a place in a data section, or else a map."""
+        if name in known:
+            if addend:
+                raise AsmError(f"{name!r} is a function: it has no place at {addend:+d}", span=insn.span)
+            return insn.replace(op=OPCODES["LDDW_FUNC"], ref=Label(name))
+        place = self.directives.symbols.get(name)
+        if place is None or place.section in ("maps", ".maps"):
+            if addend:
+                raise AsmError(f"{name!r} is a map: it has no place at {addend:+d}", span=insn.span)
+            return insn.replace(op=OPCODES["LDDW_MAP_FD"], ref=MapRef(name))
+        offset = place.offset + addend
+        if not 0 <= offset < 1 << 32:
+            raise AsmError(f"{name!r}{addend:+d} is outside of {place.section}", span=insn.span)
+        return insn.replace(op=OPCODES["LDDW_MAP_VALUE"], ref=MapValueRef(place.section, offset), imm=offset << 32)
+
+    def resolve_exit(self, known: set[str]) -> None:
+        """uBPF's `exit` as a jump target is the first exit of the program."""
+        wanted = [insn for insn in self.insns if insn.ref == Label("exit")]
+        if not wanted or "exit" in known:
+            return
+        for index, insn in enumerate(self.insns):
+            if insn.op.kind is Kind.EXIT:
+                self.insns[index] = insn.replace(labels=(*insn.labels, "exit"))
+                return
+
+    def as_extern(self, insn: Instruction, known: set[str]) -> Instruction:
+        """A call of a name that compiler output does not set is one of a kernel function."""
+        ref = insn.ref
+        if insn.op.name == "CALL_LOCAL" and isinstance(ref, Label) and ref.name not in known:
+            return Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef(ref.name), span=insn.span, labels=insn.labels)
+        return insn
+
+    def drop_local_labels(self) -> None:
+        """Labels that the compiler made for debug information say nothing."""
+        used = {insn.ref.name for insn in self.insns if isinstance(insn.ref, Label)}
+        for index, insn in enumerate(self.insns):
+            kept = tuple(name for name in insn.labels if not name.startswith(".L") or name in used)
+            if kept != insn.labels:
+                self.insns[index] = insn.replace(labels=kept)
+
+
+def _relocate(insn: Instruction, name: str, known: set[str]) -> Instruction:
+    """An instruction of `llvm-objdump -dr` with the symbol that its relocation names."""
+    if insn.op.kind is Kind.CALL:
+        if name in known:
+            return insn.replace(op=OPCODES["CALL_LOCAL"], imm=0, ref=Label(name))
+        if name.startswith("."):
+            return insn
+        return insn.replace(ref=FuncRef(name) if insn.op.name == "CALL_LOCAL" else insn.ref)
+    if insn.op.name != "LDDW":
+        return insn
+    if name in known:
+        return insn.replace(op=OPCODES["LDDW_FUNC"], imm=0, ref=Label(name))
+    if name.startswith("."):
+        offset = insn.imm & 0xFFFF_FFFF
+        return insn.replace(op=OPCODES["LDDW_MAP_VALUE"], imm=offset << 32, ref=MapValueRef(name, offset))
+    return insn.replace(op=OPCODES["LDDW_MAP_FD"], imm=0, ref=MapRef(name))
 
 
 def _check_labels(insns: list[Instruction]) -> None:
@@ -91,402 +214,3 @@ def _check_labels(insns: list[Instruction]) -> None:
             close = difflib.get_close_matches(insn.ref.name, candidates, 1)
             mend = f"did you mean {close[0]!r}?" if close else f"set it with a line `{insn.ref.name}:`"
             raise AsmError(f"label {insn.ref.name!r} is not set in this program; {mend}", span=insn.span)
-
-
-class _Line(Scanner):
-    """The grammar: what an instruction looks like."""
-
-    def read_prefixes(self, labels: list[str]) -> tuple[int | None, int | None]:
-        stated = None
-        while True:
-            slot = self.accept(_SLOT)
-            if slot:
-                stated = int(slot[1])
-                continue
-            label = self.accept(_LABEL)
-            if not label:
-                break
-            if not is_label_name(label[1]):
-                raise self.error(f"{label[1]!r} cannot be a label: it is a register or a mnemonic", at=label.start())
-            labels.append(label[1])
-        code = self.accept(_CODE)
-        return stated, int(code[1], 16) if code else None
-
-    def read_instruction(self, code: int | None) -> Instruction:
-        self.code = code
-        self.start = self.skip()
-        insn = self.read_statement()
-        insn = self.read_reserved(insn)
-        if not self.at_end():
-            tail = self.rest_word()
-            why = "one instruction a line, and a space before a comment" if tail.startswith(";") else "nothing else"
-            raise self.error(f"unexpected {tail!r} behind the instruction ({why})")
-        if self.comment and self.comment_is_instruction():
-            raise self.error("the comment is an instruction; write one instruction a line", at=len(self.text))
-        if code is not None and code != insn.op.code:
-            raise self.error(f"opcode byte {code:02x} is written here, but this is {insn.op.name} ({insn.op.code:02x})")
-        return insn
-
-    def comment_is_instruction(self) -> bool:
-        other = _Line(self.comment, self.number, self.file)
-        if other.at_end():
-            return False
-        try:
-            other.read_instruction(None)
-        except AsmError:
-            return False
-        return True
-
-    def read_reserved(self, insn: Instruction) -> Instruction:
-        if not self.take("{"):
-            return insn
-        changes: dict[str, int | Register] = {}
-        while not self.take("}"):
-            at = self.skip()
-            key = self.accept(NAME)
-            if not key or key[0] not in ("dst", "src", "off", "imm", "high") or key[0] in changes:
-                raise self.error("expected a field that is not given yet", "reserved", at)
-            self.expect("=", "reserved")
-            found = self.number_or_none()
-            if found is None:
-                raise self.error("expected a number", "reserved")
-            value, name = found[0], key[0]
-            used = name in insn.op.operands and not (name == "off" and insn.op.name == "CALL_KFUNC")
-            if (used and name != "high") or (name == "high" and insn.op.slots != 2):
-                raise self.error(f"{insn.op.name} has its {name} in the text already", None, at)
-            limits = {"dst": (0, 15), "src": (0, 15), "off": (-0x8000, 0x7FFF), "high": (0, U32_MAX)}
-            low, high = limits.get(name, (S32_MIN, S32_MAX))
-            if not low <= value <= high:
-                raise self.error(f"{name} = {value} is not within {low}..{high}", None, at)
-            if name == "high":
-                changes["imm"] = insn.imm & U32_MAX | value << 32
-            else:
-                changes[name] = Register(value) if name in ("dst", "src") else value
-        return insn.replace(**changes)
-
-    def read_statement(self) -> Instruction:
-        if self.take("*"):
-            return self.read_store()
-        if REGISTER.match(self.text, self.pos):
-            return self.read_register_statement()
-        word = self.accept(_WORD)
-        name = word[0] if word else ""
-        if name == "exit":
-            return Instruction(OPCODES["EXIT"])
-        if name in ("goto", "gotol", "may_goto"):
-            off, ref = self.target(name, 32 if name == "gotol" else 16)
-            return Instruction(OPCODES[{"goto": "JA", "gotol": "JA32", "may_goto": "MAY_GOTO"}[name]], off=off, ref=ref)
-        if name == "gotox":
-            return Instruction(OPCODES["JA_INDIRECT"], self.register("gotox", "r")[1])
-        if name == "if":
-            return self.read_jump()
-        if name == "call":
-            return self.read_call()
-        if name == "lock":
-            return self.read_lock()
-        if name == "store_release":
-            self.expect("(", name)
-            size, base, off = self.unsigned_place(name)
-            self.expect(",", name)
-            source = self.value_register(size, name)
-            self.expect(")", name)
-            return Instruction(OPCODES[f"STORE_REL_{_LETTERS[size]}"], base, source, off)
-        if name == ".8byte":
-            found = self.number_or_none()
-            if found is None or not 0 <= found[0] <= U64_MAX:
-                raise self.error("expected 64 bits, as in `.8byte 0x0000000000000000`")
-            return Instruction(OPCODES["INVALID"], imm=found[0])
-        words = ["exit", "goto", "gotol", "gotox", "may_goto", "if", "call", "lock", "store_release"]
-        close = difflib.get_close_matches(name, words, 1)
-        if close and close[0] != "exit":
-            raise self.error(f"{name!r} is no instruction", close[0], self.start)
-        raise self.error(f"{(name or self.rest_word())!r} begins no instruction", "", self.start)
-
-    def read_store(self) -> Instruction:
-        size, base, off = self.unsigned_place("store")
-        self.expect("=", "store")
-        if REGISTER.match(self.text, self.skip()):
-            return Instruction(OPCODES[f"STX{_LETTERS[size]}"], base, self.value_register(size, "store"), off)
-        imm = self.immediate("store", unsigned=size <= 4)
-        return Instruction(OPCODES[f"ST{_LETTERS[size]}"], base, off=off, imm=imm)
-
-    def read_lock(self) -> Instruction:
-        self.expect("*", "lock")
-        at = self.skip()
-        size, base, off = self.unsigned_place("lock")
-        if size < 4:
-            raise self.error("atomic operations are 32 or 64 bits wide", "lock", at)
-        symbol = self.accept(_ALU_TOKEN)
-        if not symbol or symbol[0] not in _LOCK:
-            raise self.error("expected +=, |=, &= or ^=", "lock", symbol.start() if symbol else None)
-        op = OPCODES[f"ATOMIC{size * 8}_{_LOCK[symbol[0]].upper()}"]
-        return Instruction(op, base, self.value_register(size, "lock"), off)
-
-    def read_jump(self) -> Instruction:
-        letter, dst = self.register("if")
-        symbol = self.accept(_JUMP_TOKEN)
-        if not symbol:
-            raise self.error(f"expected one of {' '.join(_JUMP)}, found {self.rest_word()!r}", "if")
-        stem = f"{_JUMP[symbol[0]].upper()}{64 if letter == 'r' else 32}"
-        src, imm = Register(0), 0
-        if REGISTER.match(self.text, self.skip()):
-            src = self.same_width(letter, "if")
-            op = OPCODES[f"{stem}_REG"]
-        else:
-            imm = self.immediate("if", unsigned=letter == "w", unsigned_hex=True)
-            op = OPCODES[f"{stem}_IMM"]
-        self.expect("goto", "if")
-        off, ref = self.target("if")
-        return Instruction(op, dst, src, off, imm, ref)
-
-    def same_width(self, letter: str, form: str) -> Register:
-        at = self.skip()
-        other, register = self.register(form)
-        if other != letter:
-            raise self.error(f"{other}{int(register)} has another width than {letter}N on the left", form, at)
-        return register
-
-    def read_call(self) -> Instruction:
-        if self.accept(PC):
-            imm = self.offset("call", 32)
-            return Instruction(OPCODES["CALL_LOCAL"], imm=imm, ref=self.hash_name(FuncRef))
-        found = self.number_or_none()
-        if found is not None:
-            if not 0 <= found[0] <= S32_MAX:
-                raise self.error("a helper has a positive number", "call")
-            return Instruction(OPCODES["CALL"], imm=found[0])
-        at = self.skip()
-        name = self.accept(_WORD)
-        if not name:
-            raise self.error(f"expected a helper, a label or pc+N, found {self.rest_word()!r}", "call")
-        number = helper_numbers().get(name[0])
-        if self.take("#"):
-            given = self.number_or_none()
-            if given is None or not S32_MIN <= given[0] <= S32_MAX:
-                raise self.error("expected a number of 32 bits", "call")
-            return self.numbered_call(name[0], given[0], number, at)
-        if number is not None:
-            return Instruction(OPCODES["CALL"], imm=number)
-        if not is_label_name(name[0]) or name[0].startswith("bpf_"):
-            close = difflib.get_close_matches(name[0], helper_numbers(), 1)
-            raise self.error(f"{name[0]!r} is no helper{f'; did you mean {close[0]!r}?' if close else ''}", "call", at)
-        return Instruction(OPCODES["CALL_LOCAL"], ref=Label(name[0]))
-
-    def numbered_call(self, name: str, given: int, number: int | None, at: int) -> Instruction:
-        if name == "unknown":
-            return Instruction(OPCODES["CALL"], imm=given)
-        if name == "kernel-function":
-            return Instruction(OPCODES["CALL_KFUNC"], imm=given)
-        if number is None:
-            return Instruction(OPCODES["CALL_KFUNC"], imm=given, ref=KfuncRef(name, given & U32_MAX))
-        if number != given:
-            raise self.error(f"{name} is helper {number}, not {given}", None, at)
-        return Instruction(OPCODES["CALL"], imm=given)
-
-    def hash_name(self, kind: type[FuncRef]) -> FuncRef | None:
-        if not self.take("#"):
-            return None
-        name = self.accept(NAME)
-        if not name:
-            raise self.error("expected a name behind #")
-        return kind(name[0])
-
-    def read_register_statement(self) -> Instruction:
-        letter, dst = self.register("")
-        width = 64 if letter == "r" else 32
-        symbol = self.accept(_ALU_TOKEN)
-        if symbol:
-            if symbol[0] not in _ALU:
-                raise self.error(f"{symbol[0]} is no operator; there are {' '.join(_ALU)}", "alu", symbol.start())
-            return self.with_operand(f"{_ALU[symbol[0]].upper()}{width}", letter, dst, "alu")
-        if not self.take("="):
-            raise self.error(f"expected `=` or an operator such as +=, found {self.rest_word()!r}", "assign")
-        return self.read_assignment(letter, dst, width)
-
-    def with_operand(self, stem: str, letter: str, dst: Register, form: str) -> Instruction:
-        if REGISTER.match(self.text, self.skip()):
-            return Instruction(OPCODES[f"{stem}_REG"], dst, self.same_width(letter, form))
-        return Instruction(OPCODES[f"{stem}_IMM"], dst, imm=self.immediate(form, unsigned=letter == "w"))
-
-    def read_assignment(self, letter: str, dst: Register, width: int) -> Instruction:
-        at = self.skip()
-        if self.text.startswith("-", at) and REGISTER.match(self.text, at + 1):
-            self.pos += 1
-            if self.same_width(letter, "assign") != dst:
-                raise self.error("negation has one register on both sides, as in `r1 = -r1`", None, at)
-            return Instruction(OPCODES[f"NEG{width}"], dst)
-        cast = self.accept(_SIGNED_CAST)
-        if cast:
-            op = OPCODES.get(f"MOVSX{width}_{cast[1]}")
-            if op is None:
-                raise self.error(f"w registers are not extended from {cast[1]} bits", "assign", at)
-            return Instruction(op, dst, self.same_width(letter, "assign"))
-        if self.take("*"):
-            return self.read_load(letter, dst, at)
-        if REGISTER.match(self.text, at):
-            return Instruction(OPCODES[f"MOV{width}_REG"], dst, self.same_width(letter, "assign"))
-        word = self.accept(_WORD)
-        if word:
-            return self.read_named_value(word[0], letter, dst, at)
-        wide = self.read_wide_number(letter, dst)
-        return wide or self.with_operand(f"MOV{width}", letter, dst, "assign")
-
-    def read_wide_number(self, letter: str, dst: Register) -> Instruction | None:
-        start = self.pos
-        found = self.number_or_none()
-        has_suffix = found is not None and self.take("ll")
-        if found is None or not (has_suffix or self.code == _OPS_BY_CODE_WIDE):
-            self.pos = start
-            return None
-        if letter != "r":
-            raise self.error("a wide load fills a 64-bit register", "wide", start)
-        if not -(1 << 63) <= found[0] <= U64_MAX:
-            raise self.error("the value does not fit 64 bits", "wide", start)
-        return Instruction(OPCODES["LDDW"], dst, imm=found[0] & U64_MAX)
-
-    def read_load(self, letter: str, dst: Register, at: int) -> Instruction:
-        sign, size = self.sized("load")
-        if self.take("skb"):
-            if dst != 0 or sign != "u" or size == 8:
-                raise self.error("packet loads fill r0 with u8, u16 or u32", "skb", at)
-            return self.read_packet_load(size)
-        base, off = self.place("load")
-        op = OPCODES.get(f"LDX{'S' if sign == 's' else ''}{_LETTERS[size]}")
-        if op is None or (letter == "w" and (sign == "s" or size == 8)):
-            raise self.error(f"{sign}{size * 8} cannot be loaded into a {letter} register", "load", at)
-        return Instruction(op, dst, base, off)
-
-    def read_packet_load(self, size: int) -> Instruction:
-        self.expect("[", "skb")
-        stem, src = "LD_ABS", Register(0)
-        if REGISTER.match(self.text, self.skip()):
-            stem, src = "LD_IND", self.register("skb", "r")[1]
-            self.expect("+", "skb")
-        imm = self.immediate("skb", unsigned=False)
-        self.expect("]", "skb")
-        return Instruction(OPCODES[f"{stem}_{_LETTERS[size]}"], src=src, imm=imm)
-
-    def read_named_value(self, word: str, letter: str, dst: Register, at: int) -> Instruction:
-        if word in ("map", "subprog", "var"):
-            if letter != "r":
-                raise self.error("a wide load fills a 64-bit register", word, at)
-            insn = {"map": self.read_map, "subprog": self.read_subprog, "var": self.read_var}[word](dst)
-            self.take("ll")
-            return insn
-        if word in _SWAP:
-            if self.register("assign", "r")[1] != dst or letter != "r":
-                raise self.error("a byte swap has one r register on both sides, as in `r1 = be16 r1`", None, at)
-            return Instruction(OPCODES[_SWAP[word]], dst)
-        if word == "addr_space_cast":
-            return self.read_addr_space_cast(letter, dst)
-        if word == "load_acquire":
-            self.expect("(", word)
-            size, base, off = self.unsigned_place(word)
-            self.expect(")", word)
-            if letter == "w" and size == 8:
-                raise self.error("64 bits do not fit a w register", word, at)
-            return Instruction(OPCODES[f"LOAD_ACQ_{_LETTERS[size]}"], dst, base, off)
-        if word.startswith("atomic"):
-            return self.read_atomic(word, dst, at)
-        known = [*_SWAP, "addr_space_cast", "load_acquire", "atomic64_fetch_add", "map", "subprog", "var"]
-        close = difflib.get_close_matches(word, known, 1)
-        raise self.error(f"{word!r} is no value{f'; did you mean {close[0]!r}?' if close else ''}", "assign", at)
-
-    def read_addr_space_cast(self, letter: str, dst: Register) -> Instruction:
-        form = "addr_space_cast"
-        self.expect("(", form)
-        src = self.same_width("r", form)
-        spaces = []
-        for _ in range(2):
-            self.expect(",", form)
-            at = self.skip()
-            found = self.number_or_none()
-            if found is None or not 0 <= found[0] <= 0xFFFF:
-                raise self.error("expected the number of an address space", form, at)
-            spaces.append(found[0])
-        self.expect(")", form)
-        if letter != "r":
-            raise self.error("addresses are 64 bits wide", form)
-        return Instruction(OPCODES["ADDR_SPACE_CAST"], dst, src, imm=to_signed(spaces[0] << 16 | spaces[1], 32))
-
-    def read_atomic(self, word: str, dst: Register, at: int) -> Instruction:
-        operation = word.removeprefix("atomic64_").removeprefix("atomic_")
-        if operation not in _FETCH:
-            close = difflib.get_close_matches(operation, _FETCH, 1)
-            raise self.error(
-                f"{word!r} is no atomic operation{f'; did you mean {close[0]!r}?' if close else ''}", "atomic", at
-            )
-        self.expect("(", "atomic")
-        size, base, off = self.unsigned_place("atomic")
-        if size < 4 or ("64" in word and size == 4):
-            raise self.error(f"{word} does not work on {size * 8} bits", "atomic", at)
-        self.expect(",", "atomic")
-        if operation == "cmpxchg":
-            if self.value_register(size, "atomic") != 0 or dst != 0:
-                raise self.error("cmpxchg compares with r0 and leaves the old value in r0", "atomic", at)
-            self.expect(",", "atomic")
-        src = self.value_register(size, "atomic")
-        if operation != "cmpxchg" and src != dst:
-            raise self.error("the old value goes to the register that had the operand", "atomic", at)
-        self.expect(")", "atomic")
-        return Instruction(OPCODES[f"ATOMIC{size * 8}_{operation.upper()}"], base, src, off)
-
-    def bracket(self, form: str) -> str:
-        found = self.accept(_BRACKET)
-        if not found:
-            raise self.error("expected brackets", form)
-        return found[1].strip()
-
-    def tagged(self, inside: str, tags: tuple[str, ...], form: str) -> tuple[str, int, int] | None:
-        found = _TAGGED.fullmatch(inside)
-        if not found:
-            if not NAME.fullmatch(inside):
-                raise self.error(f"{inside!r} is no name and no number", form)
-            return None
-        if found[1] not in tags or int(found[2]) > U32_MAX or int(found[3] or 0) > U32_MAX:
-            raise self.error(f"{inside!r} does not fit here", form)
-        if found[3] and found[1] != "btf":
-            raise self.error(f"{inside!r} has two numbers", form)
-        return found[1], int(found[2]), int(found[3] or 0)
-
-    def symbol(self) -> str | None:
-        ref = self.hash_name(FuncRef)
-        return ref.name if ref else None
-
-    def read_map(self, dst: Register) -> Instruction:
-        inside = self.bracket("map")
-        number = self.tagged(inside, ("fd", "id", "idx"), "map")
-        has_index = self.take("[0]")
-        at = self.skip()
-        is_value = has_index or self.text.startswith("+", at)
-        offset = self.offset("map", 33) if is_value else 0
-        if offset < 0:
-            raise self.error("the offset into a map value is not negative", "map", at)
-        name = self.symbol() if number else inside
-        low = number[1] if number else 0
-        stem = "LDDW_MAP_IDX" if number and number[0] == "idx" else "LDDW_MAP"
-        if is_value:
-            op: Opcode = OPCODES[f"{stem}_VALUE"]
-            value_ref = MapValueRef(name, offset) if name else None
-            return Instruction(op, dst, imm=low | offset << 32, ref=value_ref)
-        op = OPCODES["LDDW_MAP_FD" if stem == "LDDW_MAP" else stem]
-        return Instruction(op, dst, imm=low, ref=MapRef(name) if name else None)
-
-    def read_subprog(self, dst: Register) -> Instruction:
-        op = OPCODES["LDDW_FUNC"]
-        inside = self.bracket("subprog")
-        if is_label_name(inside):
-            return Instruction(op, dst, ref=Label(inside))
-        if not re.fullmatch(r"[+-][0-9]{1,10}", inside, re.ASCII) or not S32_MIN <= int(inside) <= S32_MAX:
-            raise self.error(f"{inside!r} is no label and no distance", "subprog")
-        return Instruction(op, dst, imm=int(inside) & U32_MAX, ref=self.hash_name(FuncRef))
-
-    def read_var(self, dst: Register) -> Instruction:
-        op = OPCODES["LDDW_VAR"]
-        inside = self.bracket("var")
-        number = self.tagged(inside, ("btf",), "var")
-        if number is None:
-            return Instruction(op, dst, ref=VarRef(inside))
-        name = self.symbol()
-        imm = number[1] | number[2] << 32
-        return Instruction(op, dst, imm=imm, ref=VarRef(name, number[1]) if name else None)

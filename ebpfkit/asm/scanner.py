@@ -12,15 +12,17 @@ from ebpfkit.asm.insn import Label, Reference, Register
 from ebpfkit.errors import AsmError
 from ebpfkit.span import Span
 
-__all__ = ["NAME", "PC", "REGISTER", "Scanner", "is_label_name"]
+__all__ = ["NAME", "PC", "REGISTER", "TARGET_NAME", "Scanner", "is_label_name"]
 
 REGISTER = re.compile(r"([rw])([0-9]{1,2})\b", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})(?![\w.])", re.ASCII)
 NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _SPACE = re.compile(r"[ \t\r]*")
-_COMMENT = re.compile(r"(?:(?<=[ \t])|^);|//", re.ASCII)
+_COMMENT = re.compile(r"(?:(?<=[ \t])|^)[;#]|//", re.ASCII)
+_BEFORE_COMMENT = re.compile(r'(?:[^"#/]|"(?:[^"\\]|\\.)*"|/(?!/)|")*')
 _SIZE = re.compile(r"([us])(8|16|32|64)\b", re.ASCII)
 PC = re.compile(r"pc(?=[+-])|(?=[+-][0-9])", re.ASCII)
+TARGET_NAME = re.compile(r"<[^<>]*>")
 _RESERVED_NAMES = re.compile(r"(?:[rw][0-9]+|exit|goto|gotol|gotox|may_goto|call|if|lock|store_release|pc)$", re.ASCII)
 
 _FORMS = {
@@ -47,6 +49,10 @@ _FORMS = {
     "subprog": "`r1 = subprog[label] ll` or `r1 = subprog[+5] ll`",
     "var": "`r1 = var[name] ll` or `r1 = var[btf:5] ll`",
     "wide": "`r1 = 0x1122334455667788 ll`",
+    "llvm_xchg": "`r1 = xchg_64(r2 + 0, r1)` or `w1 = xchg32_32(r2 + 0, w1)`",
+    "llvm_cmpxchg": "`r0 = cmpxchg_64(r2 + 0, r0, r1)` or `w0 = cmpxchg32_32(r2 + 0, w0, w1)`",
+    "place": "`[%r1+4]`",
+    "target": "`ja +3` or `ja label`",
     "reserved": "`exit {imm=3}` with dst, src, off, imm or high",
 }
 
@@ -59,11 +65,15 @@ def is_label_name(name: str) -> bool:
 class Scanner:
     """One line of text, a position in it; every error names both."""
 
-    def __init__(self, raw: str, number: int, file: str) -> None:
+    def __init__(self, raw: str, number: int, file: str, *, hash_comments: bool = False) -> None:
         self.raw, self.number, self.file = raw, number, file
-        found = _COMMENT.search(raw)
-        self.text = raw[: found.start()] if found else raw
-        self.comment = raw[found.end() :] if found else ""
+        if hash_comments:  # a compiler's text: only # and // begin comments, and not within strings
+            found = _BEFORE_COMMENT.match(raw)
+            self.text, self.comment = raw[: found.end() if found else 0], ""
+        else:
+            found = _COMMENT.search(raw)
+            self.text = raw[: found.start()] if found else raw
+            self.comment = raw[found.end() :] if found else ""
         self.pos = 0
         self.start = 0
         self.code: int | None = None
@@ -77,6 +87,11 @@ class Scanner:
         place = self.pos if at is None else at
         hint = f"; write {_FORMS[form]}" if form is not None else ""
         return AsmError(f"{message}{hint}", span=Span(self.file, self.number, place + 1, text=self.raw))
+
+    def form_error(self, message: str, form: str, at: int | None = None) -> AsmError:
+        """An error with the legal form given as text."""
+        place = self.pos if at is None else at
+        return AsmError(f"{message}; write {form}", span=Span(self.file, self.number, place + 1, text=self.raw))
 
     def skip(self) -> int:
         found = _SPACE.match(self.text, self.pos)
@@ -189,7 +204,9 @@ class Scanner:
 
     def target(self, form: str, bits: int = 16) -> tuple[int, Reference | None]:
         if self.accept(PC):
-            return self.offset(form, bits), None
+            distance = self.offset(form, bits)
+            self.accept(TARGET_NAME)
+            return distance, None
         at = self.skip()
         found = self.accept(NAME)
         if not found or not is_label_name(found[0]):

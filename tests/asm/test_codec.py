@@ -10,8 +10,7 @@ from ebpfkit.asm.codec import decode, encode, label_slots, resolve_labels, slot_
 from ebpfkit.asm.insn import R0, R1, R2, R3, R10, FuncRef, Instruction, Label, MapRef, Register
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.errors import AsmError
-
-from .strategies import instructions, instructions_of
+from ebpfkit.testing.strategies import instructions, instructions_of
 
 I = Instruction  # noqa: E741
 O = OPCODES  # noqa: E741

@@ -27,8 +27,7 @@ from ebpfkit.asm.parser import parse
 from ebpfkit.asm.printer import Resolver, format_instruction, format_program
 from ebpfkit.errors import AsmError
 from ebpfkit.span import Span
-
-from .strategies import instructions, instructions_of
+from ebpfkit.testing.strategies import instructions, instructions_of
 
 I = Instruction  # noqa: E741
 O = OPCODES  # noqa: E741
@@ -208,7 +207,7 @@ ERRORS = [
     ("exit {dst=1 dst=2}", 1, 13, "a field that is not given yet"),
     ("r1 = 5 {imm=6}", 1, 9, "has its imm in the text already"),
     ("may_gotoo pc+1", 1, 1, "write `may_goto label`"),
-    ("mov r1, 5", 1, 1, "begins no instruction"),
+    ("movv r1, 5", 1, 1, "did you mean 'mov'?"),
 ]
 
 
