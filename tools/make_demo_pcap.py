@@ -1,6 +1,6 @@
 """Write the capture that `ebpfkit demo` runs on: a handful of frames that each take another way through the firewall.
 
-    python tools/make_demo_pcap.py ebpfkit/cli/demo_files/packets.pcap
+python tools/make_demo_pcap.py ebpfkit/cli/demo_files/packets.pcap
 """
 
 from __future__ import annotations
