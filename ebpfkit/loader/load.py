@@ -7,6 +7,7 @@ Which maps and programs, in which order, is `collection`'s. A rejection by the k
 from __future__ import annotations
 
 import contextlib
+import errno
 import struct
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.errors import KernelError, LoadError, NotSupported, UsageError
-from ebpfkit.host.errnos import describe_errno, explain_map_create, explain_permission, explain_program_load
+from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_map_create, explain_permission, explain_program_load
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
@@ -32,7 +33,6 @@ __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_
 LOG_START = 1024 * 1024
 LOG_LIMIT = 64 * 1024 * 1024
 _COUNTED_BY_CGROUP_SINCE = (5, 11)
-_E2BIG, _ENOSPC = 7, 28
 _SLOT = 8
 _MISSING_KFUNC = 2_002_000_000  # where libbpf's numbers for calls of missing weak functions begin
 
@@ -71,34 +71,45 @@ def create_map(spec: MapSpec, *, btf: Fd | None = None, inner: Fd | None = None)
     """Create the map as the spec says, empty. `btf` gives the types of key and value, `inner` the inner map's template.
 
     As libbpf does: a ring buffer is rounded up to a power of two of pages, a perf event array without size gets one
-    slot per possible CPU, `.rodata` and its like are read-only for programs. Raises LoadError.
+    slot per possible CPU, `.rodata` and its like are read-only for programs, and types that the kernel refuses are left
+    out. Raises LoadError.
     """
     _check_ranges(spec)
+    _lift_memory_limit()
+    typed = btf is not None and spec.type not in _MAPS_WITHOUT_BTF and bool(spec.btf_value_type)
+    try:
+        try:
+            return _create_map(spec, inner, btf if typed else None)
+        except KernelError as error:
+            if not typed or error.errno not in (errno.EINVAL, ENOTSUPP):
+                raise
+            # A map without types works the same, unless a program needs them, and then its verifier says so.
+            return _create_map(spec, inner, None)
+    except KernelError as error:
+        number = error.errno or 0
+        raise LoadError(explain_map_create(spec, number), errno=number, span=spec.span) from error
+
+
+def _create_map(spec: MapSpec, inner: Fd | None, btf: Fd | None) -> Fd:
     flags = spec.flags
     if spec.numa_node is not None:
         flags |= uapi.BPF_F_NUMA_NODE
     if spec.frozen:
         flags |= uapi.BPF_F_RDONLY_PROG
-    _lift_memory_limit()
-    typed = btf if btf is not None and spec.type not in _MAPS_WITHOUT_BTF and spec.btf_value_type else None
-    try:
-        return bpf.map_create(
-            map_type_number(spec.type),
-            spec.key_size,
-            spec.value_size,
-            effective_max_entries(spec),
-            flags=flags,
-            name=spec.name,
-            inner_map=inner,
-            numa_node=spec.numa_node or 0,
-            btf=typed,
-            btf_key_type=spec.btf_key_type if typed else 0,
-            btf_value_type=spec.btf_value_type if typed else 0,
-            map_extra=spec.map_extra,
-        )
-    except KernelError as error:
-        number = error.errno or 0
-        raise LoadError(explain_map_create(spec, number), errno=number, span=spec.span) from error
+    return bpf.map_create(
+        map_type_number(spec.type),
+        spec.key_size,
+        spec.value_size,
+        effective_max_entries(spec),
+        flags=flags,
+        name=spec.name,
+        inner_map=inner,
+        numa_node=spec.numa_node or 0,
+        btf=btf,
+        btf_key_type=spec.btf_key_type if btf else 0,
+        btf_value_type=spec.btf_value_type if btf else 0,
+        map_extra=spec.map_extra,
+    )
 
 
 def _check_ranges(spec: MapSpec) -> None:
@@ -164,7 +175,7 @@ def load_btf(btf: Btf) -> Fd:
         result = bpf.btf_load(data, log_level=1, log_size=size)
         if result.fd is not None:
             return result.fd
-        if result.errno != _ENOSPC or size >= LOG_LIMIT:
+        if result.errno != errno.ENOSPC or size >= LOG_LIMIT:
             break
         size = min(max(result.log_needed + 1, size * 4), LOG_LIMIT)
     last = next((line for line in reversed(result.log.splitlines()) if line.strip()), "")
@@ -201,10 +212,10 @@ def load_program(
             return result.fd, ""
     first_errno = 0 if log_level else result.errno
     # A walk that ran into the limit of a million instructions fills any log: repeating it costs seconds.
-    result = loading.with_whole_log(log_level or 1, LOG_LIMIT if first_errno == _E2BIG else LOG_START)
+    result = loading.with_whole_log(log_level or 1, LOG_LIMIT if first_errno == errno.E2BIG else LOG_START)
     if result.fd is not None:
         return result.fd, result.log
-    number = result.errno if result.errno != _ENOSPC else first_errno or result.errno
+    number = result.errno if result.errno != errno.ENOSPC else first_errno or result.errno
     rejection = kernel_rejection(spec, result.log, number) if result.log.strip() else None
     if rejection is not None:
         raise rejection
@@ -252,7 +263,7 @@ class _Loading:
         """Repeat with a larger log until nothing of it is cut off (the kernel says ENOSPC when it had to)."""
         while True:
             result = self.attempt(log_level, size)
-            if result.errno != _ENOSPC or size >= LOG_LIMIT:
+            if result.errno != errno.ENOSPC or size >= LOG_LIMIT:
                 return result
             size = min(result.log_needed + 1 if result.log_needed > size else size * 4, LOG_LIMIT)
 

@@ -339,6 +339,16 @@ def test_types_go_where_the_kernel_takes_them(kind: str, types: Fd) -> None:
     assert refused == (kind in load._MAPS_WITHOUT_BTF)
 
 
+def test_types_that_do_not_fit_are_left_out(types: Fd) -> None:
+    fitting = MapSpec("fits", "hash", 4, 8, 4, btf_key_type=U32, btf_value_type=U64)
+    with load.create_map(fitting, btf=types) as created:
+        assert bpf.map_info(created).btf_id != 0
+    with load.create_map(fitting.replace(key_size=5), btf=types) as created:
+        assert (bpf.map_info(created).btf_id, bpf.map_info(created).key_size) == (0, 5)
+    with pytest.raises(LoadError, match="does not accept its shape"):
+        load.create_map(fitting.replace(max_entries=0), btf=types)
+
+
 def test_perf_event_arrays_have_a_slot_per_cpu() -> None:
     with Map.create(MapSpec("perf", "perf_event_array", 4, 4, 0)) as live:
         assert live.info.max_entries == possible_cpus()
