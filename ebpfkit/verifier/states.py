@@ -120,16 +120,13 @@ class IdMap:
         return not (old ^ new) & ~ID_MASK and self.match(old & ID_MASK, new & ID_MASK)
 
     def match_scalars(self, old: int, new: int) -> bool:
-        """Scalars: an absent id counts as one of its own."""
-        if not old and not new:
+        """Scalars: without an old id only ranges count; an absent new id counts as one of its own."""
+        if not old:
             return True
         if (old ^ new) & _LINKS or link_offset(old) != link_offset(new):
             return False
         old &= ID_MASK
         new &= ID_MASK
-        if not old:
-            self.fresh += 1
-            old = self.fresh
         if not new:
             self.fresh += 1
             new = self.fresh

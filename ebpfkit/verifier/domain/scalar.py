@@ -190,19 +190,32 @@ class Bounds:
         self.smax = min(self.smax, sign64(value | mask & S64_MAX))
         self.umin = max(self.umin, value)
         self.umax = min(self.umax, value | mask)
-        if mask:
+        if mask or self.umin != self.umax:
             self._learn_single()
 
     def _learn_single(self) -> None:
-        """A range that holds only one of the numbers which the bits allow is that number."""
-        first = tnum.first_from((self.value, self.mask), self.umin)
-        if first is None or first > self.umax:
-            return
-        if first < self.umax:
-            second = tnum.first_from((self.value, self.mask), first + 1)
-            if second is not None and second <= self.umax:
+        """A range that holds only one of the numbers which the bits allow is that number.
+
+        Where range and bits contradict each other (a side that cannot happen) the outcome is the kernel's.
+        """
+        bits = (self.value, self.mask)
+        top = self.value | self.mask
+        low = self.umin
+        following = tnum.first_from(bits, low + 1) if low < top else top
+        if low & ~self.mask == self.value:
+            if following is None or following <= self.umax:
                 return
-        known = Bounds.constant(first)
+            single = low
+        elif following == top:
+            single = top
+        elif following is not None and following <= self.umax:
+            second = tnum.first_from(bits, following + 1)
+            if second is None or second <= self.umax:
+                return
+            single = following
+        else:
+            return
+        known = Bounds.constant(single)
         for name in Bounds.__slots__:
             setattr(self, name, getattr(known, name))
 

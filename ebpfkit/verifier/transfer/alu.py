@@ -113,11 +113,8 @@ def build_move_sign_extended(w: Walk, index: int, insn: Instruction) -> Step:
             check.prove(w, index, demands)
             if value.is_scalar:
                 result = w.values.scalar(arithmetic.move_sign_extended(value, size, width))
-            elif width == 64:
-                message = f"R{src} sign-extension part of pointer"
-                raise Rejection("pointer-arithmetic", message, index=index, register=src)
             else:
-                result = w.values.unknown_of(4)
+                result = w.values.unknown if width == 64 else w.values.unknown_of(4)
             memo[value] = result
         if value.is_scalar and value.umax < positive:
             give_id(w, vals, ids, src)
