@@ -85,6 +85,8 @@ def instructions_of_log(lines: Sequence[str], file: str) -> list[tuple[int, str]
             raise AsmError(message, span=Span(file, number, 1, text=raw))
         if text.startswith("(18)"):
             wide.add(slot)
+    if not found:
+        raise AsmError("this verifier log shows no instruction; ask for one of level 2", span=Span(file, 1, 1))
     expected = 0
     for slot in sorted(found):
         if slot != expected:

@@ -63,6 +63,9 @@ class Resolver:
 
 _DEFAULT = Resolver()
 
+# What the kernel puts into programs for itself, seen in dumps: a move of a per-CPU address, a barrier.
+_REGISTERS_BITS, _PER_CPU_MOVE, _NOSPEC, _R11 = 0xFF00, 0xFFFF_00BF, 0xC2, 11
+
 
 def format_instruction(insn: Instruction, slot: int = 0, resolver: Resolver | None = None) -> str:
     """One instruction in the kernel's spelling. `slot` is where it stands, for names of local functions.
@@ -264,7 +267,9 @@ def _format_packet(insn: Instruction, slot: int, names: Resolver) -> str:
 
 
 def _format_invalid(insn: Instruction, slot: int, names: Resolver) -> str:
-    return f".8byte {insn.imm:#018x}"
+    if insn.imm & ~_REGISTERS_BITS == _PER_CPU_MOVE and insn.imm >> 12 & 15 <= _R11 and insn.imm >> 8 & 15 <= _R11:
+        return f"r{insn.imm >> 8 & 15} = &(void __percpu *)(r{insn.imm >> 12 & 15})"
+    return "nospec" if insn.imm == _NOSPEC else f".8byte {insn.imm:#018x}"
 
 
 _FORMATS: dict[Kind, Callable[[Instruction, int, Resolver], str]] = {

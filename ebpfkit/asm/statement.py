@@ -42,7 +42,7 @@ _OPS_BY_CODE_WIDE = 0x18
 _BYTE_COLUMN = re.compile(r"(?:[0-9a-f]{2} ){7}[0-9a-f]{2}(?: (?:[0-9a-f]{2} ){7}[0-9a-f]{2})?(?=\s|$)", re.ASCII)
 _LLVM_EXCHANGE = re.compile(r"(xchg|cmpxchg)(?:32)?_(32|64)$", re.ASCII)
 _PER_CPU = re.compile(r"&\(void __percpu \*\)\((r[0-9]{1,2})\)", re.ASCII)
-_MAP_FUNCTION = re.compile(r"\w*(?:map|trie|queue|stack)\w*_elem$", re.ASCII)
+_MAP_FUNCTION = re.compile(r"\w*(?:map|trie|queue|stack)\w*_(?:elem|redirect)$", re.ASCII)
 _NOSPEC = 0xC2  # the kernel's own barrier, seen in dumps
 _MAX_HELPER = 1023  # a greater number behind a helper's name is the kernel's distance to it
 

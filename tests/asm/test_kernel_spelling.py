@@ -13,6 +13,7 @@ from ebpfkit.asm.insn import R0, R1, R2, R3, R6, R10, Instruction
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.asm.parser import parse
 from ebpfkit.asm.printer import format_instruction
+from ebpfkit.errors import AsmError
 from ebpfkit.kernel import bpf
 from tests.conftest import require_tool
 
@@ -162,3 +163,74 @@ def test_llvm_reads_our_bytes_as_the_same_instructions(tmp_path: Path) -> None:
     assert [int(slot) for slot, _ in lines] == slot_starts(program)
     assert [parse(text) for _, text in lines] == [[insn] for insn in program]
     assert decode(encode(program)) == program
+
+
+PROGRAMS = Path(__file__).parent.parent.parent / "programs"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", ["counters", "firewall", "ratelimit", "steer", "vlan"])
+def test_translated_programs_are_spelled_as_by_bpftool(name: str, tmp_path: Path) -> None:
+    from ebpfkit import pipeline
+    from ebpfkit.loader import Collection
+
+    bpftool = require_tool("bpftool")
+    obj = pipeline.open_source(PROGRAMS / f"{name}.py").object
+    with Collection.load(obj) as collection:
+        number = str(next(iter(collection.programs.values())).info.id)
+        dump = [bpftool, "prog", "dump", "xlated", "id", number]
+        code = tmp_path / "code"
+        subprocess.run([*dump, "file", code], check=True)
+        texts = [
+            subprocess.run([*dump, *extra], capture_output=True, text=True, check=True).stdout
+            for extra in ([], ["linum"], ["opcodes"])
+        ]
+    program = decode(code.read_bytes(), strict=False)
+    shown = [line.split(") ", 1)[1] for line in texts[0].splitlines() if re.match(r" *\d+: \(", line)]
+    assert [_unnamed(format_instruction(insn)) for insn in program] == [_unnamed(line) for line in shown]
+    assert encode(parse(texts[2])) == code.read_bytes()  # the bytes beside the text tell everything
+    for text in texts[:2]:
+        read = [insn.replace(ref=None, labels=()) for insn in parse(text)]
+        assert [insn for insn in read if insn.op.name != "MOV64_REG"] == [
+            insn for insn in program if insn.op.name not in ("MOV64_REG", "INVALID")
+        ]
+
+
+def _unnamed(text: str) -> str:
+    """Names of functions and maps are the resolver's; bpftool shows the kernel's per-CPU move as a plain one."""
+    text = re.sub(r"call \S+#", "call #", text.removesuffix(" ll"))
+    text = re.sub(r"&\(void __percpu \*\)\((r\d+)\)", r"\1", text)
+    return text.replace("map[fd:", "map[id:")
+
+
+LOG_SOURCE = """
+r0 = 0
+r1 = 7
+*(u64 *)(r10 -8) = r1
+r2 = 0x1122334455667788 ll
+if r1 == 7 goto x
+x: call f
+exit
+f: r0 = 1
+exit
+"""
+
+
+@pytest.mark.kernel
+def test_a_verifier_log_assembles() -> None:
+    program = parse(LOG_SOURCE)
+    result = bpf.prog_load(SOCKET_FILTER, encode(program), "GPL", name="asm_log", log_level=2, log_size=1 << 20)
+    assert result.fd is not None
+    result.fd.close()
+    assert encode(parse(result.log)) == encode(program)
+    assert encode(parse("-- BEGIN PROG LOAD LOG --\n" + result.log)) == encode(program)
+
+
+def test_a_log_with_a_gap_says_so() -> None:
+    log = "0: R1=ctx() R10=fp0\n0: (b7) r0 = 0  ; R0=0\n2: (95) exit\nprocessed 2 insns (limit 1000000)\n"
+    with pytest.raises(AsmError, match="slot 1 is not in this log"):
+        parse(log)
+    with pytest.raises(AsmError, match="shows no instruction"):
+        parse("processed 2 insns (limit 1000000)")
+    with pytest.raises(AsmError, match="slot 0 is"):
+        parse("func#0 @0\n0: (b7) r0 = 0\n0: (b7) r0 = 1\n")

@@ -91,6 +91,8 @@ SPELLINGS = [
     ("r0 = *(u8 *)skb[14]", I(O["LD_ABS_B"], imm=14)),
     ("r0 = *(u16 *)skb[r6 + 14]", I(O["LD_IND_H"], src=R6, imm=14)),
     (".8byte 0x00000000000000ff", I(O["INVALID"], imm=0xFF)),
+    ("r3 = &(void __percpu *)(r11)", I(O["INVALID"], imm=0xFFFF_B3BF)),
+    ("nospec", I(O["INVALID"], imm=0xC2)),
 ]
 
 
