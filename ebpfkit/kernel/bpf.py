@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +85,8 @@ class HasFileno(Protocol):
 
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_number = _SYSCALL_NUMBERS.get(platform.machine(), 0)
+_machine = os.uname().machine if hasattr(os, "uname") else ""
+_number = _SYSCALL_NUMBERS.get(_machine, 0)
 if _libc is not None:
     _syscall = _libc.syscall
     _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_ulong)
@@ -102,7 +102,7 @@ def raw_bpf(command: int, address: int, size: int) -> int:
 def bpf(command: Command, attr: ctypes.Structure, subject: str = "") -> int:
     """Call bpf(2) and return its result (a descriptor or 0). Raises KernelError; `subject` names what it was about."""
     if _libc is None or not _number:
-        raise NotSupported("bpf(2)", why=f"there is none on {sys.platform} {platform.machine()}")
+        raise NotSupported("bpf(2)", why=f"there is none on {sys.platform} {_machine}")
     result = raw_bpf(command, ctypes.addressof(attr), ctypes.sizeof(attr))
     if result < 0:
         raise refusal(command, -result, subject)

@@ -7,7 +7,7 @@ record wraps (kernel: Documentation/bpf/ringbuf.rst). What records mean, and wai
 from __future__ import annotations
 
 import mmap
-import platform
+import os
 import threading
 
 from ebpfkit.errors import KernelError
@@ -17,7 +17,7 @@ __all__ = ["RingMemory"]
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _HEADER = 8
-_STRONGLY_ORDERED = platform.machine() in ("x86_64", "i686", "i386", "AMD64", "s390x")
+_STRONGLY_ORDERED = os.uname().machine in ("x86_64", "i686", "i386", "s390x")
 
 
 class _Barrier:
