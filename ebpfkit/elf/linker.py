@@ -19,7 +19,7 @@ from ebpfkit.btf.ext import LineRecord
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.kconfig import config_map
 from ebpfkit.elf.mapdefs import MapTable, read_maps
-from ebpfkit.elf.model import FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec, VarSpec
+from ebpfkit.elf.model import STRUCT_OPS, FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec, StructOpsSpec, VarSpec
 from ebpfkit.elf.reader import STB_LOCAL, STT_FUNC, ElfFile, Section, read_elf
 from ebpfkit.elf.relocate import GIVE_CONFIG, SLOT, Code, Function, relocate
 from ebpfkit.elf.sections import SectionName, parse_section_name, parse_tail_call
@@ -156,9 +156,11 @@ class _Linker:
                         self.needs_config.add(function.name)
         if not programs and not self.problems:
             self._explain_text()
-        for section in self.elf.sections:
-            if section.name.startswith(".struct_ops") and section.size:
-                self.problems[section.name] = f"maps of kernel operations ({section.name}) are not supported"
+        struct_ops: Mapping[str, StructOpsSpec] = {}
+        if any(section.name in STRUCT_OPS and section.size for section in self.elf.sections):
+            from ebpfkit.elf.structops import read_struct_ops
+
+            struct_ops = read_struct_ops(self.elf, self.types.btf)
         return ObjectFile(
             programs=programs,
             maps=self.table.maps,
@@ -171,6 +173,7 @@ class _Linker:
             needs_target=frozenset(self.needs_target),
             needs_config=frozenset(self.needs_config),
             raw=self.elf.data,
+            struct_ops=struct_ops,
             warnings=tuple(self.warnings),
         )
 

@@ -12,7 +12,10 @@ from ebpfkit.span import Span
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["FuncInfo", "LineInfo", "MapSpec", "ObjectFile", "ProgramSpec", "VarSpec"]
+__all__ = ["FuncInfo", "LineInfo", "MapSpec", "ObjectFile", "ProgramSpec", "StructOpsSpec", "VarSpec"]
+
+STRUCT_OPS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
+"""The sections of structures of kernel operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,24 @@ class ProgramSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StructOpsSpec:
+    """A structure of kernel operations (`.struct_ops`): `members` says which program each function pointer names.
+
+    `type_name` is the kernel's structure; `data` the other members' values in the layout of BTF type `type_id`. `link`:
+    registered through a bpf_link.
+    """
+
+    name: str
+    type_name: str
+    data: bytes
+    members: Mapping[str, str]
+    type_id: int = 0
+    link: bool = False
+    autocreate: bool = True
+    section: str = ".struct_ops"
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectFile:
     """A read and linked object: programs and maps by name, in file order."""
 
@@ -123,6 +144,7 @@ class ObjectFile:
     needs_target: frozenset[str] = frozenset()  # programs in `problems` that a target kernel's BTF would mend (CO-RE)
     needs_config: frozenset[str] = frozenset()  # programs in `problems` that a kernel's configuration would mend
     raw: bytes = field(default=b"", repr=False)
+    struct_ops: Mapping[str, StructOpsSpec] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # what was left out without harm to any program, such as unreadable line tables
 
     def replace(self, **changes: Any) -> ObjectFile:

@@ -208,6 +208,11 @@ class _LoadedBtfs:
 
 def _chosen_programs(obj: ObjectFile, names: Iterable[str] | None) -> list[ProgramSpec]:
     if names is None:
+        if needed := [spec.name for spec in obj.struct_ops.values() if spec.autocreate]:
+            raise NotSupported(
+                f"registering {needed[0]!r}, a structure of kernel operations",
+                why="name the programs to load, to leave it out",
+            )
         return [spec for spec in obj.programs.values() if spec.autoload]
     chosen: dict[str, ProgramSpec] = {}
     waiting = list(names)

@@ -66,9 +66,10 @@ def test_without_a_configuration() -> None:
 
 
 BAD_VALUES = [
-    ("CONFIG_BPF", "m", "cannot hold"), ("CONFIG_BPF", "7", "cannot hold"),
-    ("CONFIG_HZ", "99999999999", "does not fit"), ("CONFIG_HZ", "y", "cannot hold"), ("CONFIG_HZ", "many", "no number"), ("CONFIG_BPF_SYSCALL", "5", "y, n or m"),
-    ("CONFIG_LOCALVERSION", "5", "no text"), ("CONFIG_HZ", "1" * 9999, "no number"),
+    ("CONFIG_BPF", "m", "cannot hold"), ("CONFIG_BPF", "7", "cannot hold"), ("CONFIG_HZ", "y", "cannot hold"),
+    ("CONFIG_HZ", "99999999999", "does not fit"), ("CONFIG_HZ", "many", "no number"),
+    ("CONFIG_BPF_SYSCALL", "5", "y, n or m"), ("CONFIG_LOCALVERSION", "5", "no text"),
+    ("CONFIG_HZ", "1" * 9999, "no number"),
 ]  # fmt: skip
 
 

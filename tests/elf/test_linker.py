@@ -10,7 +10,7 @@ from ebpfkit.asm.codec import encode, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.btf.types import Datasec, Func, Linkage
 from ebpfkit.elf import ProgramSpec, open_object
-from ebpfkit.errors import ObjectError
+from ebpfkit.errors import NotSupported, ObjectError
 from tests.elf.objects import compile_c, open_c
 
 
@@ -212,7 +212,23 @@ def test_messages_name_the_file(tmp_path: object) -> None:
         open_object(b"", name="short.o")
 
 
-def test_what_is_not_modelled_is_said() -> None:
+def test_struct_ops() -> None:
+    """Structures of kernel operations are data: their values, and which program each of their functions is."""
     obj = open_c("struct_ops")
-    assert set(obj.programs) == {"good"}
-    assert obj.problems == {".struct_ops": "maps of kernel operations (.struct_ops) are not supported"}
+    assert set(obj.programs) == {"good", "threshold", "undo"} and not obj.problems
+    assert obj.programs["undo"].prog_type == "struct_ops"
+    ops, linked = obj.struct_ops["ops"], obj.struct_ops["linked"]
+    assert (ops.type_name, ops.link, linked.link) == ("tcp_congestion_ops", False, True)
+    assert ops.members == {"ssthresh": "threshold", "undo_cwnd": "undo"} and not linked.members
+    assert ops.data.rstrip(b"\0").endswith(b"test") and b"again" in linked.data
+
+
+@pytest.mark.kernel
+def test_struct_ops_are_left_out_by_name_only() -> None:
+    from ebpfkit.loader import Collection
+
+    obj = open_c("struct_ops")
+    with pytest.raises(NotSupported, match="registering 'ops', a structure of kernel operations"):
+        Collection.load(obj)
+    with Collection.load(obj, programs=["good"]) as collection:
+        assert set(collection.programs) == {"good"}
