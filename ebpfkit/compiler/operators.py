@@ -433,7 +433,7 @@ class Operators(Conversions):
     def _compare_views(self, symbol: str, left: Value, right: Value, node: ast.AST) -> Value:
         if symbol not in ("==", "!="):
             raise self.error(node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning")
-        if isinstance(left, Const):
+        if not isinstance(left, View):
             left, right = right, left
         assert isinstance(left, View)
         if isinstance(right, Const) and isinstance(right.value, bytes) and isinstance(left.type, ArrayType):

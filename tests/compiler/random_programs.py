@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import random
 
 UNSIGNED = ("u8", "u16", "u32", "u64")
@@ -250,3 +251,38 @@ class Writer:
 def random_body(seed: int) -> str:
     """The body of the random program with this number."""
     return Writer(random.Random(seed)).program()
+
+
+STRANGERS = [
+    *("None", "True", "False", "pkt", "d", "ZERO", "BIG", "TYPED", "DEBUG", "PORTS", "Kind.HIGH", "u8", "be16", "1.5"),
+    *("len(pkt)", "d.n16", "d.ip", "d.mac", "d.ip6", "d.arr", "d.hi", "d.flag", "counts.get(1)", "counts[1]", "'x'"),
+    *("pairs.get(2)", "pkt.peek(u8)", "pkt.peek(Pair)", "pkt.read(u16)", "Pair(a=1, b=2)", "Pair.zero()", "d.copy()"),
+    *("d.arr[1]", "-1", "2 ** 40", "b'abc'", "(1, 2)", "d.p64", "fold", "min", "XDP_PASS", "be16(5)", "d.x8 > 3"),
+    *("table", "pairs[1].a", "d.x8.atomic_add(1)", "table[1].atomic_add(2)", "IPv4Addr('1.2.3.4')", "not d.x8"),
+]
+_OPERATORS = (ast.Add, ast.Sub, ast.FloorDiv, ast.Mod, ast.LShift, ast.BitAnd, ast.Pow, ast.Div)
+_COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.Is, ast.IsNot, ast.In, ast.NotIn)
+
+
+def mutated_body(seed: int) -> str:
+    """A random program in which some expressions have changed places, or are strangers."""
+    rng = random.Random(seed)
+    tree = ast.parse(random_body(seed))
+    places = [
+        (node, name)
+        for node in ast.walk(tree)
+        for name, held in ast.iter_fields(node)
+        if isinstance(held, ast.expr) and isinstance(getattr(held, "ctx", ast.Load()), ast.Load)
+    ]
+    values = [getattr(node, name) for node, name in places]
+    for node, name in rng.sample(places, min(3, len(places))):
+        stranger = ast.parse(rng.choice(STRANGERS), mode="eval").body
+        setattr(node, name, rng.choice([stranger, stranger, rng.choice(values)]))
+        if isinstance(node, ast.BinOp):
+            node.op = rng.choice(_OPERATORS)()
+        if isinstance(node, ast.Compare):
+            node.ops[0] = rng.choice(_COMPARISONS)()
+    try:
+        return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+    except RecursionError:  # it now holds itself
+        return "return XDP_PASS\n"

@@ -67,6 +67,8 @@ EXPRESSIONS = {
     "enum": "d.flag = d.x8 == Kind.HIGH; d.t8 = Kind.LOW; d.r0 = d.x64 + Kind.HIGH",
     "sizes": "d.r0 = sizeof(Pair); d.r1 = offsetof(Padded, 'half'); d.r2 = len(PORTS)",
     "length": "d.r0 = len(pkt); d.t32 = len(pkt) - 14; d.flag = len(pkt) > 100; d.r1 = len(pkt) * 2",
+    "length in narrow places": "d.t16 = (u16(len(pkt)) ^ d.x16) >> 2; d.t8 = u8(len(pkt) - 14); d.r0 = u64(len(pkt) & 7)",
+    "large literals": "d.r0 = d.x64 & 0xFFFF_0000_FFFF_0000; d.flag = d.x64 >= 0xFFFF_FFFF_FFFF_FFFF; d.r1 = d.x64 // (1 << 63)",
     "context": "d.t32 = pkt.ingress_ifindex * 0; d.r0 = pkt.rx_queue_index",
     "augmented": "d.t32 += 1; d.x32 -= d.y32; d.x8 *= 3; d.x16 //= 3; d.x64 %= 7; d.y8 <<= 1; d.y16 >>= 2",
     "augmented bits": "d.x8 &= 15; d.y8 |= 0x80; d.x16 ^= d.y16",

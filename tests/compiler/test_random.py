@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ebpfkit.compiler.lower import lower_program
 from ebpfkit.errors import CompileError, EbpfError
-from tests.compiler.random_programs import MAPS, random_body
+from tests.compiler.random_programs import MAPS, mutated_body, random_body
 from tests.compiler.support import check, packets, program
 
 FOLDED = {"division-by-zero"}
@@ -41,6 +42,26 @@ def agree_on(seed: int, folder: Path) -> bool:
 def test_random_programs_mean_the_same_everywhere(seed: int):
     with tempfile.TemporaryDirectory() as folder:
         agree_on(seed, Path(folder))
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_mutated_programs_compile_or_are_refused_at_a_place(tmp_path: Path):
+    """Whatever is written, the compiler answers."""
+    compiled, codes = 0, set()
+    for seed in range(250):
+        try:
+            prog = program(mutated_body(seed), tmp_path, MAPS)
+        except SyntaxError:
+            continue
+        try:
+            function = lower_program(prog, cpu="v3", maps={})
+        except CompileError as error:
+            assert error.span is not None and error.span.column and error.code and error.message, seed
+            codes.add(error.code)
+        else:
+            assert function.blocks[0].closed
+            compiled += 1
+    assert compiled >= 8 and len(codes) > 15
 
 
 def main() -> None:

@@ -103,6 +103,7 @@ REFUSED = {
     "network narrowing": ("d.n16 = d.x32", "1:13 narrowing: be16 is narrower than u32 (write the cast u16(...))"),
     "network negation": ("d.n16 = ~d.n16", "1:13 network-order: arithmetic on a be16 (write .to_host() first)"),
     "truth store": ("d.flag = d.x8", "1:14 bad-type: a u8 is not a truth value (compare it: x != 0)"),
+    "scalar and array": ("d.flag = d.x8 == d.arr", "1:14 bad-type: array[u8, 8] == u8 has no meaning"),
     "mac order": ("d.flag = d.mac < d.mac2", "1:14 bad-type: MAC has no order (compare with == or !=)"),
     "mac from text": (
         "d.mac = '02:00:00:00:00:01'",
