@@ -253,9 +253,9 @@ class Builder:
         """The packet's first byte ("packet_data") or the one behind its last ("packet_end"), freshly read."""
         return self._value(which, "ptr", ())
 
-    def packet_length(self) -> Temp:
+    def packet_length(self, start: Operand, end: Operand) -> Temp:
         """The packet's length in bytes, 32 bits."""
-        return self._value("packet_length", "i32", ())
+        return self._value("packet_length", "i32", (start, end))
 
     def opaque(self, value: Operand) -> Temp:
         """The same value, of which the optimiser no longer knows anything."""

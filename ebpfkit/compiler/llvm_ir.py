@@ -28,7 +28,7 @@ class Target(Protocol):
 
     def packet_bound(self, result: str, which: str, debug: str) -> list[str]: ...
 
-    def packet_length(self, result: str, debug: str) -> list[str]: ...
+    def packet_length(self, result: str, start: str, end: str, debug: str) -> list[str]: ...
 
     def context_load(self, result: str, offset: int, type: str, align: int, debug: str) -> list[str]: ...
 
@@ -58,13 +58,11 @@ class BpfTarget:
             f"{result} = inttoptr i64 {result}.q to ptr{debug}",
         ]
 
-    def packet_length(self, result: str, debug: str) -> list[str]:
+    def packet_length(self, result: str, start: str, end: str, debug: str) -> list[str]:
         # The subtraction stays 64 bits wide behind a barrier: the verifier refuses 32-bit arithmetic on pointers.
         return [
-            *self.packet_bound(f"{result}.d", "packet_data", debug),
-            *self.packet_bound(f"{result}.e", "packet_end", debug),
-            f"{result}.x = ptrtoint ptr {result}.e to i64{debug}",
-            f"{result}.y = ptrtoint ptr {result}.d to i64{debug}",
+            f"{result}.x = ptrtoint ptr {end} to i64{debug}",
+            f"{result}.y = ptrtoint ptr {start} to i64{debug}",
             f"{result}.s = sub i64 {result}.x, {result}.y{debug}",
             f'{result}.l = call i64 asm "", "=r,0"(i64 {result}.s){debug}',
             f"{result} = trunc i64 {result}.l to i32{debug}",
@@ -180,7 +178,8 @@ class FunctionPrinter:
     _packet_end = _packet_data
 
     def _packet_length(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return self.target.packet_length(result, debug)
+        start, end = instr.args
+        return self.target.packet_length(result, _plain(start), _plain(end), debug)
 
     def _helper(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return self.target.helper(result, type or "void", instr.align, ", ".join(_typed(a) for a in instr.args), debug)

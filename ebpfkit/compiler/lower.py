@@ -81,7 +81,10 @@ class Lowerer(Statements):
             )
         self.cursor = self.builder.slot("ptr", "$cursor")
         self.data_end = self.builder.slot("ptr", "$end")
-        self.builder.store(self.builder.packet_bound("packet_data"), self.cursor, 8)
+        self.data_start = self.builder.slot("ptr", "$start")
+        start = self.builder.packet_bound("packet_data")
+        self.builder.store(start, self.cursor, 8)
+        self.builder.store(start, self.data_start, 8)
         self.builder.store(self.builder.packet_bound("packet_end"), self.data_end, 8)
         self.bind(arguments.args[0].arg, ContextValue(Packet), arguments.args[0])
 

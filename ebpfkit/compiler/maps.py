@@ -53,6 +53,7 @@ class Maps(Expressions):
     """Operations on maps and on the packet."""
 
     cursor: Temp
+    data_start: Temp
     data_end: Temp
     frags: bool
 
@@ -118,7 +119,8 @@ class Maps(Expressions):
         if self.frags:
             result = self.builder.helper(188, "xdp_get_buff_len", "i64", (Arg(),))
             return scalar(self.builder.convert("trunc", result, "i32"), U32)
-        return scalar(self.builder.packet_length(), U32)
+        start = self.builder.load("ptr", self.data_start, 8)
+        return scalar(self.builder.packet_length(start, self.packet_end()), U32)
 
     # Optional results
 
