@@ -6,7 +6,7 @@ Names are plain `str` ("" for anonymous); type references are ids, with 0 for vo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -466,3 +466,28 @@ def referenced_ids(type_: BtfType) -> Iterable[int]:
     if isinstance(type_, Datasec):
         return [v.type for v in type_.vars]
     return ()
+
+
+def with_ids(type_: BtfType, new_id: Callable[[int], int]) -> BtfType:
+    """The type with every id that it mentions replaced."""
+    match type_:
+        case Typedef() | Volatile() | Const() | Restrict() | Ptr():
+            return type(type_)(type_.name, new_id(type_.type))
+        case TypeTag():
+            return TypeTag(type_.name, new_id(type_.type), type_.attribute)
+        case DeclTag():
+            return DeclTag(type_.name, new_id(type_.type), type_.component, type_.attribute)
+        case Func() | Var():
+            return type(type_)(type_.name, new_id(type_.type), type_.linkage)
+        case Array():
+            return Array(type_.name, new_id(type_.type), new_id(type_.index_type), type_.nelems)
+        case Struct():
+            members = tuple(Member(m.name, new_id(m.type), m.bit_offset, m.bitfield_size) for m in type_.members)
+            return type(type_)(type_.name, type_.size, members, type_.kind_flag)
+        case FuncProto():
+            params = tuple(Param(p.name, new_id(p.type)) for p in type_.params)
+            return FuncProto(type_.name, new_id(type_.ret), params)
+        case Datasec():
+            rows = tuple(VarSecinfo(new_id(v.type), v.offset, v.size) for v in type_.vars)
+            return Datasec(type_.name, type_.size, rows)
+    return type_
