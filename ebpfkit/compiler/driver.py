@@ -31,6 +31,7 @@ __all__ = ["STAGES", "Compiled", "Options", "compile_programs", "cpu_for_kernel"
 
 STAGES = ("ast", "ir", "llvm", "asm", "btf", "elf")
 CPUS = ("v1", "v2", "v3", "v4")
+LICENSE_SYMBOL = "_license"
 
 
 def cpu_for_kernel(kernel: str | None) -> str:
@@ -117,6 +118,7 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
     _check_names(programs)
     maps: dict[str, MapFacade] = {}
     functions = [lower_program(program, cpu=options.cpu, maps=maps) for program in programs]
+    _check_symbols(programs, maps)
     text = _module_text(programs, functions, maps, options.cpu)
     try:
         emission = optimise(text, cpu=options.cpu)
@@ -143,6 +145,22 @@ def _check_names(programs: Sequence[Program]) -> None:
             code="licence",
             hint="compile them apart",
         )
+
+
+def _check_symbols(programs: Sequence[Program], maps: Mapping[str, MapFacade]) -> None:
+    """Programs and maps share the names of an object, and its licence is one text."""
+    for program in programs:
+        if program.name in maps or program.name == LICENSE_SYMBOL:
+            raise CompileError(
+                f"{program.name} names a program and something else of this object",
+                span=_span(program),
+                code="duplicate-name",
+                hint='give the program a name="..." of its own',
+            )
+        if "\0" in program.license:
+            raise CompileError(
+                "LICENSE has a zero character, behind which nobody reads", span=_span(program), code="licence"
+            )
 
 
 def _span(program: Program) -> Span:

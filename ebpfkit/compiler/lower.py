@@ -127,6 +127,10 @@ def lower_program(program: Program, *, cpu: str, maps: dict[str, MapFacade]) -> 
     try:
         return Lowerer(program, cpu, maps).lower()
     except RecursionError:
+        source = find_source(program.function)
         raise CompileError(
-            f"{program.name} is nested too deeply to compile", code="too-deep", hint="split its expressions"
+            f"{program.name} is nested too deeply to compile",
+            span=source.span(source.node),
+            code="too-deep",
+            hint="split its expressions",
         ) from None

@@ -186,6 +186,22 @@ def test_two_programs_of_one_name_are_refused(tmp_path: Path):
         compile_programs([module.one, other.one])
 
 
+def test_names_and_licences_are_checked(tmp_path: Path):
+    body = "seen[0] += 1\nreturn XDP_PASS\n"
+    maps = 'seen = bpf.Array[u64](max_entries=1, name="prog")\n'
+    with pytest.raises(CompileError, match="prog names a program and something else"):
+        compile_programs([program(body, tmp_path, maps)])
+    with pytest.raises(CompileError, match="LICENSE has a zero character"):
+        compile_programs([program("return XDP_PASS\n", tmp_path, 'LICENSE = "GPL\\0 not really"\n')])
+
+
+def test_what_is_nested_too_deeply_is_refused(tmp_path: Path):
+    body = f"d = pkt.read(Data)\nd.r0 = {' + '.join(['d.x64'] * 2000)}\nreturn XDP_PASS\n"
+    with pytest.raises(CompileError) as caught:
+        compile_programs([program(body, tmp_path)])
+    assert caught.value.code == "too-deep" and caught.value.span is not None
+
+
 @pytest.mark.kernel
 def test_bpftool_loads_it_unchanged(tmp_path: Path):
     bpftool = require_tool("bpftool")
@@ -262,10 +278,8 @@ def test_a_changed_file_is_noticed(tmp_path: Path):
 
 
 def test_a_lambda_is_refused():
-    from ebpfkit.dsl.decorators import xdp
-
     with pytest.raises(CompileError, match="lambda"):
-        compile_programs([xdp(lambda pkt: 2, name="f") if False else Program(lambda pkt: 2, name="f")])
+        compile_programs([Program(lambda pkt: 2, name="f")])
 
 
 def test_columns_count_characters(tmp_path: Path):
