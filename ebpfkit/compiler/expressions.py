@@ -59,6 +59,16 @@ _NO_EXPRESSION = {
     "Slice": ("a slice makes a copy of unknown length", "name the elements, or read a Struct"),
 }
 
+_FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.Gt,
+    ast.LtE: ast.GtE,
+    ast.Gt: ast.Lt,
+    ast.GtE: ast.LtE,
+    ast.Eq: ast.Eq,
+    ast.NotEq: ast.NotEq,
+}
+"""The comparison that says the same with its sides exchanged."""
+
 
 class Expressions(Operators):
     """Evaluation of expressions."""
@@ -261,6 +271,8 @@ class Expressions(Operators):
             self.know(true, self.name_of(node), Known.PRESENT)
             self.know(false, self.name_of(node), Known.ABSENT)
             return
+        if isinstance(left, Const) and not isinstance(right, Const) and type(op) in _FLIPPED:
+            op, left_node, left, right = _FLIPPED[type(op)](), right_node, right, left
         name = self.name_of(left_node)
         if name is None or not isinstance(right, Const) or not is_plain_int(right.value):
             return

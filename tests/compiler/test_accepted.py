@@ -286,6 +286,18 @@ STATEMENTS = {
         if i < 8:
             d.r0 = d.arr[i]
         """,
+    "narrowing on both sides": """
+        i = d.p32
+        if 0 <= i < 8:
+            d.r0 = u64(d.arr[i])
+            local = array[u16, 4]((5, 6, 7, 8))
+            if 4 > i:
+                d.r1 = local[i]
+        n = d.y8
+        while n < 8:
+            d.arr[n] += 1
+            n += 1
+        """,
     "peek": """
         more = pkt.peek(Pair)
         if more is not None:
