@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ebpfkit._bits import to_signed
 from ebpfkit.asm.codec import SLOT_SIZE, resolve_labels, slot_starts
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
+from ebpfkit.asm.labels import target_slot
 from ebpfkit.errors import AsmError, NotSupported
 
 __all__ = ["Block", "Cfg", "Edge", "EdgeKind", "build_cfg"]
@@ -101,16 +101,9 @@ def build_cfg(insns: Sequence[Instruction]) -> Cfg:
 
 
 def _target_slot(insn: Instruction, slot: int) -> int | None:
-    kind = insn.op.kind
-    if kind in (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO):
-        return slot + 1 + insn.off
-    if insn.op.name == "CALL_LOCAL":
-        return slot + 1 + insn.imm
-    if insn.op.name == "LDDW_FUNC":
-        return slot + 1 + to_signed(insn.imm, 32)
-    if kind is Kind.GOTO_INDIRECT:
+    if insn.op.kind is Kind.GOTO_INDIRECT:
         raise NotSupported("the control flow of gotox", why="its targets are in a map", span=insn.span)
-    return None
+    return target_slot(insn, slot)
 
 
 def _ends_block(insn: Instruction) -> bool:

@@ -99,11 +99,13 @@ def format_program(
     slots: bool = False,
     opcodes: bool = False,
     source: bool = False,
+    spell: Callable[[Instruction, int], str] | None = None,
 ) -> str:
     """A program, one instruction a line, with its labels; the text ends in a newline unless it is empty.
 
     `slots` prefixes the slot number (`12: `), `opcodes` the opcode byte (`(b7) `), both as the kernel's log has them;
-    `source` puts the source line before the instructions that came from it, as a comment.
+    `source` puts the source line before the instructions that came from it, as a comment. `spell` writes one
+    instruction of a slot in another spelling.
     """
     lines = []
     slot = 0
@@ -116,7 +118,8 @@ def format_program(
         lines.extend(f"{label}:" for label in insn.labels)
         number = f"{slot}: " if slots else ""
         code = f"({insn.op.code:02x}) " if opcodes and insn.op.kind is not Kind.INVALID else ""
-        lines.append(number + code + format_instruction(insn, slot, resolver))
+        text = spell(insn, slot) if spell is not None else format_instruction(insn, slot, resolver)
+        lines.append(number + code + text)
         slot += insn.op.slots
     return "".join(f"{line}\n" for line in lines)
 

@@ -1,12 +1,19 @@
-"""`ebpfkit disasm`: instructions as text, with the source lines they came from."""
+"""`ebpfkit disasm`: instructions as text with the source lines they came from, or drawn as basic blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ebpfkit.cli.status import print_json
+from ebpfkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ebpfkit.asm.insn import Instruction
+    from ebpfkit.elf.model import ProgramSpec
 
 
 @click.command(name="disasm", short_help="Print the instructions of an object or of raw bytes.")
@@ -14,38 +21,112 @@ from ebpfkit.cli.status import print_json
 @click.option("--prog", "names", multiple=True, metavar="NAME", help="Only this program (may be repeated).")
 @click.option("--raw", is_flag=True, help="FILE holds bare instruction bytes, no ELF.")
 @click.option("--no-source", is_flag=True, help="Leave the source lines out.")
+@click.option("--opcodes", is_flag=True, help="Show the opcode byte of each instruction.")
+@click.option(
+    "--style", type=click.Choice(["kernel", "llvm", "ubpf"]), default="kernel", show_default=True, help="The spelling."
+)
+@click.option(
+    "--cfg", "drawing", type=click.Choice(["svg", "dot", "mermaid"]), help="Draw the basic blocks of one program."
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the drawing here, not to stdout."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of programs as JSON.")
-def command(file: Path, names: tuple[str, ...], raw: bool, no_source: bool, as_json: bool) -> None:
-    """Print the programs of FILE (Python or object) in the kernel's spelling."""
+def command(
+    file: Path,
+    names: tuple[str, ...],
+    raw: bool,
+    no_source: bool,
+    opcodes: bool,
+    style: str,
+    drawing: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the programs of FILE (Python or object), jump targets as labels; `ebpfkit asm` reads it back."""
     from ebpfkit import pipeline
-    from ebpfkit.asm.codec import slot_starts
-    from ebpfkit.asm.printer import format_instruction, format_program
+    from ebpfkit.asm.labels import label_targets
+    from ebpfkit.asm.printer import format_program
     from ebpfkit.elf.raw import program_from_code
 
+    if output is not None and drawing is None:
+        raise UsageError("-o goes with --cfg: text goes to stdout")
     specs = [program_from_code(file.read_bytes(), name=file.stem)] if raw else pipeline.open_source(file).select(names)
+    if drawing is not None:
+        _draw(specs, drawing, output)
+        return
     if as_json:
-        print_json(
-            [
-                {
-                    "name": spec.name,
-                    "section": spec.section,
-                    "insns": [
-                        {
-                            "slot": slot,
-                            "text": format_instruction(insn, slot),
-                            "op": insn.op.name,
-                            "file": insn.span.file if insn.span else None,
-                            "line": insn.span.line if insn.span else None,
-                        }
-                        for slot, insn in zip(slot_starts(spec.instructions), spec.instructions, strict=True)
-                    ],
-                }
-                for spec in specs
-            ]
-        )
+        print_json([_as_json(spec) for spec in specs])
         return
     for position, spec in enumerate(specs):
         if position:
             click.echo()
-        click.echo(f"{spec.name} ({spec.section or 'raw'}):")
-        click.echo(format_program(spec.instructions, slots=True, source=not no_source), nl=False)
+        click.echo(f"; {spec.name} ({spec.section or 'raw'})")
+        labelled = label_targets(spec.instructions, _functions(spec))
+        text = format_program(
+            labelled, slots=True, opcodes=opcodes, source=not no_source, spell=_spelling(style)
+        )  # fmt: skip
+        click.echo(text, nl=False)
+
+
+def _functions(spec: ProgramSpec) -> dict[int, str]:
+    return {info.slot: info.name for info in spec.func_infos}
+
+
+def _spelling(style: str) -> Callable[[Instruction, int], str] | None:
+    """How an instruction is written; the kernel's spelling fills in where the chosen one has none."""
+    if style == "kernel":
+        return None
+    from ebpfkit.asm.llvm_spelling import format_llvm
+    from ebpfkit.asm.mnemonics import format_mnemonic
+    from ebpfkit.asm.printer import format_instruction
+
+    write = format_llvm if style == "llvm" else format_mnemonic
+
+    def spell(insn: Instruction, slot: int) -> str:
+        try:
+            return write(insn)
+        except KeyError:
+            return format_instruction(insn, slot)
+
+    return spell
+
+
+def _draw(specs: list[ProgramSpec], format: str, output: Path | None) -> None:
+    from ebpfkit.asm.drawing import draw_cfg
+
+    if len(specs) != 1:
+        raise UsageError(f"--cfg draws one program: choose with --prog among {', '.join(spec.name for spec in specs)}")
+    spec = specs[0]
+    title = f"{spec.name} ({spec.section or 'raw'})"
+    text = draw_cfg(spec.instructions, format, title=title, functions=_functions(spec))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror or error}") from error
+
+
+def _as_json(spec: ProgramSpec) -> dict[str, Any]:
+    from ebpfkit.asm.codec import slot_starts
+    from ebpfkit.asm.labels import label_targets
+    from ebpfkit.asm.printer import format_instruction
+
+    labelled = label_targets(spec.instructions, _functions(spec))
+    return {
+        "name": spec.name,
+        "section": spec.section,
+        "insns": [
+            {
+                "slot": slot,
+                "text": format_instruction(insn, slot),
+                "op": insn.op.name,
+                "labels": list(insn.labels),
+                "file": insn.span.file if insn.span else None,
+                "line": insn.span.line if insn.span else None,
+            }
+            for slot, insn in zip(slot_starts(labelled), labelled, strict=True)
+        ],
+    }

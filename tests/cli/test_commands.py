@@ -167,6 +167,25 @@ def test_disasm_shows_source_lines(ebpfkit: Command, counter: Path) -> None:
     assert all(row["line"] for row in rows)
 
 
+@pytest.mark.parametrize("style", ["kernel", "llvm", "ubpf"])
+def test_what_disasm_prints_assembles(ebpfkit: Command, tmp_path: Path, style: str) -> None:
+    text, raw, again = tmp_path / "p.s", tmp_path / "p.bin", tmp_path / "again.s"
+    text.write_text("r0 = 2\nif r1 == 0 goto out\nlock *(u64 *)(r10 -8) += r1\ncall f\nout:\nexit\nf: r0 = 1\nexit\n")
+    assert ebpfkit("asm", text, "-o", raw).status == 0
+    again.write_text(ebpfkit("disasm", raw, "--raw", "--style", style, "--opcodes").out)
+    assert "L5:" in again.read_text()
+    assert ebpfkit("asm", again).out == ebpfkit("asm", text).out
+
+
+@pytest.mark.parametrize("format", ["svg", "dot", "mermaid"])
+def test_disasm_draws_blocks(ebpfkit: Command, counter: Path, tmp_path: Path, format: str) -> None:
+    target = tmp_path / "cfg"
+    assert ebpfkit("disasm", counter, "--cfg", format, "-o", target).status == 0
+    assert "exit" in target.read_text()
+    assert ebpfkit("disasm", counter, "--cfg", format).out == target.read_text()
+    assert ebpfkit("disasm", counter, "-o", target).status == 2
+
+
 def test_probe_of_the_kernel(ebpfkit: Command) -> None:
     done = ebpfkit("probe", "--json")
     assert done.status == 0
