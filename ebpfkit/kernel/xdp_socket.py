@@ -23,9 +23,10 @@ from ebpfkit.errors import KernelError, NotSupported
 from ebpfkit.kernel.fd import Fd
 
 __all__ = [
-    "AF_XDP", "HUGE_PAGE_SIZE", "HasFileno", "MmapOffsets", "RingOffsets", "bind", "exclude_from_fork",
-    "get_mmap_offsets", "get_options", "get_statistics", "kick_rx", "kick_tx", "map_memory", "map_ring", "open_socket",
-    "pending_error", "register_umem", "set_ring_size", "set_tx_budget", "unmap", "wait_ready",
+    "AF_XDP", "HUGE_PAGE_SIZE", "TX_METADATA_SIZE", "HasFileno", "MmapOffsets", "RingOffsets", "TxMetadata", "UmemReg",
+    "bind", "create_memory", "exclude_from_fork", "get_mmap_offsets", "get_options", "get_statistics", "kick_rx",
+    "kick_tx", "map_memory", "map_ring", "map_shared", "open_socket", "pending_error", "register_umem",
+    "set_busy_poll", "set_ring_size", "set_tx_budget", "unmap", "wait_ready",
 ]  # fmt: skip
 
 AF_XDP: Final = 44
@@ -35,6 +36,7 @@ HUGE_PAGE_SIZE: Final = 2 << 20
 _SOCK_RAW, _SOCK_CLOEXEC = 3, 0o2000000
 _MSG_DONTWAIT = 0x40
 _SOL_SOCKET, _SO_ERROR = socket.SOL_SOCKET, socket.SO_ERROR
+_SO_BUSY_POLL, _SO_PREFER_BUSY_POLL, _SO_BUSY_POLL_BUDGET = 46, 69, 70
 _MAP_HUGETLB = 0x40000
 _MADV_DONTFORK = 10
 _RING_SIZE_OPTIONS = {
@@ -73,7 +75,9 @@ class MmapOffsets(NamedTuple):
     completion: RingOffsets
 
 
-class _UmemReg(ctypes.Structure):
+class UmemReg(ctypes.Structure):
+    """struct xdp_umem_reg."""
+
     _fields_ = (
         ("addr", ctypes.c_uint64),
         ("len", ctypes.c_uint64),
@@ -82,6 +86,23 @@ class _UmemReg(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("tx_metadata_len", ctypes.c_uint32),
     )
+
+
+class TxMetadata(ctypes.Structure):
+    """struct xsk_tx_metadata with its request, in front of a packet to be sent (Linux 6.8; launch_time 6.14).
+
+    After sending, the kernel puts the time of sending over the 8 bytes behind the flags, where it was asked to.
+    """
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("csum_start", ctypes.c_uint16),
+        ("csum_offset", ctypes.c_uint16),
+        ("launch_time", ctypes.c_uint64),
+    )
+
+
+TX_METADATA_SIZE: Final = ctypes.sizeof(TxMetadata)
 
 
 class _SockaddrXdp(ctypes.Structure):
@@ -153,7 +174,7 @@ def register_umem(
     sock: HasFileno, address: int, length: int, chunk_size: int, headroom: int, *, flags: int = 0, tx_metadata: int = 0
 ) -> None:
     """XDP_UMEM_REG: `length` bytes at `address`, cut into chunks with `headroom` bytes kept free in each."""
-    value = _UmemReg(address, length, chunk_size, headroom, flags, tx_metadata)
+    value = UmemReg(address, length, chunk_size, headroom, flags, tx_metadata)
     _set_option(sock, uapi.XDP_UMEM_REG, value, "setsockopt(XDP_UMEM_REG)")
 
 
@@ -172,6 +193,18 @@ def set_tx_budget(sock: HasFileno, packets: int) -> bool:
             return False
         raise
     return True
+
+
+def set_busy_poll(sock: HasFileno, microseconds: int, packets: int) -> None:
+    """Prefer busy polling: the application's calls run the driver for so long, and for so many packets a call."""
+    for option, value, name in (
+        (_SO_PREFER_BUSY_POLL, 1, "SO_PREFER_BUSY_POLL"),
+        (_SO_BUSY_POLL, microseconds, "SO_BUSY_POLL"),
+        (_SO_BUSY_POLL_BUDGET, packets, "SO_BUSY_POLL_BUDGET"),
+    ):
+        number = ctypes.c_int(value)
+        what = f"setsockopt({name}) to {value}"
+        _call("setsockopt", what, sock.fileno(), _SOL_SOCKET, option, ctypes.addressof(number), 4)
 
 
 def _get_option(sock: HasFileno, option: int, size: int, what: str) -> bytes:
@@ -210,6 +243,22 @@ def map_memory(length: int, *, huge: bool = False) -> int:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE | (_MAP_HUGETLB if huge else 0)
     what = f"mmap of {length} bytes{' of huge pages' if huge else ''}"
     return _map(what, length, flags, -1, 0)
+
+
+def create_memory(name: str, length: int) -> Fd:
+    """A memfd of `length` bytes, to be mapped here and in another process."""
+    try:
+        fd = Fd(os.memfd_create(name, os.MFD_CLOEXEC), name)
+        os.ftruncate(fd.fileno(), length)
+    except OSError as error:
+        raise KernelError(f"memory of {length} bytes to share: {error.strerror}", errno=error.errno or 0) from error
+    return fd
+
+
+def map_shared(memory: HasFileno, length: int) -> int:
+    """The address of memory shared with other processes, present at once."""
+    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+    return _map(f"mmap of {length} shared bytes", length, flags, memory.fileno(), 0)
 
 
 def map_ring(sock: HasFileno, ring: str, length: int) -> int:

@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ebpfkit.xsk.frame import Frame
     from ebpfkit.xsk.group import XskGroup
+    from ebpfkit.xsk.metadata import TxTimestamp
     from ebpfkit.xsk.redirect import redirect_object
     from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
+    from ebpfkit.xsk.setup import BusyPoll
     from ebpfkit.xsk.socket import XskSocket
     from ebpfkit.xsk.stats import XskStatistics
     from ebpfkit.xsk.umem import FrameOwner, Umem
 
 __all__ = [
     "DESCRIPTOR",
+    "BusyPoll",
     "ConsumerRing",
     "Frame",
     "FrameOwner",
     "ProducerRing",
+    "TxTimestamp",
     "Umem",
     "XskGroup",
     "XskSocket",
@@ -33,10 +37,12 @@ __all__ = [
 
 _HOMES = {
     "DESCRIPTOR": "ring",
+    "BusyPoll": "setup",
     "ConsumerRing": "ring",
     "Frame": "frame",
     "FrameOwner": "umem",
     "ProducerRing": "ring",
+    "TxTimestamp": "metadata",
     "Umem": "umem",
     "XskGroup": "group",
     "XskSocket": "socket",

@@ -14,8 +14,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from ebpfkit.abi import uapi
 from ebpfkit.elf.model import ObjectFile
-from ebpfkit.errors import KernelError, UsageError
+from ebpfkit.errors import KernelError, NotSupported, UsageError
+from ebpfkit.kernel import ethtool, netdev
+from ebpfkit.kernel.netlink import Device
 from ebpfkit.loader.collection import Collection
 from ebpfkit.loader.links.base import Link
 from ebpfkit.loader.links.xdp import find_device
@@ -52,7 +55,9 @@ class _Loadable(Protocol):
 class XskGroup:
     """Sockets on the queues of a device, fed by an XDP program; one call opens all, leaving the block closes all.
 
-    `queues` are the queues' numbers (None: all). `program` is None for the default that redirects everything, a
+    `queues` are the queues' numbers (None: all the device receives on, by its channels). `umem` is one UMEM for all
+    (then one thread uses the whole group); without it each socket has its own. `multi_buffer=True` sets all that packets
+    of several frames need, or says what is missing. `program` is None for the default that redirects everything, a
     decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found by type, or is
     `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to `XskSocket`.
     Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
@@ -71,13 +76,18 @@ class XskGroup:
     ) -> None:
         self._closing: ExitStack | None = None
         self.device = find_device(dev)
-        self.queues = tuple(queues) if queues is not None else tuple(range(self.device.rx_queues))
+        self.queues = tuple(queues) if queues is not None else tuple(range(_queue_count(self.device)))
         if not self.queues or len(set(self.queues)) != len(self.queues):
             raise UsageError(f"the queues {self.queues} are none, or one is named twice")
         self.sockets: dict[int, XskSocket] = {}
         with ExitStack() as undo:
-            self.loaded = self._load(undo, program)
+            multi_buffer = bool(options.get("multi_buffer"))
+            if multi_buffer:
+                _check_frags_device(self.device, attach_mode)
+            self.loaded = self._load(undo, program, multi_buffer)
             self.program = _choose(self.loaded.programs, program_name or getattr(program, "name", None))
+            if multi_buffer:
+                _check_frags_program(self.program)
             self.map = _choose_map(self.loaded.maps, map_name)
             for queue in self.queues:
                 self.sockets[queue] = undo.enter_context(XskSocket(self.device.index, queue, **options))
@@ -91,12 +101,14 @@ class XskGroup:
             # Closing goes backwards: program off the device, sockets out of the map, rings unmapped, sockets closed.
             self._closing = undo.pop_all()
 
-    def _load(self, undo: ExitStack, program: _Loadable | ObjectFile | Collection | None) -> _Loaded:
+    def _load(
+        self, undo: ExitStack, program: _Loadable | ObjectFile | Collection | None, multi_buffer: bool
+    ) -> _Loaded:
         if isinstance(program, Collection):
             return program
         if program is None:
             slots = max(DEFAULT_SLOTS, max(self.queues) + 1)
-            program = redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU)
+            program = redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU or multi_buffer)
         if isinstance(program, ObjectFile):
             loaded: _Loaded = Collection.load(program)
         elif isinstance(program, _Loadable):
@@ -185,6 +197,32 @@ class XskGroup:
 
     def __repr__(self) -> str:
         return f"<XskGroup on {self.device.name}, queues {', '.join(map(str, self.queues))}>"
+
+
+def _queue_count(device: Device) -> int:
+    """How many queues receive: the channels set up, where the driver tells, else those the device was made with."""
+    channels = ethtool.get_channels(device.name)
+    return (channels.receiving if channels else 0) or device.rx_queues
+
+
+def _check_frags_device(device: Device, attach_mode: str | None) -> None:
+    if attach_mode == "skb":
+        return
+    features = netdev.query_features(device.index)
+    if features is not None and "basic" in features.xdp and "rx-sg" not in features.xdp:
+        raise NotSupported(
+            f"multi_buffer=True on {device.name}",
+            why="its driver has native XDP, but not for packets of several buffers (no rx-sg among its XDP features); "
+            "use attach_mode='skb', or a smaller MTU",
+        )
+
+
+def _check_frags_program(program: Program) -> None:
+    if program.spec is not None and not program.spec.flags & uapi.BPF_F_XDP_HAS_FRAGS:
+        raise UsageError(
+            f"multi_buffer=True needs a program that takes packets of several buffers, and {program.name!r} does not: "
+            "@xdp(frags=True), or SEC xdp.frags"
+        )
 
 
 def _key(queue: int) -> bytes:

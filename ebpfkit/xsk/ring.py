@@ -116,6 +116,11 @@ class ProducerRing(Ring):
             raise XskError(f"{count} entries of the {self.name} were cancelled, but fewer are reserved")
         self._producer = (self._producer - count) & _U32
 
+    def unconsumed(self) -> NDArray[Any]:
+        """A copy of the entries that were submitted and that the kernel has not taken yet."""
+        start = self.consumer_index.load() & self._mask
+        return np.roll(self._entries, -start)[: len(self)].copy()
+
     def produce(self, values: NDArray[Any]) -> bool:
         """Reserve, write and submit at once; False when there is no room for all."""
         index = self.reserve(len(values))

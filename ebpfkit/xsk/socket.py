@@ -12,7 +12,8 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -21,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebpfkit.abi import uapi
-from ebpfkit.errors import NotSupported, UsageError, XskError
+from ebpfkit.errors import UsageError, XskError
 from ebpfkit.kernel import netlink, xdp_socket
 from ebpfkit.xsk.frame import Frame
+from ebpfkit.xsk.metadata import TxTimestamp, read_timestamp
 from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
-from ebpfkit.xsk.setup import MODES, Opened, Sizes, open_bound
+from ebpfkit.xsk.setup import MODES, BusyPoll, Opened, Options, Pool, Sizes, open_bound
 from ebpfkit.xsk.stats import XskStatistics
 from ebpfkit.xsk.umem import FrameOwner, Umem
 
@@ -40,6 +42,8 @@ _LATER = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS, errno.EINTR})
 _PAUSE = 50e-6
 # As plain numbers: members of an enum are slow to look up.
 _FILL, _USER, _TX = int(FrameOwner.FILL), int(FrameOwner.USER), int(FrameOwner.TX)
+_CONTINUED = uapi.XDP_PKT_CONTD
+_LONGEST_PACKET = 32  # descriptors; the kernel's limit is below it (MAX_SKB_FRAGS + 1)
 
 
 @dataclass(slots=True)
@@ -57,9 +61,12 @@ class XskSocket:
 
     `mode` is "auto" (the kernel's choice), "copy" or "zero-copy". Sizes are entries of the rings; a socket without TX
     ring (`tx_size=0`) only receives, without RX ring only sends. Without `umem` it makes one of `frame_count` frames of
-    `frame_size` bytes. A queue that is still being torn down is waited for `bind_timeout` seconds. Packets arrive once
-    an XDP program redirects them here through an XSK map (see `XskGroup`). One thread at a time may use a socket; the
-    rings have no locks. Raises XskError, AttachError, UsageError.
+    `frame_size` bytes; a `umem` that other sockets use already is shared with them (on the same queue its fill and
+    completion rings too: then one thread uses all of these sockets). `multi_buffer` takes and sends packets that need
+    several frames. The fill ring is kept at `fill_target` frames (None: as many as suit the UMEM). A queue that is
+    still being torn down is waited for `bind_timeout` seconds. Packets arrive once an XDP program redirects them here
+    through an XSK map (see `XskGroup`). One thread at a time may use a socket; the rings have no locks. Raises
+    XskError, AttachError, UsageError.
     """
 
     def __init__(
@@ -77,40 +84,75 @@ class XskSocket:
         frame_size: int = 4096,
         headroom: int = 0,
         huge_pages: bool = False,
+        unaligned: bool = False,
+        tx_metadata: bool = False,
+        software_checksum: bool = False,
+        shareable: bool = False,
         need_wakeup: bool = True,
         multi_buffer: bool = False,
+        busy_poll: BusyPoll | None = None,
         tx_budget: int | None = None,
+        fill_target: int | None = None,
         bind_timeout: float = 1.0,
     ) -> None:
         if mode not in MODES:
             raise UsageError(f"mode {mode!r} is none of {', '.join(MODES)}")
-        if multi_buffer:
-            raise NotSupported("multi-buffer packets (multi_buffer=True)", why="each packet must fit one frame for now")
         self._opened: Opened | None = None
         self._forked = False
-        self.device = _find_device(dev)
-        self.queue = queue
-        self.umem = umem or Umem(frame_count, frame_size, headroom=headroom, huge_pages=huge_pages)
-        sizes = Sizes(rx_size, tx_size, fill_size, completion_size)
-        self._opened = opened = open_bound(
-            self.umem, self.device, queue, sizes, mode=mode, need_wakeup=need_wakeup, tx_budget=tx_budget,
-            timeout=bind_timeout,
+        device = _find_device(dev)
+        umem = umem or Umem(
+            frame_count, frame_size, headroom=headroom, huge_pages=huge_pages, unaligned=unaligned,
+            tx_metadata=tx_metadata, software_checksum=software_checksum, shareable=shareable,
         )  # fmt: skip
+        sizes = Sizes(rx_size, tx_size, fill_size, completion_size)
+        options = Options(mode, need_wakeup, multi_buffer, tx_budget, busy_poll, bind_timeout)
+        self._start(device, queue, umem, sizes, options, open_bound(umem, device, queue, sizes, options), fill_target)
+        try:
+            self._fill_first()
+        except XskError:
+            self.close(check=False)
+            raise
+
+    def _start(
+        self,
+        device: netlink.Device,
+        queue: int,
+        umem: Umem,
+        sizes: Sizes,
+        options: Options,
+        opened: Opened,
+        fill_target: int | None,
+    ) -> None:
+        """Everything behind bind, for a socket bound here or taken over from another process."""
+        self.device, self.queue, self.umem = device, queue, umem
+        self.sizes, self.options = sizes, options
+        self.multi_buffer = options.multi_buffer
+        self._opened, self._forked = opened, False
         _OPEN.add(self)
-        self.fill: ProducerRing = opened.fill
-        self.completion: ConsumerRing = opened.completion
+        self._pool: Pool = opened.pool
+        self.fill: ProducerRing = opened.pool.fill
+        self.completion: ConsumerRing = opened.pool.completion
         self._rx, self._tx = opened.rx, opened.tx
         self.tx_budget = opened.tx_budget
         self.counters = Counters()
+        self.timestamps: deque[TxTimestamp] = deque(maxlen=4096)
+        self._timed: dict[int, tuple[int, int]] = {}  # frames whose time of sending was asked for: address, tag
         self._number = opened.fd.fileno()
         self._receiving = False
         self._failure = 0
         self._unsent = False
         self._outbox: list[tuple[int, int, int]] = []  # sent, not yet in the TX ring
         self._room = 0 if self._tx is None else self._tx.free()
-        self._fill_target = _fill_target(self.umem.frame_count, sizes)
+        self._fill_target = min(fill_target or _fill_target(umem.frame_count, sizes), self.fill.size)
         self.zero_copy = bool(xdp_socket.get_options(opened.fd) & uapi.XDP_OPTIONS_ZEROCOPY)
+
+    def _fill_first(self) -> None:
         self.refill()
+        if self._rx is not None and not len(self.fill):
+            raise XskError(
+                f"no frame is free for the fill ring of queue {self.queue}: the UMEM's {self.umem.frame_count} frames "
+                "are with its other sockets; make it larger, or give those sockets a smaller fill_target"
+            )
 
     # --- what it is
 
@@ -199,51 +241,93 @@ class XskSocket:
             raise XskError("a loop over receive() is running on this socket already")
         if not self.wait(timeout):
             return
-        index, found = self.rx.peek(count)
-        descriptors = self.rx.read(index, found)
+        descriptors = self._peek(count)
         self.umem.move(descriptors["addr"], _FILL, _USER)
         memory = self.umem.memory
-        seen = 0
+        seen = packets = 0
         done: list[int] = []
         frame: Frame | None = None
         self._receiving = True
+        rows = iter(descriptors.tolist())
         try:
-            for address, length, _options in descriptors.tolist():
+            for address, length, options in rows:
                 seen += 1
+                packets += 1
                 frame = Frame(self, address, memory[address : address + length])
+                if options & _CONTINUED:
+                    seen += frame.extend(rows)
                 yield frame
                 if frame.address >= 0 and not frame.is_kept:
-                    frame.invalidate()
-                    done.append(address)
+                    done += frame.invalidate()
         finally:
             if frame is not None and frame.address >= 0 and not frame.is_kept:  # the loop was left from its body
-                done.append(frame.address)
-                frame.invalidate()
+                done += frame.invalidate()
             self._receiving = False
             self.umem.release(np.array(done, np.uint64))
             if self._opened is not None:
                 self.umem.move(descriptors["addr"][seen:], _USER, _FILL)
-                self.rx.cancel(found - seen)
+                self.rx.cancel(len(descriptors) - seen)
                 self.rx.release(seen)
-                self.counters.received += seen
+                self.counters.received += packets
                 if self._outbox or self._unsent:
                     self.flush()
                 self.refill()
+
+    def _peek(self, count: int) -> NDArray[Any]:
+        """Up to `count` descriptors of whole packets, their addresses plain; they stay in the ring until released."""
+        index, found = self.rx.peek(count)
+        descriptors = self.rx.read(index, found)
+        if self.multi_buffer and found and descriptors["options"][-1] & _CONTINUED:
+            if count < _LONGEST_PACKET:  # enough for any packet
+                self.rx.cancel(found)
+                return self._peek(_LONGEST_PACKET)
+            whole = _whole_packets(descriptors)
+            self.rx.cancel(found - whole)
+            descriptors = descriptors[:whole]
+        if self.umem.unaligned:
+            descriptors["addr"] = self.umem.to_plain(descriptors["addr"])
+        return descriptors
 
     def receive_batch(self, count: int = BATCH, timeout: float | None = 0) -> NDArray[Any]:
         """Up to `count` descriptors (`DESCRIPTOR`: addr, len, options); their frames are the application's.
 
         Waits up to `timeout` seconds for the first (None: for ever). Give them back with `release_batch`, or send them.
+        With multi-buffer packets, all but the last descriptor of a packet have XDP_PKT_CONTD (1) in their options.
         """
         if self._receiving:
             raise XskError("a loop over receive() is running on this socket already")
         if not self.wait(timeout):
             return np.empty(0, DESCRIPTOR)
-        descriptors = self.rx.consume(count)
+        descriptors = self._peek(count)
         self.umem.move(descriptors["addr"], _FILL, _USER)
-        self.counters.received += len(descriptors)
+        if len(descriptors):
+            self.rx.release(len(descriptors))
+        self.counters.received += self._packets(descriptors)
         self.refill()  # here too: under steady load the RX ring is never empty, and nobody waits
         return descriptors
+
+    def _packets(self, descriptors: NDArray[Any]) -> int:
+        """How many packets the descriptors are."""
+        if not self.multi_buffer:
+            return len(descriptors)
+        return int(np.count_nonzero((descriptors["options"] & _CONTINUED) == 0))
+
+    async def batches(self, count: int = BATCH) -> AsyncIterator[NDArray[Any]]:
+        """Arrays of descriptors as `receive_batch` gives them, for ever, waiting in asyncio's event loop.
+
+        `async for batch in sock` is the same. Raises XskError (ENETDOWN) when the device has gone.
+        """
+        from ebpfkit.xsk.waiting import wait_readable
+
+        while True:
+            batch = self.receive_batch(count, timeout=0)
+            if len(batch):
+                yield batch
+            elif not await wait_readable(self.fileno(), LONGEST_WAIT):
+                self.check_device()
+
+    def __aiter__(self) -> AsyncIterator[NDArray[Any]]:
+        return self.batches()
 
     def release_batch(self, descriptors: NDArray[Any]) -> None:
         """Give frames back and top up the fill ring. Raises XskError naming a frame that is not the application's."""
@@ -261,7 +345,10 @@ class XskSocket:
         wanted = min(self._fill_target - waiting, len(self.umem))
         if wanted <= 0:
             return 0
-        self.fill.produce(self.umem.take_free(wanted, _FILL))
+        addresses = self.umem.take_free(wanted, _FILL)
+        if self.umem.is_spread:
+            self.umem.holders[self.umem.frames_of(addresses)] = self._pool.number
+        self.fill.produce(addresses)
         return wanted
 
     # --- sending
@@ -273,9 +360,10 @@ class XskSocket:
         return Frame(self, address, self.umem.memory[address : address + length], kept=True)
 
     def _allocate(self, length: int) -> int:
-        room = self.umem.frame_size - self.umem.headroom
+        room = self.umem.frame_size - self.umem.data_offset
         if not 0 <= length <= room:
-            raise UsageError(f"a packet of {length} bytes does not fit a frame, which has room for {room}")
+            several = "" if self.multi_buffer else "; larger ones need multi_buffer=True and are given as bytes"
+            raise UsageError(f"a packet of {length} bytes does not fit a frame, which has room for {room}{several}")
         address = self.umem.allocate_one()
         if address < 0 and self.reap():
             address = self.umem.allocate_one()
@@ -285,7 +373,7 @@ class XskSocket:
                 f"{self.umem.count(FrameOwner.FILL)} in the fill ring, {self.umem.count(FrameOwner.TX)} being sent; "
                 "release some, or make the socket with a larger frame_count"
             )
-        return address + self.umem.headroom
+        return address + self.umem.data_offset
 
     def send(
         self, packet: Frame | bytes | bytearray | memoryview, *, flush: bool = True, timeout: float | None = None
@@ -301,17 +389,40 @@ class XskSocket:
             self._await_room(1, timeout)
         if isinstance(packet, Frame) and packet.socket.umem is self.umem:
             packet.check()
-            self._outbox.append((packet.address, len(packet.data), 0))
+            if packet.rest:
+                self._await_room(len(self._outbox) + len(packet.rest) + 1, timeout)
+            if packet.timestamp_tag is not None:
+                self._timed[self.umem.index_of(packet.address)] = (packet.address, packet.timestamp_tag)
+            self._outbox += packet.descriptors()
             packet.invalidate()
+        elif self.multi_buffer and len(packet) > self.umem.frame_size - self.umem.data_offset:
+            self._outbox += self._in_pieces(bytes(packet), timeout)
         else:
+            if isinstance(packet, Frame) and packet.rest:
+                raise UsageError("a packet of several frames goes only to a socket with multi_buffer=True")
             data = packet.data if isinstance(packet, Frame) else memoryview(packet).cast("B")
-            if not len(self.umem) and self.counters.completed < self.counters.sent + len(self._outbox):
+            if not len(self.umem) and self._pool.completed < self._pool.sent + len(self._outbox):
                 self._await(lambda: len(self.umem) > 0, "no frame came back from sending", timeout)
             address, length = self._allocate(len(data)), len(data)
             self.umem.memory[address : address + length] = data
             self._outbox.append((address, length, 0))
         if not self._receiving and (flush or len(self._outbox) >= BATCH):
             self.flush()
+
+    def _in_pieces(self, data: bytes, timeout: float | None) -> list[tuple[int, int, int]]:
+        """A packet over as many frames as it needs: their descriptors."""
+        step = self.umem.frame_size - self.umem.data_offset
+        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        self._await_room(len(pieces), timeout)
+        if len(self.umem) < len(pieces):
+            self._await(lambda: len(self.umem) >= len(pieces), "too few frames came back from sending", timeout)
+        rows = []
+        for piece in pieces:
+            address = self._allocate(len(piece))
+            self.umem.memory[address : address + len(piece)] = piece
+            rows.append((address, len(piece), _CONTINUED))
+        rows[-1] = (*rows[-1][:2], 0)
+        return rows
 
     def _post(self) -> None:
         """What was sent frame by frame goes into the TX ring, where room for it was made sure of."""
@@ -321,10 +432,13 @@ class XskSocket:
             self._put(descriptors)
 
     def _put(self, descriptors: NDArray[Any]) -> None:
-        self.umem.move(descriptors["addr"], _USER, _TX)
+        frames = self.umem.move(descriptors["addr"], _USER, _TX)
+        if self.umem.is_spread:
+            self.umem.holders[frames] = self._pool.number
         self.tx.produce(descriptors)
         self._room = self.tx.free()
-        self.counters.sent += len(descriptors)
+        self.counters.sent += self._packets(descriptors)
+        self._pool.sent += len(descriptors)
         self._unsent = True
 
     def send_batch(self, descriptors: NDArray[Any], *, timeout: float | None = None) -> None:
@@ -367,16 +481,24 @@ class XskSocket:
         self._check_open()
         if not self.completion.available():
             return 0
-        addresses = self.completion.consume(self.completion.size)
+        index, found = self.completion.peek(self.completion.size)
+        addresses = self.completion.read(index, found)
+        if self._timed:
+            for address in addresses.tolist():
+                asked = self._timed.pop(self.umem.index_of(address), None)
+                if asked is not None:
+                    self.timestamps.append(read_timestamp(self.umem, *asked))
         self.umem.free_from(addresses, _TX)
-        self.counters.completed += len(addresses)
-        return len(addresses)
+        self.completion.release(found)
+        self.counters.completed += found
+        self._pool.completed += found
+        return found
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until everything sent has left and its frames are back; False after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         left = self.flush()
-        while self.counters.completed < self.counters.sent:
+        while self._pool.completed < self._pool.sent:
             if not self.reap():
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
@@ -426,10 +548,8 @@ class XskSocket:
         except XskError:
             pass  # the device is down or gone: what is left cannot leave
         opened, self._opened = self._opened, None
-        opened.close()
-        self.umem.in_use = False
-        self.umem.abandon()
-        if check:
+        opened.close(self.umem)
+        if check and not self.umem.pools:
             self.umem.check_leaks()
 
     def __enter__(self) -> Self:
@@ -451,6 +571,10 @@ class XskSocket:
         if opened is not None:
             opened.detach()
             opened.fd.close()
+            opened.pool.fill.detach()
+            opened.pool.completion.detach()
+            opened.pool.fd.close()
+            self.umem.pools.clear()
 
     def __repr__(self) -> str:
         state = "closed " if self._opened is None else ""
@@ -461,6 +585,12 @@ def _find_device(dev: str | int) -> netlink.Device:
     from ebpfkit.loader.links.xdp import find_device
 
     return find_device(dev)
+
+
+def _whole_packets(descriptors: NDArray[Any]) -> int:
+    """How many descriptors belong to whole packets, when the last packet may still be cut off."""
+    last = np.flatnonzero((descriptors["options"] & _CONTINUED) == 0)
+    return int(last[-1]) + 1 if len(last) else 0
 
 
 def _fill_target(frame_count: int, sizes: Sizes) -> int:

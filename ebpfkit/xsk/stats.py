@@ -39,9 +39,29 @@ class XskStatistics:
         """Packets that were steered to this socket and did not reach the application."""
         return self.rx_dropped + (self.rx_ring_full or 0)
 
+    def explain(self) -> list[str]:
+        """One line for each kind of loss or misuse that was counted: what it was, and what to do about it."""
+        return [f"{getattr(self, name)} {words}" for name, words in _MEANINGS.items() if getattr(self, name)]
+
     def __add__(self, other: XskStatistics) -> XskStatistics:
         def add(name: str) -> int | None:
             one, two = getattr(self, name), getattr(other, name)
             return None if one is None and two is None else (one or 0) + (two or 0)
 
         return XskStatistics(*(add(field.name) for field in fields(self)))  # type: ignore[arg-type]
+
+
+_MEANINGS = {
+    "rx_dropped": (
+        "packets dropped: larger than a frame (multi_buffer=True takes them in several), or the device was not the one "
+        "bound to"
+    ),
+    "rx_ring_full": "packets dropped with the RX ring full: the application reads too slowly; raise rx_size, or more queues",
+    "rx_fill_ring_empty": (
+        "times no frame was there to receive into: release frames sooner, or raise fill_size and frame_count"
+    ),
+    "rx_invalid_descs": "wrong addresses in the fill ring: outside the UMEM",
+    "tx_invalid_descs": (
+        "wrong descriptors in the TX ring: outside the UMEM, over a frame's end, or no room for the TX metadata in front"
+    ),
+}  # tx_ring_empty is no loss: the kernel looked, and there was nothing to send

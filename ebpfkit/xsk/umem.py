@@ -12,13 +12,19 @@ import mmap
 import os
 import weakref
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ebpfkit._bits import round_up
-from ebpfkit.errors import KernelError, NotSupported, UsageError, XskError
+from ebpfkit.abi import uapi
+from ebpfkit.errors import KernelError, UsageError, XskError
 from ebpfkit.kernel import xdp_socket
+from ebpfkit.kernel.fd import Fd
+
+if TYPE_CHECKING:
+    from ebpfkit.xsk.setup import Pool
 
 __all__ = ["FrameOwner", "Umem"]
 
@@ -56,29 +62,70 @@ class Umem:
     """`frame_count` frames of `frame_size` bytes, the allocator, and the owners.
 
     Free frames are handed out last in, first out, so that few frames stay hot in the cache. The memory lives as long
-    as any view of it. Raises UsageError for sizes the kernel does not take, KernelError (ENOMEM) when there is none.
+    as any view of it. Aligned frames have 2048 or 4096 bytes; `unaligned` ones any size from 2048 to a page.
+    `tx_metadata` keeps room in front of each sent packet for requests to the driver (`Frame.request`);
+    `software_checksum` lets the kernel compute requested checksums itself (copy mode). `shareable` memory can be handed
+    to another process with its sockets. Raises UsageError for sizes the kernel does not take, KernelError (ENOMEM) when
+    there is no memory.
     """
 
     def __init__(
-        self, frame_count: int = 4096, frame_size: int = 4096, *, headroom: int = 0, huge_pages: bool = False
+        self,
+        frame_count: int = 4096,
+        frame_size: int = 4096,
+        *,
+        headroom: int = 0,
+        huge_pages: bool = False,
+        unaligned: bool = False,
+        tx_metadata: bool = False,
+        software_checksum: bool = False,
+        shareable: bool = False,
+        shared_memory: Fd | None = None,
     ) -> None:
-        _check_sizes(frame_count, frame_size, headroom)
+        _check_sizes(frame_count, frame_size, headroom, unaligned)
+        if software_checksum and not tx_metadata:
+            raise UsageError("software_checksum serves requests in TX metadata; set tx_metadata=True as well")
+        if huge_pages and (shareable or shared_memory is not None):
+            raise UsageError("memory that is shared with another process cannot be of huge pages")
         self.frame_count, self.frame_size, self.headroom = frame_count, frame_size, headroom
+        self.unaligned = unaligned
+        self.tx_metadata_size = xdp_socket.TX_METADATA_SIZE if tx_metadata else 0
+        self.flags = (
+            (uapi.XDP_UMEM_UNALIGNED_CHUNK_FLAG if unaligned else 0)
+            | (uapi.XDP_UMEM_TX_METADATA_LEN if tx_metadata else 0)
+            | (uapi.XDP_UMEM_TX_SW_CSUM if software_checksum else 0)
+        )
         self.length = frame_count * frame_size
-        self._shift = frame_size.bit_length() - 1
-        mapped = round_up(self.length, xdp_socket.HUGE_PAGE_SIZE if huge_pages else mmap.PAGESIZE)
-        self.address = _map(mapped, huge_pages)
-        array = (ctypes.c_ubyte * self.length).from_address(self.address)
+        # Frames whose size is a power of 2 are found by a shift, the others by a division.
+        self._shift = frame_size.bit_length() - 1 if not frame_size & (frame_size - 1) else 0
+        owners_at = round_up(self.length, mmap.PAGESIZE)
+        self.shared_memory = shared_memory
+        if shareable and shared_memory is None:
+            self.shared_memory = xdp_socket.create_memory("ebpfkit-umem", owners_at + round_up(frame_count, 4096))
+        if self.shared_memory is not None:
+            mapped = owners_at + round_up(frame_count, mmap.PAGESIZE)
+            self.address = xdp_socket.map_shared(self.shared_memory, mapped)
+            xdp_socket.exclude_from_fork(self.address, mapped)
+        else:
+            mapped = round_up(self.length, xdp_socket.HUGE_PAGE_SIZE if huge_pages else mmap.PAGESIZE)
+            self.address = _map(mapped, huge_pages)
+        array = (ctypes.c_ubyte * mapped).from_address(self.address)
         # Views that outlive the socket stay valid: the memory goes with the last of them.
         weakref.finalize(array, _unmap, self.address, mapped, os.getpid()).atexit = False
-        self.memory = memoryview(array).cast("B")
+        whole = memoryview(array).cast("B")
+        self.memory = whole[: self.length]
         self.frames: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8).reshape(frame_count, frame_size)
-        # The same bytes twice: single frames are faster through the bytearray, batches through the array.
-        self._owner_of = bytearray(frame_count)
+        # The same bytes twice: single frames are faster through the bytearray, batches through the array. Shared with
+        # another process they lie behind the frames, so that the owners outlive a process that is killed.
+        self._owner_of: bytearray | memoryview = bytearray(frame_count)
+        if self.shared_memory is not None:
+            self._owner_of = whole[owners_at : owners_at + frame_count]
         self.owners: NDArray[np.uint8] = np.frombuffer(self._owner_of, np.uint8)
+        self.holders: NDArray[np.uint16] = np.zeros(frame_count, np.uint16)  # which queue has a frame of the kernel's
+        self.is_spread = False  # over several queues, so that `holders` counts
         self._free: NDArray[np.intp] = np.arange(frame_count, dtype=np.intp)[::-1].copy()  # frame numbers, a stack
         self._top = frame_count
-        self.in_use = False  # a socket has it
+        self.pools: dict[tuple[int, int, int], Pool] = {}  # the queues it is bound to, kept by `setup`
         self._marks: NDArray[np.intp] = np.zeros(frame_count, np.intp)
         self._order: NDArray[np.intp] = np.arange(frame_count, dtype=np.intp)
 
@@ -90,7 +137,12 @@ class Umem:
         """The number of the frame that an address lies in. Raises XskError outside the UMEM."""
         if not 0 <= address < self.length:
             raise XskError(f"address {address:#x} is outside the UMEM of {self.length:#x} bytes")
-        return address >> self._shift
+        return address >> self._shift if self._shift else address // self.frame_size
+
+    @property
+    def data_offset(self) -> int:
+        """Where in a fresh frame a packet to be sent starts."""
+        return self.headroom + self.tx_metadata_size
 
     def data(self, address: int, length: int) -> memoryview:
         """The bytes of a packet, writable, without a copy; they must lie within one frame."""
@@ -109,7 +161,7 @@ class Umem:
         self._top -= 1
         frame = int(self._free[self._top])
         self._owner_of[frame] = _USER
-        return frame << self._shift
+        return frame * self.frame_size
 
     def take_free(self, count: int, owner: int) -> NDArray[np.uint64]:
         """Up to `count` free frames, for `owner`."""
@@ -117,8 +169,15 @@ class Umem:
         self._top -= count
         taken = self._free[self._top : self._top + count]
         self.owners[taken] = owner
-        addresses: NDArray[np.uint64] = (taken << self._shift).view(np.uint64)
+        addresses: NDArray[np.uint64] = (taken * self.frame_size).view(np.uint64)
         return addresses
+
+    def frames_of(self, addresses: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The numbers of the frames that addresses lie in; those outside the UMEM are past its end."""
+        if self._shift:
+            # Shifted, no address is negative as a signed number.
+            return (addresses >> np.uint64(self._shift)).view(np.intp)
+        return (addresses // np.uint64(self.frame_size)).view(np.intp)
 
     def release(self, addresses: NDArray[np.uint64]) -> None:
         """Give the application's frames back to the allocator. Raises XskError naming a frame that is not its own."""
@@ -130,13 +189,19 @@ class Umem:
         self._free[self._top : self._top + len(frames)] = frames
         self._top += len(frames)
 
+    def to_plain(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Addresses as the kernel puts them into the RX ring, made plain: unaligned, the top 16 bits are an offset."""
+        if not self.unaligned:
+            return addresses
+        base = addresses & np.uint64(uapi.XSK_UNALIGNED_BUF_ADDR_MASK)
+        return base + (addresses >> np.uint64(uapi.XSK_UNALIGNED_BUF_OFFSET_SHIFT))
+
     def move(self, addresses: NDArray[np.uint64], source: int, target: int) -> NDArray[np.intp]:
         """Frames change hands from one `FrameOwner` to another; returns their numbers.
 
         Raises XskError naming the first frame that is not `source`'s or is named twice; then nothing has changed.
         """
-        # Shifted, no address is negative as a signed number: what is outside the UMEM is past its end.
-        frames: NDArray[np.intp] = (addresses >> np.uint64(self._shift)).view(np.intp)
+        frames = self.frames_of(addresses)
         count = len(frames)
         if not count:
             return frames
@@ -154,7 +219,7 @@ class Umem:
             doubled = self._marks.take(frames) != order
             if doubled.any():
                 frame = int(frames[int(doubled.argmax())])
-                raise XskError(f"frame {frame} (address {frame << self._shift:#x}) is named twice in one batch")
+                raise XskError(f"frame {frame} (address {frame * self.frame_size:#x}) is named twice in one batch")
         self.owners[frames] = target
         return frames
 
@@ -168,7 +233,7 @@ class Umem:
     def free_one(self, address: int, source: int = _USER) -> None:
         """One frame becomes free. Raises XskError when it is not `source`'s."""
         self.move_one(address, source, _FREE)
-        self._free[self._top] = address >> self._shift
+        self._free[self._top] = self.index_of(address)
         self._top += 1
 
     def _refusal(self, frame: int, source: int, target: int) -> XskError:
@@ -178,7 +243,7 @@ class Umem:
         if source == _USER:
             why = "; it was released or sent before, so it is the kernel's or the allocator's now"
         return XskError(
-            f"frame {frame} (address {frame << self._shift:#x}) cannot be {verb}: "
+            f"frame {frame} (address {frame * self.frame_size:#x}) cannot be {verb}: "
             f"it is {_PLACES[owner]}, not {_PLACES[source]}{why}"
         )
 
@@ -200,20 +265,29 @@ class Umem:
                 "neither sent nor released; release it, or do not keep it"
             )
 
-    def abandon(self) -> None:
-        """What the kernel had is free again: after the socket that used it is gone."""
-        held = self.owners == _USER
-        self.owners[~held] = _FREE
-        free = np.flatnonzero(~held)[::-1]
+    def reclaim(self, holder: int | None = None) -> None:
+        """What the kernel had is free again, after its socket is gone: all of it, or that of one queue's `holder`."""
+        gone = (self.owners != _USER) & (self.owners != _FREE)
+        if holder is not None and self.is_spread:
+            gone &= self.holders == holder
+        self.owners[gone] = _FREE
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the stack of free frames anew, from the owners."""
+        free = np.flatnonzero(self.owners == _FREE)[::-1]
         self._free[: len(free)] = free
         self._top = len(free)
 
 
-def _check_sizes(frame_count: int, frame_size: int, headroom: int) -> None:
+def _check_sizes(frame_count: int, frame_size: int, headroom: int, unaligned: bool) -> None:
     if frame_count <= 0:
         raise UsageError(f"a UMEM needs frames; frame_count is {frame_count}")
-    if frame_size & (frame_size - 1):
-        raise NotSupported(f"a frame size of {frame_size}", why="only powers of 2 are aligned; use 2048 or 4096")
+    if frame_size & (frame_size - 1) and not unaligned:
+        raise UsageError(
+            f"aligned frames have a power of 2 of bytes, 2048 or 4096, not {frame_size}; for any other size set "
+            "unaligned=True"
+        )
     if not 2048 <= frame_size <= mmap.PAGESIZE:
         raise UsageError(f"a frame has 2048 to {mmap.PAGESIZE} bytes (a page) on this machine, not {frame_size}")
     if not 0 <= headroom < frame_size - PACKET_HEADROOM:

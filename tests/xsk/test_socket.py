@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from ebpfkit.errors import AttachError, EbpfError, NotSupported, UsageError, XskError
+from ebpfkit.errors import AttachError, EbpfError, UsageError, XskError
 from ebpfkit.kernel import netlink, xdp_socket
 from ebpfkit.testing import VethLab, ping
 from ebpfkit.xsk import FrameOwner, Umem, XskGroup, XskSocket, XskStatistics
@@ -205,7 +205,7 @@ REFUSED: list[tuple[dict[str, object], type[EbpfError], str]] = [
     ({"rx_size": 100}, XskError, r"\(rx ring of 100 entries\): .* powers of 2"),
     ({"rx_size": 0, "tx_size": 0}, UsageError, "needs an RX ring, a TX ring, or both"),
     ({"tx_budget": 9000}, UsageError, "32 to the TX ring's 2048 packets, not 9000"),
-    ({"multi_buffer": True}, NotSupported, "multi-buffer packets"),
+    ({"software_checksum": True}, UsageError, "set tx_metadata=True as well"),
     ({"dev": "nosuch0"}, AttachError, "nosuch0"),
 ]
 
@@ -231,14 +231,13 @@ def test_a_queue_that_is_taken_says_so_and_a_closed_one_is_waited_for(lab: VethL
 
 
 @pytest.mark.kernel
-def test_one_umem_one_socket(lab: VethLab) -> None:
+def test_a_umem_goes_from_socket_to_socket(lab: VethLab) -> None:
     umem = Umem(16, 2048)
     with lab.near.enter():
-        with XskSocket(lab.near_dev, umem=umem, fill_size=8, tx_size=8):
-            with pytest.raises(NotSupported, match="one UMEM for several sockets"):
-                XskSocket(lab.near_dev, umem=umem)
-        with XskSocket(lab.near_dev, umem=umem, fill_size=8, tx_size=8) as again:
-            assert again.umem is umem
+        for _ in range(2):
+            with XskSocket(lab.near_dev, umem=umem, fill_size=8, tx_size=8) as sock:
+                assert sock.umem is umem and umem.count(FrameOwner.FILL) == 8
+            assert len(umem) == 16
 
 
 @pytest.mark.kernel

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebpfkit.errors import EbpfError, KernelError, NotSupported, UsageError, XskError
+from ebpfkit.errors import EbpfError, KernelError, UsageError, XskError
 from ebpfkit.xsk.umem import FrameOwner, Umem
 
 
@@ -113,7 +113,9 @@ def test_data_stays_within_one_frame(address: int, length: int) -> None:
 
 WRONG: list[tuple[dict[str, int], type[EbpfError], str]] = [
     ({"frame_count": 0}, UsageError, "frame_count is 0"),
-    ({"frame_size": 3000}, NotSupported, "frame size of 3000"),
+    ({"frame_size": 3000}, UsageError, "not 3000; for any other size set unaligned=True"),
+    ({"software_checksum": True}, UsageError, "set tx_metadata=True as well"),
+    ({"shareable": True, "huge_pages": True}, UsageError, "cannot be of huge pages"),
     ({"frame_size": 1024}, UsageError, "not 1024"),
     ({"frame_size": 8192}, UsageError, "not 8192"),
     ({"headroom": 4000}, UsageError, "headroom 4000"),
