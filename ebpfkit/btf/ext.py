@@ -6,14 +6,14 @@ Offsets here are bytes inside an ELF section; rebasing to the slots of a linked 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ebpfkit.btf.types import Btf
 from ebpfkit.errors import ObjectError
 
-__all__ = ["BtfExt", "CoreRelo", "FuncRecord", "LineRecord"]
+__all__ = ["BtfExt", "CoreRelo", "FuncRecord", "LineRecord", "encode_ext"]
 
 PLACE = ".BTF.ext"
 
@@ -149,3 +149,35 @@ class _Reader:
                 found.append((section, position, unpack(self.data, position)))
                 position += size
         return found
+
+
+def encode_ext(ext: BtfExt, string_offset: Callable[[str], int], *, big_endian: bool = False) -> bytes:
+    """A `.BTF.ext` section; `string_offset` gives the place of a section's name or an access path in the BTF's strings.
+
+    The string offsets in line records are taken as they are.
+    """
+    order = ">" if big_endian else "<"
+
+    def part(table: Mapping[str, Sequence[bytes]], size: int) -> bytes:
+        if not any(table.values()):
+            return b""
+        rows = [
+            struct.pack(f"{order}II", string_offset(section), len(records)) + b"".join(records)
+            for section, records in table.items()
+            if records
+        ]
+        return struct.pack(f"{order}I", size) + b"".join(rows)
+
+    funcs = part({s: [struct.pack(f"{order}II", *row) for row in rows] for s, rows in ext.funcs.items()}, 8)
+    lines = part({
+        section: [
+            struct.pack(f"{order}IIII", r.offset, r.file_name_off, r.line_off, r.line << 10 | r.column) for r in rows
+        ]
+        for section, rows in ext.lines.items()
+    }, 16)  # fmt: skip
+    relos = part({
+        section: [struct.pack(f"{order}IIII", r.offset, r.type_id, string_offset(r.access), r.kind) for r in rows]
+        for section, rows in ext.relos.items()
+    }, 16)  # fmt: skip
+    places = (0, len(funcs), len(funcs), len(lines), len(funcs) + len(lines), len(relos))
+    return struct.pack(f"{order}HBBI6I", 0xEB9F, 1, 0, 32, *places) + funcs + lines + relos

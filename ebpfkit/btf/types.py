@@ -469,7 +469,7 @@ def referenced_ids(type_: BtfType) -> Iterable[int]:
 
 
 def with_ids(type_: BtfType, new_id: Callable[[int], int]) -> BtfType:
-    """The type with every id that it mentions replaced."""
+    """The type with every id that it mentions replaced; they are asked for in the order of `referenced_ids`."""
     match type_:
         case Typedef() | Volatile() | Const() | Restrict() | Ptr():
             return type(type_)(type_.name, new_id(type_.type))
@@ -485,8 +485,8 @@ def with_ids(type_: BtfType, new_id: Callable[[int], int]) -> BtfType:
             members = tuple(Member(m.name, new_id(m.type), m.bit_offset, m.bitfield_size) for m in type_.members)
             return type(type_)(type_.name, type_.size, members, type_.kind_flag)
         case FuncProto():
-            params = tuple(Param(p.name, new_id(p.type)) for p in type_.params)
-            return FuncProto(type_.name, new_id(type_.ret), params)
+            ret = new_id(type_.ret)
+            return FuncProto(type_.name, ret, tuple(Param(p.name, new_id(p.type)) for p in type_.params))
         case Datasec():
             rows = tuple(VarSecinfo(new_id(v.type), v.offset, v.size) for v in type_.vars)
             return Datasec(type_.name, type_.size, rows)

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Run a program on packets in the virtual machine, without root.",
     "load": "Verify, load and attach an XDP program to a device.",
     "unload": "Detach what `load --pin` left on a device.",
+    "link": "Join several eBPF objects into one.",
     "asm": "Assemble text into instruction bytes.",
     "disasm": "Print the instructions of an object or of raw bytes.",
     "demo": "See the whole road at work: compile, verify, run, attach, AF_XDP.",

@@ -45,6 +45,7 @@ class Section:
     info: int
     entry_size: int
     header_offset: int
+    alignment: int = 1
 
     @property
     def is_code(self) -> bool:
@@ -153,7 +154,7 @@ class ElfFile:
             names = self._string_table(raw[header.names], f"section {header.names} (section names)")
         total = zero_bytes = 0
         sections = []
-        for index, (name_off, kind, flags, _, offset, size, link, info, _, entry_size) in enumerate(raw):
+        for index, (name_off, kind, flags, _, offset, size, link, info, alignment, entry_size) in enumerate(raw):
             header_offset = header.table + index * SECTION_HEADER_SIZE
             name = self._name(names, name_off, f"section header {index}") if index else ""
             if kind == SHT_NOBITS:
@@ -165,7 +166,11 @@ class ElfFile:
                         f"{size} bytes at {offset:#x} reach behind the file's end at {len(data):#x}",
                         place=f"section {name or index}",
                     )
-            sections.append(Section(index, name, kind, flags, offset, size, link, info, entry_size, header_offset))
+            # What is no power of two up to a page means nothing.
+            align = alignment if 0 < alignment <= 4096 and alignment & alignment - 1 == 0 else 1
+            sections.append(
+                Section(index, name, kind, flags, offset, size, link, info, entry_size, header_offset, align)
+            )
         if zero_bytes > MAX_ZERO_BYTES:
             raise ObjectError(f"{zero_bytes} bytes without contents are more than {MAX_ZERO_BYTES}", place=".bss")
         if total > len(data):

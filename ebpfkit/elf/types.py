@@ -17,7 +17,7 @@ from ebpfkit.elf.kconfig import ConfigVariable, lay_out
 from ebpfkit.elf.reader import STB_WEAK, STT_FUNC, ElfFile, Section
 from ebpfkit.errors import ObjectError
 
-__all__ = ["ObjectTypes", "read_types"]
+__all__ = ["ObjectTypes", "read_raw_types", "read_types"]
 
 # R_BPF_64_ABS32 and R_BPF_64_NODYLD32: 32-bit values that stand for "offset in the section".
 _VALUE_RELOCATIONS = (3, 4)
@@ -36,12 +36,9 @@ class ObjectTypes:
 
 def read_types(elf: ElfFile) -> ObjectTypes:
     """The types of an object; empty where it has none. Raises ObjectError with the place."""
-    section = elf.section(".BTF")
-    if section is None or not section.size:
+    raw, records = read_raw_types(elf)
+    if raw is None:
         return ObjectTypes()
-    raw = t.Btf.from_bytes(_relocated(elf, section))
-    ext = elf.section(".BTF.ext")
-    records = BtfExt.from_bytes(elf.contents(ext), raw) if ext is not None and ext.size else BtfExt()
     changes: dict[int, t.BtfType] = {}
     config = _read_config(elf, raw)
     added = _fix_sections(elf, raw, changes, config)
@@ -58,6 +55,16 @@ def read_types(elf: ElfFile) -> ObjectTypes:
                 if isinstance(type_, t.Var) and raw.resolve(type_.type).kind == 0:
                     typeless.add(type_.name)
     return ObjectTypes(btf, records, externs, frozenset(typeless), config)
+
+
+def read_raw_types(elf: ElfFile) -> tuple[t.Btf | None, BtfExt]:
+    """The types and records as the compiler wrote them, offsets of variables put in. Raises ObjectError."""
+    section = elf.section(".BTF")
+    if section is None or not section.size:
+        return None, BtfExt()
+    raw = t.Btf.from_bytes(_relocated(elf, section))
+    ext = elf.section(".BTF.ext")
+    return raw, BtfExt.from_bytes(elf.contents(ext), raw) if ext is not None and ext.size else BtfExt()
 
 
 def _relocated(elf: ElfFile, section: Section) -> bytes:

@@ -34,7 +34,9 @@ def loadable_btf(btf: Btf, obj: ObjectFile | None = None) -> Btf:
 
 def _lay_out(btf: Btf, section: Datasec, obj: ObjectFile | None, changes: Mapping[int, BtfType]) -> Datasec:
     """Offsets from the object's symbols where it has them, else one behind the other; functions are left out."""
-    offsets = {v.name: v.offset for v in obj.variables.values() if v.map_name == section.name} if obj else {}
+    # A section that has its size has its offsets too; names alone do not tell two static variables apart.
+    named = obj.variables.values() if obj and not section.size else ()
+    offsets = {v.name: v.offset for v in named if v.map_name == section.name}
     spec = obj.maps.get(section.name) if obj else None
     at = 0
     laid: list[VarSecinfo] = []
