@@ -9,6 +9,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from ebpfkit.asm.insn import Instruction
+from ebpfkit.maps.native import store_code
+from ebpfkit.maps.native_code import DECLARATIONS
 from ebpfkit.maps.store import BPF_EXIST, BPF_NOEXIST
 from ebpfkit.vm.jit_access import block_address, place, value_address
 from ebpfkit.vm.jit_flow import Facts
@@ -37,7 +39,7 @@ def call(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> bool:
             return False
         result = (_array_lookup if insn.imm == _LOOKUP else _array_update)(e, found, facts, slow)
     else:
-        return False
+        result = _table(e, found, insn.imm, facts, slow)
     e.set(0, result)
     e.go(done)
     e.label(slow)
@@ -80,7 +82,23 @@ def _array_update(e: Emitter, found: MapPlace, facts: Facts, slow: str) -> str:
     return code
 
 
+def _table(e: Emitter, found: MapPlace, helper: int, facts: Facts, slow: str) -> str:
+    """A helper on a hash table or trie: a call of the store's own code, which is part of the module."""
+    spec, name = found.spec, f"map{found.slot}"
+    e.needed.add(store_code(found.layout, spec.key_size, name))
+    e.needed.update(DECLARATIONS.splitlines())
+    key = place(e, facts[2], 2, 0, spec.key_size, slow, write=False)
+    if helper == _LOOKUP:
+        index = e.op(f"call i64 @{name}_lookup(ptr {key})")
+        address = value_address(e, found, e.op(f"sub i64 {index}, 1"))
+        return e.op(f"select i1 {e.op(f'icmp eq i64 {index}, 0')}, i64 0, i64 {address}")
+    if helper == _DELETE:
+        return e.op(f"call i64 @{name}_delete(ptr {key})")
+    value = place(e, facts[3], 3, 0, spec.value_size, slow, write=False)
+    return e.op(f"call i64 @{name}_update(ptr {key}, ptr {value}, i64 {e.get(4)})")
+
+
 def copy(e: Emitter, target: str, source: str, size: int) -> None:
     """Copy bytes that may overlap."""
-    e.needed.add("declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)")
+    e.needed.update(DECLARATIONS.splitlines())
     e.line(f"call void @llvm.memmove.p0.p0.i64(ptr align 8 {target}, ptr {source}, i64 {size}, i1 false)")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ebpfkit.llvm.text import IrText
+
 __all__ = ["FRAME_WORDS", "MACHINE", "PROGRAM", "RETURNED", "State", "Text"]
 
 FRAME_WORDS: Final = 8
@@ -37,31 +39,8 @@ class State:
     WORDS = FRAMES + 10 * FRAME_WORDS
 
 
-class Text:
-    """Lines of a function. Values are names or numbers of 64 bits."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._names = 0
-
-    def name(self, stem: str = "v") -> str:
-        self._names += 1
-        return f"{stem}{self._names}"
-
-    def line(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def label(self, name: str) -> None:
-        self.lines.append(f"{name}:")
-
-    def op(self, text: str) -> str:
-        """A line that gives a value; its name."""
-        name = f"%{self.name()}"
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def go(self, label: str) -> None:
-        self.line(f"br label %{label}")
+class Text(IrText):
+    """Lines of a program's function: its registers and the words of the state."""
 
     def branch(self, condition: str, then: str, other: str, *, likely: bool = False) -> None:
         self.line(f"br i1 {condition}, label %{then}, label %{other}{LIKELY if likely else ''}")
@@ -90,12 +69,6 @@ class Text:
     def fill(self, *registers: int) -> None:
         for register in registers:
             self.set(register, self.read(State.R0 + register))
-
-    def pointer(self, address: str) -> str:
-        return self.op(f"inttoptr i64 {address} to ptr")
-
-    def add(self, value: str, number: int) -> str:
-        return self.op(f"add i64 {value}, {number}") if number else value
 
     def cut(self, value: str, size: int) -> str:
         """The low `size` bytes."""

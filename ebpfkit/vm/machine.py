@@ -29,11 +29,13 @@ from ebpfkit.maps.memory import (
     create_store,
 )
 from ebpfkit.maps.store import MapStore
-from ebpfkit.vm.contexts import Context, context_for
+from ebpfkit.vm.contexts import MEMORY_TYPES, Context, context_for
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.helpers import IMPLEMENTED, arity, unsupported_reason
 from ebpfkit.vm.interpreter import Interpreter
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
+from ebpfkit.vm.network import Device, Fib, Socket
+from ebpfkit.vm.objects import Buffer, Effect, Objects, Task
 
 __all__ = ["DEFAULT_BUDGET", "MAX_TAIL_CALLS", "Machine", "Result", "Step"]
 
@@ -44,6 +46,11 @@ MAX_TAIL_CALLS: Final = 33
 _ETHERNET_TYPE = slice(12, 14)
 _LINK_LAYER, _NETWORK_LAYER = -0x200000, -0x100000  # bases of LD_ABS offsets below zero
 _ETHERNET_HEADER = 14
+_NETWORK_TYPES: Final = frozenset(
+    {"cgroup_skb", "lwt_in", "lwt_out", "lwt_xmit", "lwt_seg6local", "socket_filter", "sk_skb"}
+)  # given an Ethernet frame, as to BPF_PROG_TEST_RUN, they see it from its network header on
+_FLOW_KEYS = 56  # bytes of struct bpf_flow_keys
+_MAX_FIRED = 100_000  # timers that one call fires: a timer may start itself again
 
 Runnable = ObjectFile | ProgramSpec | Sequence[Instruction] | bytes | bytearray | memoryview
 
@@ -55,7 +62,7 @@ class Result:
 
     `redirect` is (map name, key, number stored there) of the last redirection, with an empty name and the interface
     index twice for a redirection without a map. `printed` are the first lines of trace_printk, `meta` the metadata
-    before the packet.
+    before the packet. `effects` are the things that helpers would have done to the world, in order.
     """
 
     r0: int
@@ -64,6 +71,7 @@ class Result:
     redirect: tuple[str, int, int] | None = None
     printed: tuple[str, ...] = ()
     meta: bytes = b""
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +111,13 @@ class Machine:
     interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts nothing, and
     needs the verifier's `report` that accepted the programs.
 
+    What programs find around them comes from the caller: `fib` and `devices` for routes and MTUs, `sockets` for socket
+    look-ups, `task` for the current task. A helper that asks for what was not given raises NotSupported.
+
     >>> from ebpfkit.asm.parser import parse
     >>> machine = Machine(parse("r0 = *(u8 *)(r1 +1); exit".replace("; ", chr(10))), prog_type=None)
     >>> machine.run(b"abc")
-    Result(r0=98, data=b'abc', insns=2, redirect=None, printed=(), meta=b'')
+    Result(r0=98, data=b'abc', insns=2, redirect=None, printed=(), meta=b'', effects=())
 
     Raises AsmError for bytes that are no instructions, NotSupported for what the machine does not model, UsageError.
     """
@@ -124,6 +135,10 @@ class Machine:
         budget: int = DEFAULT_BUDGET,
         jit: str | None = None,
         report: Verdict | None = None,
+        fib: Fib | None = None,
+        devices: Iterable[Device] | None = None,
+        sockets: Iterable[Socket] | None = None,
+        task: Task | None = None,
     ) -> None:
         self.cpus = cpus
         self.cpu = 0
@@ -133,6 +148,15 @@ class Machine:
         self.jit = jit
         self.memory, self.interpreter = self._executor(jit)
         self.frame = Frame(self.memory)
+        self.fib = fib
+        self.devices = None if devices is None else {device.ifindex: device for device in devices}
+        self.sockets = None if sockets is None else tuple(sockets)
+        self.task = task
+        self.objects = Objects(self.memory)
+        self.skb = Buffer()
+        self.socket: Socket | None = None
+        self.assigned: Socket | None = None
+        self.ifindex = 1
         self.printed: list[str] = []
         self.redirected: tuple[str, int, int] | None = None
         self.maps: dict[str, MemoryStore] = {}
@@ -151,7 +175,10 @@ class Machine:
         self._memory_region: Region | None = None
         if self.spec.prog_type:
             self._context = context_for(self.spec.prog_type, self.frame, self.memory)
-        self.is_xdp = self.spec.prog_type == "xdp"
+        self.prog_type = self.spec.prog_type
+        self.is_xdp = self.prog_type == "xdp"
+        self._starts_at_network = self.prog_type in _NETWORK_TYPES
+        self._keys_region: Region | None = None
         if jit == "trusted":
             self._check_trust(report)
         self._entry = self._link(self._ids[self.spec.name])
@@ -192,9 +219,16 @@ class Machine:
         """The context of the program's type, None without a program type."""
         return self._context
 
+    def _create_store(self, spec: MapSpec) -> MemoryStore:
+        if self.jit is None:
+            return create_store(spec, cpus=self.cpus)
+        from ebpfkit.maps.native import create_native_store
+
+        return create_native_store(spec, cpus=self.cpus)
+
     def _store(self, entry: MapSpec | MapStore) -> MemoryStore:
         if isinstance(entry, MapSpec):
-            return create_store(entry, cpus=self.cpus)
+            return self._create_store(entry)
         if isinstance(entry, MemoryStore):
             if entry.per_cpu and entry.cpus < self.cpus:
                 raise UsageError(
@@ -250,7 +284,7 @@ class Machine:
         for name, spec in specs.items():
             if name not in self.maps:
                 try:
-                    self.maps[name] = create_store(spec, cpus=self.cpus)
+                    self.maps[name] = self._create_store(spec)
                 except NotSupported as refusal:  # an error only for a program that uses the map
                     self._refused[name] = refusal
 
@@ -306,15 +340,17 @@ class Machine:
         cpu: int = 0,
         meta: bytes = b"",
         context: Mapping[str, int] | None = None,
+        socket: Socket | None = None,
         time_ns: int | None = None,
         budget: int | None = None,
         trace: Callable[[Step], None] | None = None,
     ) -> Result:
         """Run the program once on `packet` (without a program type: on that memory).
 
-        `context` gives further fields of the context by name; `meta` is the metadata before the packet; `time_ns` stops
-        the clock for this run; `trace` is called before every instruction. Raises MachineFault, and NotSupported when
-        the program comes to an instruction or helper that is not modelled.
+        `context` gives further fields of the context by name; `meta` is the metadata before the packet; `socket` is
+        what the context's `sk` leads to; `time_ns` stops the clock for this run; `trace` is called before every
+        instruction. Raises MachineFault, and NotSupported when the program comes to an instruction or helper that is
+        not modelled.
         """
         if not 0 <= cpu < self.cpus:
             raise UsageError(f"there is no CPU {cpu}; the machine has {self.cpus}")
@@ -324,6 +360,8 @@ class Machine:
         self._tail_calls = 0
         self._drop_records()
         self.memory.forget_cells()
+        self.objects.reset()
+        self.socket, self.assigned, self.ifindex = socket, None, ifindex
         data = bytes(packet)
         arguments = self._prepare(data, meta, rx_queue, ifindex, egress_ifindex, context or {})
         self.interpreter.trace = partial(_trace_step, trace) if trace is not None else None
@@ -337,7 +375,9 @@ class Machine:
         insns = None if self.jit == "trusted" else executed
         if self._memory_region is not None:
             return Result(r0, bytes(self._memory_region.data), insns, self.redirected, tuple(self.printed))
-        return Result(r0, self.frame.packet, insns, self.redirected, tuple(self.printed), self.frame.meta)
+        data = self.frame.packet if self._keys_region is None else bytes(self._keys_region.data)
+        effects = tuple(self.objects.effects)
+        return Result(r0, data, insns, self.redirected, tuple(self.printed), self.frame.meta, effects)
 
     def _prepare(
         self, data: bytes, meta: bytes, rx_queue: int, ifindex: int, egress_ifindex: int, given: Mapping[str, int]
@@ -348,15 +388,66 @@ class Machine:
                 self._memory_region = self.memory.add("memory", bytearray())
             self._memory_region.data = bytearray(data)
             self._memory_region.set_window(0, len(data))
+            if not MEMORY_TYPES.get(self.prog_type, True):
+                self._memory_region.write_high = 0
             return self._memory_region.base, len(data)
         self.frame.fill(data, meta)
         if self.is_xdp:
             values = {"ingress_ifindex": ifindex, "rx_queue_index": rx_queue, "egress_ifindex": egress_ifindex}
         else:
-            protocol = int.from_bytes(data[_ETHERNET_TYPE], ORDER)
-            values = {"ifindex": ifindex, "ingress_ifindex": ifindex, "queue_mapping": rx_queue, "protocol": protocol}
-        self._context.start({**values, **given})
+            values = self._start_buffer(data, rx_queue, ifindex)
+        self._context.start({**values, **given} if given else values)
+        if not self.is_xdp:
+            self._start_pointers(data)
         return (self._context.region.base,)
+
+    def _start_buffer(self, data: bytes, rx_queue: int, ifindex: int) -> dict[str, int]:
+        """What the fields of a context that is not XDP's hold, as far as it has them."""
+        assert self._context is not None
+        self.skb = Buffer()
+        if self._starts_at_network:
+            self.frame.pull(_ETHERNET_HEADER)
+            self.skb.network_offset = 0
+        protocol = int.from_bytes(data[_ETHERNET_TYPE], ORDER)
+        values = {"ifindex": ifindex, "ingress_ifindex": ifindex, "queue_mapping": rx_queue, "protocol": protocol}
+        if not self._context.spec.name.startswith("__sk_buff"):
+            values = {"ingress_ifindex": ifindex}
+        return {name: value for name, value in values.items() if name in self._context.settable}
+
+    def _start_pointers(self, data: bytes) -> None:
+        """Sockets and flow keys that fields of the context lead to."""
+        assert self._context is not None
+        if self.socket is not None:
+            self._context.pointers["sk"] = self.objects.acquire(self.socket)
+        if self.prog_type == "flow_dissector":
+            if self._keys_region is None:
+                self._keys_region = self.memory.add("flow keys", bytearray(_FLOW_KEYS))
+            start = min(_ETHERNET_HEADER, len(data)).to_bytes(2, ORDER)
+            keys = (start * 2).ljust(12, b"\0") + data[_ETHERNET_TYPE].ljust(2, b"\0")
+            self._keys_region.data[:] = keys.ljust(_FLOW_KEYS, b"\0")
+            self._context.pointers["flow_keys"] = self._keys_region.base
+
+    def fire_timers(self, now_ns: int | None = None, *, budget: int | None = None) -> int:
+        """Run the callbacks of all timers whose time has come, in the order of their times; how many ran.
+
+        `now_ns` is the time on the machine's clock (None: what the clock says).
+        """
+        now = self.clock() if now_ns is None else now_ns
+        clock, self.clock = self.clock, lambda: now
+        fired = 0
+        try:
+            while fired < _MAX_FIRED and (timer := self.objects.due(now)) is not None:
+                assert timer.callback is not None
+                key = self.memory.add(f"key of map '{timer.store.spec.name}'", bytearray(timer.key), writable=False)
+                with self.objects.firing(timer):
+                    value = self.address_of_value(timer.store, timer.cell)
+                    arguments = (self.address_of_store(timer.store), key.base, value)
+                    self.interpreter.run(timer.callback, arguments, self.budget if budget is None else budget)
+                self.memory.remove(key)
+                fired += 1
+        finally:
+            self.clock = clock
+        return fired
 
     # What the interpreter asks when it links (the Environment protocol).
 
@@ -442,6 +533,17 @@ class Machine:
         if self._context is None or context != self._context.region.base:
             raise MemoryFault(f"{context:#x} is no context pointer")
         return self.frame
+
+    @property
+    def context_values(self) -> dict[str, int]:
+        """The fields of the context that are numbers."""
+        return self._context.values if self._context is not None else {}
+
+    def current_task(self, helper: str) -> Task:
+        """The task that the caller gave. Raises NotSupported without one."""
+        if self.task is None:
+            raise NotSupported(f"helper bpf_{helper} without a task", why="give the machine its task=Task(...)")
+        return self.task
 
     def address_of_store(self, store: MemoryStore) -> int:
         """The map pointer that stands for a store."""
