@@ -56,8 +56,8 @@ class XskGroup:
     """Sockets on the queues of a device, fed by an XDP program; one call opens all, leaving the block closes all.
 
     `queues` are the queues' numbers (None: all the device receives on, by its channels). `umem` is one UMEM for all
-    (then one thread uses the whole group); without it each socket has its own. `multi_buffer=True` sets all that packets
-    of several frames need, or says what is missing. `program` is None for the default that redirects everything, a
+    (then one thread uses the whole group); without it each socket has its own. `multi_buffer=True` sets all that
+    packets of several frames need, or says what is missing. `program` is None for the default that redirects everything, a
     decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found by type, or is
     `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to `XskSocket`.
     Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
@@ -110,7 +110,9 @@ class XskGroup:
             slots = max(DEFAULT_SLOTS, max(self.queues) + 1)
             program = redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU or multi_buffer)
         if isinstance(program, ObjectFile):
-            loaded: _Loaded = Collection.load(program)
+            # Functions that read what the NIC knows of a packet want the program bound to its device.
+            bound = any(spec.flags & uapi.BPF_F_XDP_DEV_BOUND_ONLY for spec in program.programs.values())
+            loaded: _Loaded = Collection.load(program, ifindex=self.device.index if bound else 0)
         elif isinstance(program, _Loadable):
             loaded = program.load()
         else:

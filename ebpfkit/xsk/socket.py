@@ -100,10 +100,11 @@ class XskSocket:
         self._opened: Opened | None = None
         self._forked = False
         device = _find_device(dev)
-        umem = umem or Umem(
-            frame_count, frame_size, headroom=headroom, huge_pages=huge_pages, unaligned=unaligned,
-            tx_metadata=tx_metadata, software_checksum=software_checksum, shareable=shareable,
-        )  # fmt: skip
+        if umem is None:
+            umem = Umem(
+                frame_count, frame_size, headroom=headroom, huge_pages=huge_pages, unaligned=unaligned,
+                tx_metadata=tx_metadata, software_checksum=software_checksum, shareable=shareable,
+            )  # fmt: skip
         sizes = Sizes(rx_size, tx_size, fill_size, completion_size)
         options = Options(mode, need_wakeup, multi_buffer, tx_budget, busy_poll, bind_timeout)
         self._start(device, queue, umem, sizes, options, open_bound(umem, device, queue, sizes, options), fill_target)

@@ -53,15 +53,15 @@ class XskStatistics:
 
 _MEANINGS = {
     "rx_dropped": (
-        "packets dropped: larger than a frame (multi_buffer=True takes them in several), or the device was not the one "
-        "bound to"
+        "packets dropped: larger than a frame (multi_buffer=True takes them in several), or than the frames that the "
+        "fill ring had"
     ),
-    "rx_ring_full": "packets dropped with the RX ring full: the application reads too slowly; raise rx_size, or more queues",
+    "rx_ring_full": "packets dropped with the RX ring full: the application reads too slowly; raise rx_size",
     "rx_fill_ring_empty": (
         "times no frame was there to receive into: release frames sooner, or raise fill_size and frame_count"
     ),
     "rx_invalid_descs": "wrong addresses in the fill ring: outside the UMEM",
     "tx_invalid_descs": (
-        "wrong descriptors in the TX ring: outside the UMEM, over a frame's end, or no room for the TX metadata in front"
+        "wrong descriptors in the TX ring: outside the UMEM, over a frame's end, or no room for TX metadata in front"
     ),
 }  # tx_ring_empty is no loss: the kernel looked, and there was nothing to send
