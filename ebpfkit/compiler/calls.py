@@ -294,7 +294,8 @@ class Calls(HelperCalls):
             test = ("s" if best.type.signed else "u") + ("lt" if name == "min" else "gt")
             op = self.builder.select(self.builder.compare(test, item.op, best.op), item.op, best.op)
             pick = min if name == "min" else max
-            best = Scalar(op, best.type, pick(best.lo, item.lo), pick(best.hi, item.hi))
+            tested = True  # like a test: the optimiser knows the bound, the verifier may not
+            best = Scalar(op, best.type, pick(best.lo, item.lo), pick(best.hi, item.hi), tested=tested)
         return replace(best, place=None)
 
     def _absolute(self, value: Value, node: ast.Call) -> Value:

@@ -6,6 +6,7 @@ Belongs here: what fits where, and the refusal with the cast to write. What two 
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from enum import IntEnum
 
 from ebpfkit.compiler.ir import Imm, Operand
@@ -60,9 +61,9 @@ class Conversions(Memory):
             return Scalar(Imm(number, kind), type, number, number)
         bits = 1 if one.op.type == "i1" else one.type.bits
         if bits > type.bits:
-            return scalar(self.builder.convert("trunc", one.op, kind), type, lo, hi)
+            return replace(scalar(self.builder.convert("trunc", one.op, kind), type, lo, hi), tested=one.tested)
         widen = "sext" if one.type.signed else "zext"
-        return scalar(self.builder.convert(widen, one.op, kind), type, lo, hi)
+        return replace(scalar(self.builder.convert(widen, one.op, kind), type, lo, hi), tested=one.tested)
 
     def coerce(self, value: Value, target: IntType, node: ast.AST, what: str) -> Operand:
         """A value as an operand of an integer type: literals that fit, types that widen. Refuses anything else."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.ir import Imm
+from ebpfkit.compiler.ir import Imm, Operand
 from ebpfkit.compiler.operators import SYMBOLS, Operators
 from ebpfkit.compiler.state import Binding, Conflict, Known, State, join
 from ebpfkit.compiler.values import (
@@ -297,8 +297,8 @@ class Expressions(Operators):
         shape = binding.shape
         lo = max(shape.lo, low) if low is not None else shape.lo
         hi = min(shape.hi, high) if high is not None else shape.hi
-        if lo <= hi and not shape.type.network:
-            state.names[key] = replace(binding, shape=replace(shape, lo=lo, hi=hi))
+        if lo <= hi and (lo, hi) != (shape.lo, shape.hi) and not shape.type.network:
+            state.names[key] = replace(binding, shape=replace(shape, lo=lo, hi=hi, tested=True))
 
     def contains(self, item: Value, node: ast.expr, whole: ast.Compare) -> tuple[Const | Scalar, Value]:
         """`item in node`: a tuple, element by element, or a map."""
@@ -523,6 +523,8 @@ class Expressions(Operators):
         """The view that begins at element `index`. In a packet the bounds are tested again, for the verifier."""
         self.check_alive(owner, node)
         step = self.builder.convert("sext" if index.type.signed else "zext", index.op, "i64")
+        if index.tested:
+            step = self._bounded(step, owner)
         if size > 1:
             step = self.builder.binary("mul", step, Imm(size, "i64"))
         if owner.space is Space.STACK:
@@ -534,6 +536,16 @@ class Expressions(Operators):
             outside = self.builder.compare("ugt", end, self.packet_end())
             self.short_exit(outside, node, "this element")
         return replace(owner, pointer=pointer, align=min(owner.align, size & -size))
+
+    def _bounded(self, step: Operand, owner: View) -> Operand:
+        """An index that a test has bounded, bounded once more where it is used, so that the verifier sees it there."""
+        assert isinstance(owner.type, ArrayType)
+        length = owner.type.length
+        step = self.builder.opaque(step)
+        if length & (length - 1) == 0:
+            return self.builder.binary("and", step, Imm(length - 1, "i64"))
+        inside = self.builder.compare("ult", step, Imm(length, "i64"))
+        return self.builder.select(inside, step, Imm(0, "i64"))
 
     def packet_end(self) -> Any:
         """The pointer behind the packet's last byte."""

@@ -29,6 +29,7 @@ from ebpfkit.compiler.values import (
     View,
     Void,
     chunks,
+    computed_high,
     describe,
     ir_type,
     limits,
@@ -122,7 +123,7 @@ class Operators(Conversions):
             return scalar(result, BOOL)
         lo, hi = limits(one.type)
         if symbol == "&" and not one.type.signed:
-            lo, hi = 0, min(one.hi, two.hi)
+            lo, hi = 0, min(computed_high(one), computed_high(two))
         return scalar(result, one.type, lo, hi)
 
     def fold(self, symbol: str, left: Const, right: Const, node: ast.AST) -> Const:
@@ -226,7 +227,7 @@ class Operators(Conversions):
                 f"write the cast {type.name}(...)",
             )
         op = self.builder.convert("trunc", value.op, ir_type(type))
-        return Scalar(op, type, value.lo, value.hi)
+        return Scalar(op, type, value.lo, value.hi, tested=value.tested)
 
     def _mixed(self, symbol: str, one: IntType, two: IntType, node: ast.AST) -> CompileError:
         if one.is_bool or two.is_bool:
@@ -258,7 +259,8 @@ class Operators(Conversions):
                 "give the variable a width where it begins, as in n = u64(0)",
             )
         names = {**_SIMPLE, "//": "udiv", "%": "urem", "<<": "shl", ">>": "ashr"}
-        return Scalar(self.builder.binary(names[symbol], one.op, two.op), INT, *bounds)
+        tested = one.tested or two.tested
+        return Scalar(self.builder.binary(names[symbol], one.op, two.op), INT, *bounds, tested=tested)
 
     def _int_bounds(self, symbol: str, one: Scalar, two: Scalar, node: ast.AST) -> tuple[int, int] | None:
         if symbol in ("//", "%"):
@@ -292,7 +294,7 @@ class Operators(Conversions):
         name = "shl" if symbol == "<<" else "ashr" if one.type.signed else "lshr"
         low, high = limits(one.type)
         if symbol == ">>" and not one.type.signed:
-            low, high = 0, one.hi >> (amount.value if isinstance(amount, Imm) else 0)
+            low, high = 0, computed_high(one) >> (amount.value if isinstance(amount, Imm) else 0)
         return scalar(self.builder.binary(name, one.op, amount), one.type, low, high)
 
     def _divide(self, symbol: str, one: Scalar, two: Scalar, constant: bool, node: ast.AST) -> Scalar:
@@ -314,7 +316,10 @@ class Operators(Conversions):
         result: Operand = self.builder.binary("udiv" if symbol == "//" else "urem", one.op, divisor)
         if zero is not None:
             result = self.builder.select(zero, Imm(0, kind) if symbol == "//" else one.op, result)
-        high = one.hi // max(two.lo, 1) if symbol == "//" else (min(one.hi, two.hi - 1) if two.lo > 0 else one.hi)
+        top, divisor_top = computed_high(one), computed_high(two)
+        if symbol == "//":
+            return scalar(result, one.type, 0, top // (1 if two.tested else max(two.lo, 1)))
+        high = min(top, divisor_top - 1) if two.lo > 0 and not two.tested else top
         return scalar(result, one.type, 0, high)
 
     def unary(self, symbol: str, value: Value, node: ast.AST) -> Value:
@@ -335,7 +340,7 @@ class Operators(Conversions):
         if one.type == INT:
             if symbol == "-":
                 return self._int_arithmetic("-", Scalar(Imm(0, "i64"), INT, 0, 0), one, node)
-            return Scalar(self.builder.binary("xor", one.op, Imm(-1, kind)), INT, ~one.hi, ~one.lo)
+            return replace(one, op=self.builder.binary("xor", one.op, Imm(-1, kind)), lo=~one.hi, hi=~one.lo)
         if symbol == "-":
             return scalar(self.builder.binary("sub", Imm(0, kind), one.op), one.type)
         return scalar(self.builder.binary("xor", one.op, Imm(-1, kind)), one.type)

@@ -116,7 +116,7 @@ def _join_shapes(left: Value, right: Value) -> Value | None:
     one, two = _as_scalar(left), _as_scalar(right)
     if one is not None and two is not None and one.type == two.type:
         place = one.place if one.place == two.place else None
-        return Scalar(HOLE, one.type, min(one.lo, two.lo), max(one.hi, two.hi), place)
+        return Scalar(HOLE, one.type, min(one.lo, two.lo), max(one.hi, two.hi), place, one.tested or two.tested)
     return None
 
 

@@ -515,7 +515,8 @@ class Statements(Calls):
             true, false = self.test(self.boolean(more), body, done)
             self.enter(body, [true])
             if low <= high:
-                self.assign(node.target, Scalar(now, INT, low, high), node.iter)
+                tested = not isinstance(start.op, Imm)
+                self.assign(node.target, Scalar(now, INT, low, high, tested=tested), node.iter)
                 self.block(node.body)
             states: list[State | None] = list(loop.continues)
             if self.state is not None:

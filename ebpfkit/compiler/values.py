@@ -30,6 +30,7 @@ __all__ = [
     "View",
     "Void",
     "chunks",
+    "computed_high",
     "describe",
     "ir_type",
     "limits",
@@ -72,13 +73,18 @@ class Const:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """An integer at run time; `lo` and `hi` bound it. Network-order types hold the number on the wire."""
+    """An integer at run time; `lo` and `hi` bound it. Network-order types hold the number on the wire.
+
+    `tested`: the bounds come from a comparison, not from how the value was computed. The optimiser may compare another
+    copy than the one that is used, and then the verifier knows nothing of it.
+    """
 
     op: Operand
     type: IntType
     lo: int
     hi: int
     place: Location | None = None
+    tested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,11 @@ def shape_of(value: Value) -> Value:
             return replace(value, pointer=HOLE, scalar=held)
         case _:
             return value
+
+
+def computed_high(value: Scalar) -> int:
+    """The upper bound that the value's own computation gives it, tests aside."""
+    return limits(value.type)[1] if value.tested and value.type != INT else value.hi
 
 
 def type_text(info: TypeInfo) -> str:
