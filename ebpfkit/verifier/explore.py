@@ -465,6 +465,7 @@ _BUILDERS: dict[Kind, Callable[..., Step]] = {
     Kind.MOV: alu.build_move,
     Kind.MOVSX: alu.build_move_sign_extended,
     Kind.SWAP: alu.build_swap,
+    Kind.ADDR_SPACE: alu.build_address_cast,
     Kind.LOAD: memory.build_load,
     Kind.LOADSX: memory.build_load,
     Kind.LOAD_ACQUIRE: memory.build_load,

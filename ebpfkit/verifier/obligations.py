@@ -217,12 +217,14 @@ def of(insn: Instruction) -> list[Obligation]:
         case Kind.CALL:
             return _fields(insn, "i", "BPF_CALL")
         case Kind.EXIT:
-            return _fields(insn, "", "BPF_EXIT")
+            return _fields(insn, "o", "BPF_EXIT")  # the kernel does not look at the offset
         case Kind.WIDE:
             return [Writable(int(insn.dst))]
         case Kind.PACKET:
             used = "i" if op.operation == "abs" else "si"
             reads: list[Obligation] = [Readable(int(insn.src))] if op.operation == "ind" else []
             fields = _fields(insn, used, "BPF_LD_[ABS|IND]")
+            if op.size == 8:
+                fields = [FieldsClear("BPF_LD_[ABS|IND] uses reserved fields")]
             return [Allowed("BPF_LD_[ABS|IND]"), *fields, Readable(6), NoReferences("BPF_LD_[ABS|IND]"), *reads]
     return []

@@ -11,6 +11,7 @@ from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.abi.model import HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.abi.versions import basis_of, is_at_least
+from ebpfkit.asm.codec import slot_starts
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.verifier.explore import Walk
@@ -118,8 +119,9 @@ class _Run:
         if outcome is None:
             return ProgramReport(verdict="accept", **common)
         place: dict[str, Any] = {}
-        if outcome.index is not None and self.code is not None:
-            place = {"insn": self.code.slot_of(outcome.index), "span": self.code.insns[outcome.index].span}
+        if outcome.index is not None:
+            slots = self.code.slots if self.code else slot_starts(spec.instructions)
+            place = {"insn": slots[outcome.index], "span": spec.instructions[outcome.index].span}
         if isinstance(outcome, Unmodelled):
             message = f"ebpfkit does not model {outcome.feature}"
             return ProgramReport(verdict="unsupported", rule="not-modelled", message=message, **place, **common)

@@ -31,7 +31,7 @@ from ebpfkit.verifier.state import ID_MASK, LINK32, LINK64, link
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
 
-__all__ = ["build_alu", "build_move", "build_move_sign_extended", "build_swap"]
+__all__ = ["build_address_cast", "build_alu", "build_move", "build_move_sign_extended", "build_swap"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _S64_MIN, _S64_MAX = -(1 << 63), (1 << 63) - 1
@@ -151,6 +151,16 @@ def build_swap(w: Walk, index: int, insn: Instruction) -> Step:
         return following
 
     return w.guarded(index, demands, step)
+
+
+def build_address_cast(w: Walk, index: int, insn: Instruction) -> Step:
+    """Casts between address spaces need an arena, and programs with arenas are not modelled: always a rejection."""
+    message = "addr_space_cast insn can only be used in a program that has an associated arena"
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        raise Rejection("arena-access", message, index=index)
+
+    return w.guarded(index, obligations.of(insn), step)
 
 
 def build_alu(w: Walk, index: int, insn: Instruction) -> Step:
