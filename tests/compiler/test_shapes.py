@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compiler.support import PRELUDE, check, load_module
+from tests.compiler.support import PRELUDE, check, load_module, packets, program
 from tests.compiler.test_objects import check_lines
 
 ETH = bytes.fromhex("020000000001 020000000002".replace(" ", ""))
@@ -348,3 +348,24 @@ def test_a_whole_program(text: str, tmp_path: Path):
     prog = load_module(PRELUDE + text, tmp_path).prog
     compiled = check(prog, frames(), kernel=True)
     assert check_lines(compiled) > 10
+
+
+INDEXED = {
+    "if": "if C:\n    A[i] += 1\n    d.r0 = u64(A[i])\n",
+    "early return": "if not (C):\n    return XDP_DROP\nA[i] = d.y8\nd.t8 = A[i]\n",
+    "while": "while C:\n    A[i] = 3\n    i += 1\n",
+    "loop inside": "n = u32(0)\nif C:\n    for k in range(3):\n        n += u32(A[i])\n        A[i] = u8(n)\nd.t32 = n\n",
+}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("field", ["d.x8", "d.x32", "d.x64", "d.p32"])
+@pytest.mark.parametrize("array", ["d.arr", "local", "held[1]", "held3[1]"])
+@pytest.mark.parametrize("shape", INDEXED.values(), ids=INDEXED)
+def test_the_verifier_sees_what_bounds_an_index(shape: str, array: str, field: str, tmp_path: Path):
+    length = 3 if array == "held3[1]" else 8
+    condition = f"0 <= i < {length}" if field == "d.p32" else f"i < {length}"
+    body = shape.replace("C", condition).replace("A", array)
+    body = f"d = pkt.read(Data)\nlocal = array[u8, 8](b'12345678')\ni = {field}\n{body}d.arr = local\nreturn XDP_PASS\n"
+    before = "held = bpf.Array[array[u8, 8]](max_entries=2)\nheld3 = bpf.Array[array[u8, 3]](max_entries=2)\n"
+    check(program(body, tmp_path, before), packets(3), kernel=True)
