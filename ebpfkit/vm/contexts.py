@@ -20,10 +20,35 @@ from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.memory import AddressSpace, MemoryFault
 
-__all__ = ["CONTEXT_TYPES", "Context", "Part", "context_for"]
+__all__ = ["CONTEXT_TYPES", "MEMORY_TYPES", "REFUSED_TYPES", "Context", "Part", "context_for"]
 
-CONTEXT_TYPES: Final = MappingProxyType({"xdp_md": "XDP", "__sk_buff": "packet filters and classifiers"})
+CONTEXT_TYPES: Final = frozenset(name for name, spec in CONTEXTS.items() if spec.fields)
 """Context structures that the machine builds."""
+
+MEMORY_TYPES: Final = MappingProxyType(
+    {
+        "kprobe": False,
+        "tracepoint": False,
+        "raw_tracepoint": False,
+        "raw_tracepoint_writable": True,
+        "lirc_mode2": False,
+        "syscall": True,
+    }
+)
+"""Program types whose context is plain memory, the bytes of the run; and whether they may write it."""
+
+_BTF_ONLY: Final = "its arguments are typed kernel objects"
+REFUSED_TYPES: Final = MappingProxyType(
+    {
+        "tracing": _BTF_ONLY,
+        "lsm": _BTF_ONLY,
+        "struct_ops": _BTF_ONLY,
+        "netfilter": _BTF_ONLY,
+        "ext": "it is a part of another program: give the machine that program",
+        "unspec": "it is no program type",
+    }
+)
+"""Program types that the machine does not run, and why."""
 
 _PLACES: Final = MappingProxyType(
     {FieldResult.PACKET: "data", FieldResult.PACKET_END: "data_end", FieldResult.PACKET_META: "data_meta"}
@@ -32,7 +57,10 @@ _PLACES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one access touches: a field, the bits of it from `shift` on, or (`place`) an edge of the packet."""
+    """What one access touches: a field, the bits of it from `shift` on, or (`place`) an edge of the packet.
+
+    A pointer to anything else `is_refused` where plain numbers are wanted.
+    """
 
     name: str
     shift: int
@@ -41,6 +69,7 @@ class Part:
     is_refused: bool
     readable: bool
     writable: bool
+    may_be_null: bool = False
 
 
 class Context:
@@ -50,18 +79,20 @@ class Context:
         self.spec = spec
         self.frame = frame
         self.values: dict[str, int] = {}
-        self._settable = frozenset(field.name for field in spec.fields if field.result is FieldResult.SCALAR)
+        self.pointers: dict[str, int] = {}  # fields that lead to sockets and flow keys: their addresses
+        self.settable = frozenset(field.name for field in spec.fields if field.result is FieldResult.SCALAR)
         self._parts: dict[tuple[int, int], Part] = {}
         self.region = memory.add(f"context ({spec.name})", bytearray(), fields=self)
 
     def start(self, values: Mapping[str, int]) -> None:
         """Give the fields their values for a run; those not named are 0."""
-        if not self._settable.issuperset(values):
-            name = next(name for name in values if name not in self._settable)
+        if not self.settable.issuperset(values):
+            name = next(name for name in values if name not in self.settable)
             raise UsageError(
-                f"{self.spec.name} has no field '{name}' to set; there are {', '.join(sorted(self._settable))}"
+                f"{self.spec.name} has no field '{name}' to set; there are {', '.join(sorted(self.settable))}"
             )
         self.values = dict(values)
+        self.pointers.clear()
 
     def load(self, offset: int, size: int) -> int:
         """What a load of `size` bytes at `offset` gives. Raises MemoryFault where there is no such field."""
@@ -73,10 +104,18 @@ class Context:
         if part.place == "data_meta":
             return self.frame.region.base + self.frame.data_meta
         if part.is_refused:
-            raise NotSupported(f"the field '{part.name}' of {self.spec.name} in the virtual machine")
+            return self._pointer(part)
         if not part.readable:
             raise MemoryFault(f"read of the write-only field '{part.name}' of {self.spec.name}", self.region.name)
         return self._number(part.name) >> part.shift & part.mask
+
+    def _pointer(self, part: Part) -> int:
+        if part.name in self.pointers:
+            return self.pointers[part.name]
+        if part.may_be_null:
+            return 0
+        why = f"give the run a socket: run(packet, socket=Socket(...)); the '{part.name}' of this program is never null"
+        raise NotSupported(f"the field '{part.name}' of {self.spec.name} in the virtual machine", why=why)
 
     def store(self, offset: int, size: int, value: int) -> None:
         """A store to a writable field. Raises MemoryFault for any other."""
@@ -115,17 +154,17 @@ class Context:
 def _part(field: ContextField, shift: int, size: int) -> Part:
     place = _PLACES.get(field.result, "")
     refused = not place and field.result is not FieldResult.SCALAR
-    return Part(field.name, shift, (1 << size * 8) - 1, place, refused, field.readable, field.writable)
+    nullable = field.result in (FieldResult.SOCKET_OR_NULL, FieldResult.SOCK_COMMON_OR_NULL)
+    return Part(field.name, shift, (1 << size * 8) - 1, place, refused, field.readable, field.writable, nullable)
 
 
-def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context:
-    """The context of a program type. Raises NotSupported for one that the machine cannot build."""
+def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context | None:
+    """The context of a program type, None where it is plain memory. Raises NotSupported."""
+    if prog_type in MEMORY_TYPES:
+        return None
     row = PROG_TYPES.get(prog_type)
     name = row.context if row is not None else None
-    if name is None or name not in CONTEXT_TYPES or name not in CONTEXTS:
-        known = sorted(t for t, spec in PROG_TYPES.items() if spec.context in CONTEXT_TYPES)
-        raise NotSupported(
-            f"program type '{prog_type}' in the virtual machine",
-            why=f"it runs {', '.join(known)}, and plain memory with prog_type=None",
-        )
+    if name is None or name not in CONTEXT_TYPES:
+        why = REFUSED_TYPES.get(prog_type, "there is no such program type")
+        raise NotSupported(f"program type '{prog_type}' in the virtual machine", why=why)
     return Context(CONTEXTS[name], frame, memory)

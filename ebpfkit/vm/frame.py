@@ -56,6 +56,23 @@ class Frame:
         self.region = self._memory.add("packet", self.buffer)
         self.hard_end = size - _TAIL_STRUCT
 
+    def replace(self, packet: bytes) -> None:
+        """Another packet in place of this one, during a run; the metadata stays in front of it."""
+        size, meta = len(packet), self.meta
+        if HEADROOM + size + _TAIL_STRUCT > len(self.buffer):
+            self.buffer = bytearray(-(-(HEADROOM + size + _TAIL_STRUCT) // _PAGE) * _PAGE)
+            self.region.data = self.buffer  # the address stays: pointers from before see the new bounds
+            self.hard_end = len(self.buffer) - _TAIL_STRUCT
+        end = HEADROOM + size
+        self.buffer[HEADROOM - len(meta) : end] = meta + packet
+        self.data_meta, self.data, self.data_end = HEADROOM - len(meta), HEADROOM, end
+        self.region.set_window(self.data_meta, end)
+
+    def pull(self, size: int) -> None:
+        """Let the packet start `size` bytes later: a program that begins at the network header."""
+        self.data = self.data_meta = min(self.data + size, self.data_end)
+        self.region.set_window(self.data_meta, self.data_end)
+
     @property
     def packet(self) -> bytes:
         """A copy of the packet as it is now."""

@@ -25,6 +25,7 @@ from ebpfkit.maps.memory import (
     PerfEventArrayStore,
     RingBufferStore,
 )
+from ebpfkit.vm import helpers_network, helpers_objects, helpers_skb  # noqa: F401 (they register their helpers)
 from ebpfkit.vm.format import format_text
 from ebpfkit.vm.helpers_registry import IMPLEMENTED, arity, implements
 from ebpfkit.vm.helpers_unsupported import UNSUPPORTED, unsupported_reason
@@ -156,19 +157,6 @@ def loop(vm: Machine, count: int, callback: int, context: int, flags: int) -> in
         if vm.interpreter.call(function, index, context):
             return index + 1
     return count
-
-
-@implements("spin_lock")
-def spin_lock(vm: Machine, lock: int) -> int:
-    """Nothing runs beside the program: only the place is checked."""
-    vm.memory.read(lock, 4)
-    return 0
-
-
-@implements("spin_unlock")
-def spin_unlock(vm: Machine, lock: int) -> int:
-    vm.memory.read(lock, 4)
-    return 0
 
 
 # --- the ring buffer and events ---------------------------------------------------------------------------------------

@@ -355,12 +355,7 @@ class Machine:
         if not 0 <= cpu < self.cpus:
             raise UsageError(f"there is no CPU {cpu}; the machine has {self.cpus}")
         self.cpu = cpu
-        self.printed = []
-        self.redirected = None
-        self._tail_calls = 0
-        self._drop_records()
-        self.memory.forget_cells()
-        self.objects.reset()
+        self.start_run()
         self.socket, self.assigned, self.ifindex = socket, None, ifindex
         data = bytes(packet)
         arguments = self._prepare(data, meta, rx_queue, ifindex, egress_ifindex, context or {})
@@ -378,6 +373,24 @@ class Machine:
         data = self.frame.packet if self._keys_region is None else bytes(self._keys_region.data)
         effects = tuple(self.objects.effects)
         return Result(r0, data, insns, self.redirected, tuple(self.printed), self.frame.meta, effects)
+
+    def start_run(self) -> None:
+        """Forget what belonged to the run before."""
+        self.printed = []
+        self.redirected = None
+        self._tail_calls = 0
+        self._drop_records()
+        self.memory.forget_cells()
+        self.objects.reset()
+
+    @property
+    def entry(self) -> int:
+        """The slot where the program starts."""
+        return self._entry
+
+    def prepare_packet(self, data: bytes) -> tuple[int, ...]:
+        """Set up packet and context as `run` does without options; the arguments of the program."""
+        return self._prepare(data, b"", 0, 1, 0, {})
 
     def _prepare(
         self, data: bytes, meta: bytes, rx_queue: int, ifindex: int, egress_ifindex: int, given: Mapping[str, int]

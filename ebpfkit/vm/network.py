@@ -1,0 +1,301 @@
+"""The network that a machine's programs see: devices, routes, neighbours, sockets, given by the caller.
+
+Rows and the look-ups in them belong here; helpers that read packets and memory are in `helpers_network`. Nothing here
+asks the machine's own kernel.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from ebpfkit.errors import UsageError
+from ebpfkit.maps.base import ORDER
+
+__all__ = [
+    "KINDS", "LOCAL_TABLE", "MAIN_TABLE", "Device", "Fib", "FibVerdict", "Lookup", "Neighbour", "Route",
+    "Socket", "socket_bytes",
+]  # fmt: skip
+
+DEFAULT_TABLE, MAIN_TABLE, LOCAL_TABLE = 253, 254, 255
+KINDS: Final = ("unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw")
+"""What a route may be, in the words of `ip route`."""
+
+_FIXED = struct.Struct("=6I")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FibVerdict(IntEnum):
+    """The return values of bpf_fib_lookup (BPF_FIB_LKUP_RET_*)."""
+
+    SUCCESS = 0
+    BLACKHOLE = 1
+    UNREACHABLE = 2
+    PROHIBIT = 3
+    NOT_FWDED = 4
+    FWD_DISABLED = 5
+    UNSUPP_LWT = 6
+    NO_NEIGH = 7
+    FRAG_NEEDED = 8
+    NO_SRC_ADDR = 9
+
+
+def _mac(text: str) -> bytes:
+    try:
+        data = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        data = b""
+    if len(data) != 6:
+        raise UsageError(f"{text!r} is no hardware address: write 02:00:00:00:00:01")
+    return data
+
+
+def _address(text: str) -> Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no IP address") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A network device: `mtu` in bytes of layer 3, `header` the bytes of its link header, `forwarding` per family."""
+
+    ifindex: int
+    mtu: int = 1500
+    mac: str = "00:00:00:00:00:00"
+    forwarding: bool = True
+    header: int = 14
+    table: int = MAIN_TABLE  # where direct look-ups go: the table of its VRF
+    address: bytes = field(init=False, repr=False, compare=False, default=b"")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", _mac(self.mac))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A resolved neighbour: its address, on which device, and its hardware address."""
+
+    address: str
+    ifindex: int
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route in the words of `ip route`: `kind` is one of KINDS, `source` the preferred source address.
+
+    `mtu` is the route's own (0: its device's), `encap` says that it goes through a lightweight tunnel.
+    """
+
+    destination: str
+    ifindex: int = 0
+    gateway: str | None = None
+    kind: str = "unicast"
+    metric: int = 0
+    table: int = MAIN_TABLE
+    source: str | None = None
+    mtu: int = 0
+    encap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"no route is {self.kind!r}: there are {', '.join(KINDS)}")
+        if self.kind == "unicast" and not self.ifindex:
+            raise UsageError(f"the route to {self.destination} needs the ifindex of its device")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a look-up found: the route when the verdict is SUCCESS, and the address of the next hop."""
+
+    verdict: FibVerdict
+    route: Route | None = None
+    next_hop: Address | None = None
+    source: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    prefix: int
+    mask: int
+    length: int
+    route: Route
+    gateway: Address | None
+    source: Address | None
+
+
+_REFUSALS: Final = {
+    "blackhole": FibVerdict.BLACKHOLE,
+    "unreachable": FibVerdict.UNREACHABLE,
+    "prohibit": FibVerdict.PROHIBIT,
+}
+
+
+class Fib:
+    """Routing tables and neighbours, searched as the kernel's: longest prefix, then lowest metric, table by table.
+
+    >>> fib = Fib([Route("192.0.2.0/24", 2), Route("0.0.0.0/0", 3, gateway="198.51.100.1")])
+    >>> fib.lookup(ipaddress.ip_address("203.0.113.9")).next_hop
+    IPv4Address('198.51.100.1')
+    """
+
+    def __init__(self, routes: Iterable[Route] = (), neighbours: Iterable[Neighbour] = ()) -> None:
+        self._tables: dict[tuple[int, int], list[_Entry]] = {}
+        self._neighbours: dict[tuple[int, Address], bytes] = {}
+        for route in routes:
+            self.add(route)
+        for neighbour in neighbours:
+            self.add_neighbour(neighbour)
+
+    def add(self, route: Route) -> None:
+        """Another route. Raises UsageError for addresses that are none."""
+        try:
+            network = ipaddress.ip_network(route.destination)
+        except ValueError as error:
+            raise UsageError(f"{route.destination!r} is no destination: {error}") from error
+        gateway = _address(route.gateway) if route.gateway else None
+        source = _address(route.source) if route.source else None
+        first, mask = int(network.network_address), int(network.netmask)
+        entry = _Entry(first, mask, network.prefixlen, route, gateway, source)
+        entries = self._tables.setdefault((network.version, route.table), [])
+        entries.append(entry)
+        entries.sort(key=lambda one: (-one.length, one.route.metric))
+
+    def add_neighbour(self, neighbour: Neighbour) -> None:
+        """Another neighbour. Raises UsageError for addresses that are none."""
+        self._neighbours[neighbour.ifindex, _address(neighbour.address)] = _mac(neighbour.mac)
+
+    def neighbour(self, ifindex: int, address: Address) -> bytes | None:
+        """The hardware address of a neighbour, or None when it is not resolved."""
+        return self._neighbours.get((ifindex, address))
+
+    def lookup(self, destination: Address, table: int | None = None, oif: int = 0) -> Lookup:
+        """The route to a destination: in one table, or by the kernel's default rules (local, main, default).
+
+        With `oif` only routes through that device count.
+        """
+        for number in (LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE) if table is None else (table,):
+            for entry in self._tables.get((destination.version, number), ()):
+                if int(destination) & entry.mask != entry.prefix:
+                    continue
+                if oif and entry.route.ifindex not in (0, oif):
+                    continue
+                if entry.route.kind == "throw":
+                    break
+                if entry.route.kind != "unicast":
+                    return Lookup(_REFUSALS.get(entry.route.kind, FibVerdict.NOT_FWDED), entry.route)
+                return Lookup(FibVerdict.SUCCESS, entry.route, entry.gateway or destination, entry.source)
+        return Lookup(FibVerdict.NOT_FWDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A socket that look-ups find: `protocol` is "tcp" or "udp", `state` a TCP state's name in lower case.
+
+    Without a remote address it listens (TCP) or takes from anybody (UDP). `is_v6only` is IPV6_V6ONLY of a wildcard.
+    """
+
+    protocol: str
+    local: str
+    local_port: int
+    remote: str = ""
+    remote_port: int = 0
+    state: str = ""
+    bound_dev_if: int = 0
+    mark: int = 0
+    priority: int = 0
+    rx_queue_mapping: int = -1
+    is_v6only: bool = False
+    cookie: int = 0
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("tcp", "udp"):
+            raise UsageError(f"a socket is tcp or udp, not {self.protocol!r}")
+        _address(self.local)
+        if self.remote:
+            _address(self.remote)
+        if self.state and self.state not in TCP_STATES:
+            raise UsageError(f"no TCP state {self.state!r}: there are {', '.join(TCP_STATES)}")
+
+    @property
+    def state_number(self) -> int:
+        """The number of the state (TCP_LISTEN = 10): as named, or what the addresses mean."""
+        if self.state:
+            return TCP_STATES[self.state]
+        if self.remote:
+            return TCP_STATES["established"]
+        return TCP_STATES["listen" if self.protocol == "tcp" else "close"]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a full socket, no request or time-wait one."""
+        return self.state not in ("time_wait", "new_syn_recv")
+
+    def score(self, source: Address, source_port: int, destination: Address, port: int, ifindex: int) -> int:
+        """How well it takes a packet of these addresses: 0 not at all, a connected one best."""
+        local = _address(self.local)
+        if self.local_port != port or (self.bound_dev_if and self.bound_dev_if != ifindex):
+            return 0
+        wildcard = not int(local)
+        if local != destination and not (wildcard and (local.version == destination.version or self._is_dual(local))):
+            return 0
+        score = 1 + 4 * (not wildcard) + 2 * (self.bound_dev_if != 0) + (local.version == destination.version)
+        if self.remote:
+            if (_address(self.remote), self.remote_port) != (source, source_port):
+                return 0
+            score += 16
+        return score
+
+    def _is_dual(self, local: Address) -> bool:
+        return local.version == 6 and not self.is_v6only
+
+
+TCP_STATES: Final = {
+    "established": 1,
+    "syn_sent": 2,
+    "syn_recv": 3,
+    "fin_wait1": 4,
+    "fin_wait2": 5,
+    "time_wait": 6,
+    "close": 7,
+    "close_wait": 8,
+    "last_ack": 9,
+    "listen": 10,
+    "closing": 11,
+    "new_syn_recv": 12,
+}
+"""States of a TCP socket by name, with the kernel's numbers."""
+
+
+def socket_bytes(socket: Socket) -> bytes:
+    """The socket as `struct bpf_sock` shows it to programs."""
+    local, remote = ipaddress.ip_address(socket.local), ipaddress.ip_address(socket.remote or "0.0.0.0")
+    is_v4 = local.version == 4
+    number = _FIXED.pack
+    fixed = number(
+        socket.bound_dev_if,
+        2 if is_v4 else 10,
+        1 if socket.protocol == "tcp" else 2,
+        6 if socket.protocol == "tcp" else 17,
+        socket.mark,
+        socket.priority,
+    )
+    return b"".join(
+        (
+            fixed,
+            local.packed if is_v4 else bytes(4),
+            bytes(16) if is_v4 else local.packed,
+            socket.local_port.to_bytes(4, ORDER),
+            socket.remote_port.to_bytes(2, "big") + bytes(2),
+            remote.packed if is_v4 else bytes(4),
+            remote.packed if remote.version == 6 else bytes(16),
+            socket.state_number.to_bytes(4, ORDER),
+            socket.rx_queue_mapping.to_bytes(4, ORDER, signed=True),
+        )
+    )
