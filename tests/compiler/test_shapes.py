@@ -354,7 +354,7 @@ INDEXED = {
     "if": "if C:\n    A[i] += 1\n    d.r0 = u64(A[i])\n",
     "early return": "if not (C):\n    return XDP_DROP\nA[i] = d.y8\nd.t8 = A[i]\n",
     "while": "while C:\n    A[i] = 3\n    i += 1\n",
-    "loop inside": "n = u32(0)\nif C:\n    for _ in range(3):\n        n += u32(A[i])\n        A[i] = u8(n)\nd.x32 = n\n",
+    "loop inside": "n = u32(0)\nif C:\n    for _ in range(3):\n        n += u32(A[i])\n        A[i] = 9\nd.x32 = n\n",
 }
 
 
