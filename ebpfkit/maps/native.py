@@ -243,7 +243,7 @@ class NativeHashStore(HashStore):
         return self.table.keys()
 
     def cells(self) -> Iterator[tuple[bytes, list[Any]]]:
-        for key in self.table.keys():
+        for key in self._keys():
             cell = self.table.lookup(key)
             if cell is not None:
                 yield key, [cell]

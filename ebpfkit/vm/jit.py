@@ -9,7 +9,7 @@ the letter. Does not belong here: what instructions become (`jit_emit`), and LLV
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,7 +79,9 @@ class Jit(Interpreter):
         self.trusted = space.trusted
         self._units: list[Unit] = []
         self._words: Any = (ctypes.c_uint64 * State.WORDS)()
-        self._state = ctypes.addressof(self._words)
+        self.state = ctypes.addressof(self._words)
+        self.walking: Callable[[], int] | None = None
+        self._walked = 0
         self._pending: BaseException | None = None
         self._context_start = 0
         self._fields: dict[Part, int] = {}
@@ -87,7 +89,7 @@ class Jit(Interpreter):
         self._slow_callback = _Slow(self._slow)
         block = bytearray(FRAME_BYTES * MAX_FRAMES)
         whole = memoryview(block)
-        self._stack_place, self._stack_held = place_of(block)
+        self.stack_place, self._stack_held = place_of(block)
         for depth, region in enumerate(self._stack):
             region.data = whole[depth * FRAME_BYTES : (depth + 1) * FRAME_BYTES]
             region.set_window(0, FRAME_BYTES)
@@ -184,7 +186,7 @@ class Jit(Interpreter):
         context = self.machine.context
         return Target(
             trusted=self.trusted,
-            stack=self._stack_place,
+            stack=self.stack_place,
             stack_base=self._stack[0].base,
             slow=callback,
             table=safe.table_address if safe else 0,
@@ -244,7 +246,7 @@ class Jit(Interpreter):
         words[State.CPU] = self.machine.cpu
         self.publish_context()
         self._enter_native(start)
-        return words[0], 0 if self.trusted else budget - words[State.LEFT]
+        return int(words[0]), 0 if self.trusted else budget - words[State.LEFT]
 
     def call(self, function: int, *arguments: int) -> int:
         if self.trace is not None or self._interpreting:
@@ -262,7 +264,7 @@ class Jit(Interpreter):
         self._stack[depth].data[:] = bytes(FRAME_BYTES)
         self._enter_native(function)
         words[6:10] = words[record + 1 : record + 5]
-        return words[0]
+        return int(words[0])
 
     _interpreting = False
 
@@ -276,18 +278,62 @@ class Jit(Interpreter):
             if slot not in unit.entries or (is_start and not self._starts_well()):
                 self._interpret(slot)
                 return
-            status = unit.function(self._state, slot)
-            if status == FINISHED:
+            status = unit.function(self.state, slot)
+            if self._is_over(status):
                 return
-            if status == STOPPED:
-                problem, self._pending = self._pending, None
-                assert problem is not None
-                raise problem
             slot = words[State.NEXT]
-            if status == OUT_OF_BUDGET:
-                self._interpret(slot)
-                return
-            assert status in (TAIL, RETURNED)
+
+    def _is_over(self, status: int) -> bool:
+        """What native code answered: False when it is to be entered again, at the next slot."""
+        if status == STOPPED:
+            problem, self._pending = self._pending, None
+            assert problem is not None
+            raise problem
+        if status == OUT_OF_BUDGET:
+            self._interpret(self._words[State.NEXT])
+            return True
+        assert status in (FINISHED, TAIL, RETURNED)
+        return bool(status == FINISHED)
+
+    # What loops in native code need.
+
+    def budget_of(self, budget: int) -> int:
+        """The budget as native code counts it."""
+        return _NO_BUDGET if self.trusted else budget
+
+    def finish(self, status: int) -> None:
+        """Bring a run to its end that native code could not finish."""
+        self._adopt()
+        if not self._is_over(status):
+            self._enter_native(self._words[State.NEXT])
+
+    def result(self) -> int:
+        """r0 of the last run."""
+        return int(self._words[0])
+
+    def left(self) -> int:
+        """What the last run left of its budget."""
+        return int(self._words[State.LEFT])
+
+    def packet(self) -> bytes:
+        """The packet of the last run."""
+        self._adopt()
+        return self.machine.frame.packet
+
+    def _adopt(self) -> None:
+        """In a walk over a capture, native code sets packets up: what Python knows about them follows."""
+        if self.walking is None:
+            return
+        number = self.walking()
+        if number != self._walked:
+            self._walked = number
+            self.machine.start_run()
+        frame, words = self.machine.frame, self._words
+        base = frame.region.base
+        edges = [(place - base) & U64_MAX for place in words[State.DATA : State.DATA_META + 1]]
+        if edges != [frame.data, frame.data_end, frame.data_meta]:
+            frame.data, frame.data_end, frame.data_meta = edges
+            frame.region.set_window(frame.data_meta, frame.data_end)
 
     def _starts_well(self) -> bool:
         """Whether r1 is what the code of a program takes it for at its start."""
@@ -334,6 +380,8 @@ class Jit(Interpreter):
         words, registers = self._words, self.registers
         insn = self.instructions[slot]
         registers[:11] = words[:11]
+        if self.walking is not None:
+            self._adopt()
         if insn is not None and insn.op.kind is Kind.PACKET and not self._is_fault(insn):
             return self._load_packet(insn)
         if insn is not None and insn.op.name == "CALL_LOCAL":

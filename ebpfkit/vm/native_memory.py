@@ -41,7 +41,7 @@ def place_of(data: Cell) -> tuple[int, Any]:
 class NativeRegion(Region):
     """A region whose window is known to generated code. New `data` closes the window until it is set."""
 
-    __slots__ = ("_bytes", "_held", "place", "space")
+    __slots__ = ("_bytes", "_held", "_write_high", "place", "space")
 
     def __init__(
         self,
@@ -66,13 +66,22 @@ class NativeRegion(Region):
         self._bytes = data
         self.place, self._held = place_of(data)
         if self.space is not None:
-            self.low = self.high = self.write_high = 0
+            self.low = self.high = self._write_high = 0
             self.space.moved(self)
 
-    def set_window(self, low: int, high: int) -> None:
-        super().set_window(low, high)
+    @property
+    def write_high(self) -> int:
+        return self._write_high
+
+    @write_high.setter
+    def write_high(self, write_high: int) -> None:
+        self._write_high = write_high
         if self.space is not None:
             self.space.publish(self)
+
+    def set_window(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+        self.write_high = high
 
 
 class NativeSpace(AddressSpace):
@@ -153,6 +162,10 @@ class SafeSpace(NativeSpace):
             del self._owners[index]
             start = index * ENTRY_BYTES // 8
             self._table[start : start + 10] = [0] * 10
+
+    def owns(self, region: Region) -> bool:
+        """Whether a region has an entry in the table."""
+        return self._owners.get((region.base >> REGION_SHIFT) % TABLE_ENTRIES) is region
 
     def publish(self, region: NativeRegion) -> None:
         index = (region.base >> REGION_SHIFT) % TABLE_ENTRIES
