@@ -60,10 +60,11 @@ class Tally:
         lines = [
             "# The last verifier campaign",
             "",
-            f"Kernel {platform.release()}, {self.compared} programs compared in {seconds:.0f} s"
-            f" ({self.skipped} more were not: walks beyond 20,000 instructions). Written by `tools/verifier_campaign.py`.",
+            f"Kernel {platform.release()}, {self.compared} programs compared in {seconds:.0f} s.",
+            f"{self.skipped} more were not compared (walks beyond 20,000 instructions).",
+            "Written by `tools/verifier_campaign.py`. A false accept is a program that the kernel rejects.",
             "",
-            "| stratum | programs | kernel accepts | we accept what it rejects | we reject what it accepts | unsupported | agreement |",
+            "| stratum | programs | kernel accepts | false accepts | false rejects | unsupported | agreement |",
             "|---|---|---|---|---|---|---|",
         ]
         for stratum in sorted(self.verdicts):
@@ -80,8 +81,8 @@ class Tally:
         ratio = self.walked / max(1, self.kernel_walked)
         lines += [
             "",
-            f"Instructions walked on programs that both accept: {self.walked} by us, {self.kernel_walked} by the kernel"
-            f" (ratio {ratio:.4f}); exactly the same count in {self.same_count} of {self.accepted} programs.",
+            f"Instructions walked on programs that both accept: {self.walked} by us, {self.kernel_walked} by the kernel,",
+            f"ratio {ratio:.4f}; exactly the same count in {self.same_count} of {self.accepted} programs.",
             "",
             "Rules that rejections hit: " + ", ".join(f"{rule} {n}" for rule, n in self.rules.most_common()) + ".",
             "",

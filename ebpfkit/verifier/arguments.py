@@ -28,7 +28,7 @@ from ebpfkit.verifier.transfer.stack import find_constant_key, read_for_helper
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
 
-__all__ = ["CallFacts", "prove_argument"]
+__all__ = ["CallFacts", "Plan", "prove_argument"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _A = ArgKind
@@ -63,40 +63,57 @@ class CallFacts:
         self.release_register = 0
 
 
-def prove_argument(
-    w: Walk, index: int, spec: HelperSpec, args: tuple[ArgSpec, ...], number: int, facts: CallFacts
-) -> None:
-    """The register of argument `number` (from 0) fits."""
-    arg = args[number]
-    register = number + 1
+class Plan:
+    """One argument of one helper, with what its kind demands looked up once."""
+
+    __slots__ = (
+        "arg", "constant", "is_map", "kind", "memory", "null_ok", "number", "packet_ok", "previous", "register",
+        "releases", "zero_ok",
+    )  # fmt: skip
+
+    def __init__(self, w: Walk, spec: HelperSpec, args: tuple[ArgSpec, ...], number: int) -> None:
+        arg = args[number]
+        kind = arg.kind
+        self.arg = arg
+        self.kind = kind
+        self.register = number + 1
+        self.number = kind in _NUMBERS
+        self.null_ok = kind in _NULL_OK
+        self.memory = kind in _MEMORY
+        self.zero_ok = _SIZES.get(kind)  # None: no size
+        self.previous = args[number - 1].kind
+        self.releases = kind is _A.RINGBUF_MEM or (kind in _SOCKETS and spec.name == "sk_release")
+        self.is_map = kind is _A.CONST_MAP_PTR
+        self.constant = kind in (_A.ALLOC_SIZE_OR_ZERO, _A.CONST)
+        self.packet_ok = bool(w.prog_type.direct_packet_access) and spec.name in w.packet_helpers
+
+
+def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
+    """The register of the argument fits."""
+    register = plan.register
     value = w.vals[register]
-    kind = arg.kind
     if value is None:
         raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
-    if kind in _NUMBERS:
+    if plan.number:
         return
-    if value.kind in (PACKET, PACKET_META) and not _packet_allowed(w, spec):
+    if value.kind in (PACKET, PACKET_META) and not plan.packet_ok:
         message = "helper access to the packet is not allowed"
         raise Rejection("helper-argument", message, index=index, register=register)
     is_null = value.is_scalar and value.const == 0
-    if not (is_null and kind in _NULL_OK):
-        _check_type(w, index, register, value, kind, facts)
-    if kind in (_A.RINGBUF_MEM,) or (kind in _SOCKETS and spec.name == "sk_release"):
+    if not (is_null and plan.null_ok):
+        _check_type(w, index, register, value, plan.kind, facts)
+    if plan.releases:
         _check_release(w, index, register, value, facts)
-    elif not value.is_scalar and w.ids[register] >> 32:
+    elif w.ids[register] >> 32 and not value.is_scalar:
         facts.reference = w.ids[register] >> 32
-    if kind in _SIZES:
-        _check_size(w, index, register, args[number - 1].kind, _SIZES[kind], facts)
-    elif kind is _A.CONST_MAP_PTR:
+    if plan.zero_ok is not None:
+        _check_size(w, index, register, plan.previous, plan.zero_ok, facts)
+    elif plan.is_map:
         facts.target = value.target
-    elif kind is _A.ALLOC_SIZE_OR_ZERO or kind is _A.CONST:
+    elif plan.constant:
         _take_constant(w, index, register, facts)
-    elif kind in _MEMORY:
-        _check_sized_memory(w, index, register, arg, value, is_null, facts)
-
-
-def _packet_allowed(w: Walk, spec: HelperSpec) -> bool:
-    return bool(w.prog_type.direct_packet_access) and (spec.name in w.packet_helpers)
+    elif plan.memory:
+        _check_sized_memory(w, index, register, plan.arg, value, is_null, facts)
 
 
 def _expected(index: int, register: int, value: Any, wanted: str) -> Rejection:

@@ -25,7 +25,7 @@ from ebpfkit.verifier.precision import Precision
 from ebpfkit.verifier.program import FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
-from ebpfkit.verifier.states import EXACT, NOT_EXACT, RANGE_WITHIN, Comparison, IdMap, clean, may_loop
+from ebpfkit.verifier.states import EXACT, RANGE_WITHIN, Comparison, IdMap, clean, may_loop
 from ebpfkit.verifier.transfer import alu, calls, jumps, memory
 from ebpfkit.verifier.transfer.calls import ENDED
 
@@ -103,6 +103,7 @@ class Walk:
         self._pending: list[tuple[State, int]] = []
         self._stored: dict[tuple[int, int], list[Checkpoint]] = {}
         self._loops: dict[tuple[int, ...], _LoopVisit] = {}
+        self._open_edges = 0
         self.index = 0
         main = code.subprograms[0]
         self.state = self._entry_state(main)
@@ -186,7 +187,7 @@ class Walk:
         if parent is None:
             return None
         for stored in self._stored.get((index, self.frame.site), ()):
-            if stored.branches and stored.is_at_same_calls(self.state.frames) and stored.depth < parent.depth:
+            if stored.branches and stored.chain is self.frame.chain and stored.depth < parent.depth:
                 return stored
         return None
 
@@ -342,15 +343,17 @@ class Walk:
         stored_here = self._stored.get(key)
         if stored_here:
             live = self.code.live
+            chain = self.frame.chain
             for stored in stored_here:
                 if (
-                    not stored.branches
-                    and not stored.cleaned
-                    and stored.is_at_same_calls(state.frames)
+                    not stored.cleaned
+                    and not stored.branches
+                    and stored.chain is chain
                     and not self._in_open_loop(stored)
                 ):
                     clean(stored, live)
             covers = self.comparison.covers
+            finished = self.comparison.covers_finished
             kept: list[Checkpoint] | None = None
             for position, stored in enumerate(stored_here):
                 if stored.branches:
@@ -368,7 +371,7 @@ class Walk:
                         add = False
                 else:
                     loop = self._in_open_loop(stored)
-                    if covers(stored, state, RANGE_WITHIN if loop else NOT_EXACT):
+                    if covers(stored, state, RANGE_WITHIN) if loop else finished(stored, state):
                         self._hit(stored, index, flag, loop)
                         if kept is not None:
                             self._stored[key] = kept + stored_here[position:]
@@ -407,6 +410,7 @@ class Walk:
             visit = self._loops.get(self._loop_key(stored) or ())
             if visit is not None:
                 visit.edges.append(_BackEdge(state, index, stored))
+                self._open_edges += 1
 
     # -- loops -------------------------------------------------------------------------------------------------------
 
@@ -433,7 +437,7 @@ class Walk:
             visit.entry = stored
 
     def _in_open_loop(self, stored: Checkpoint) -> bool:
-        if not self._loops:
+        if not self._open_edges:
             return False
         key = self._loop_key(stored)
         visit = self._loops.get(key) if key is not None else None
@@ -456,6 +460,7 @@ class Walk:
                     changed = True
             if not changed:
                 break
+        self._open_edges -= len(visit.edges)
         visit.edges = []
         visit.entry = None
 

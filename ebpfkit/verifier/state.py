@@ -166,8 +166,8 @@ class Checkpoint:
     """
 
     __slots__ = (
-        "branches", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index", "last",
-        "marks", "misses", "parent", "references", "site",
+        "branches", "chain", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index",
+        "last", "marks", "misses", "parent", "references", "site",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
@@ -187,9 +187,5 @@ class Checkpoint:
         self.marks = [[0, 0] for _ in self.frames]
         self.checks: Any = None
         self.site = state.frames[-1].site
-
-    def is_at_same_calls(self, frames: list[Frame]) -> bool:
-        """Whether both went through the same call sites."""
-        if len(frames) != len(self.frames):
-            return False
-        return all(mine.site == other.site for mine, other in zip(self.frames, frames))
+        # The innermost call chain tells whether two states went through the same call sites.
+        self.chain = state.frames[-1].chain

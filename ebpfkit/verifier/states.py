@@ -35,6 +35,7 @@ NOT_EXACT, RANGE_WITHIN, EXACT = range(3)
 
 _EMPTY = Slot(bytes([INVALID] * 8))
 _FULL_SPILL = bytes([SPILL] * 8)
+_FULL_MISC = bytes([MISC] * 8)
 _LINKS = LINK32 | LINK64
 
 
@@ -152,10 +153,11 @@ class _Check:
 class _Checks:
     """The compiled comparison of a finished state."""
 
-    __slots__ = ("identical", "kinds", "slots", "values")
+    __slots__ = ("identical", "identities", "kinds", "slots", "values")
 
     def __init__(self) -> None:
-        self.identical: list[tuple[int, int, Any]] = []  # (frame, register, value): must be this very value
+        self.identical: list[tuple[int, Any]] = []  # (register, value) of the last frame: must be this very value
+        self.identities: list[_Check] = []  # places whose ids count
         self.kinds: list[tuple[int, int]] = []  # must be some number
         self.values: list[_Check] = []
         self.slots: list[tuple[int, int, Slot, bool]] = []
@@ -169,6 +171,7 @@ class Comparison:
         self.privileged = privileged
         self._memo: dict[tuple[Any, Any], bool] = {}
         self._types: dict[tuple[bytes, bytes], bool] = {}
+        self._matter: dict[bytes, bool] = {}
 
     # -- values --------------------------------------------------------------------------------------------------
 
@@ -211,9 +214,17 @@ class Comparison:
         types = slot.types
         if types == _FULL_SPILL:
             return (slot.value, slot.id) if slot.value is not None and slot.value.is_scalar else None
-        if all(t == MISC or (t == INVALID and self.privileged) for t in types):
+        if not self._matters(types) and (self.privileged or types == _FULL_MISC):
             return self.values.unknown, 0
         return None
+
+    def _matters(self, types: bytes) -> bool:
+        """Whether anything that a later path may rely on is in a slot of these types."""
+        found = self._matter.get(types)
+        if found is None:
+            ignored = (INVALID, MISC) if self.privileged else (INVALID,)
+            found = self._matter[types] = any(t not in ignored for t in types)
+        return found
 
     def _types_fit(self, old: bytes, new: bytes) -> bool:
         key = (old, new)
@@ -235,7 +246,7 @@ class Comparison:
             return False
         if old is new and not old.id:
             return True
-        if not any(t not in (INVALID, MISC) if self.privileged else t != INVALID for t in old.types):
+        if not self._matters(old.types):
             return True
         if new is None:
             if not allocated:
@@ -254,10 +265,10 @@ class Comparison:
 
     def covers(self, stored: Checkpoint, state: State, level: int) -> bool:
         """Whether what was proved from `stored` on holds for the current state too."""
-        if not stored.is_at_same_calls(state.frames) or len(stored.references) != len(state.references):
-            return False
         if level == NOT_EXACT:
-            return self._covers_finished(stored, state)
+            return self.covers_finished(stored, state)
+        if stored.chain is not state.frames[-1].chain or len(stored.references) != len(state.references):
+            return False
         ids = IdMap()
         for old, new in zip(stored.references, state.references):
             if not ids.match(old[0], new[0]):
@@ -290,33 +301,59 @@ class Comparison:
                     return False
         return True
 
-    def _covers_finished(self, stored: Checkpoint, state: State) -> bool:
+    def covers_finished(self, stored: Checkpoint, state: State) -> bool:
+        """The same for a finished state, whose numbers count only where they are precise.
+
+        What failed last time is tested first: states at one place tend to differ at one place.
+        """
+        frames = state.frames
+        if stored.chain is not frames[-1].chain:
+            return False
         checks: _Checks | None = stored.checks
         if checks is None:
             checks = stored.checks = self._compile(stored)
-        frames = state.frames
-        for frame, register, value in checks.identical:
-            if frames[frame].vals[register] is not value:
+        vals = frames[-1].vals
+        for pair in checks.identical:
+            if vals[pair[0]] is not pair[1]:
+                if pair is not checks.identical[0]:
+                    checks.identical.remove(pair)
+                    checks.identical.insert(0, pair)
                 return False
+        if len(stored.references) != len(state.references):
+            return False
+        contains = self._memo.get
+        for check in checks.values:
+            new = frames[check.frame].vals[check.place]
+            old = check.value
+            if new is not old:
+                if new is None:
+                    return False
+                found = contains((old, new))
+                if not (self.contains(old, new) if found is None else found):
+                    if check is not checks.values[0]:
+                        checks.values.remove(check)
+                        checks.values.insert(0, check)
+                    return False
         for frame, register in checks.kinds:
             value = frames[frame].vals[register]
             if value is None or not value.is_scalar:
                 return False
-        contains = self.contains
-        for check in checks.values:
-            new = frames[check.frame].vals[check.place]
-            old = check.value
-            if new is not old and (new is None or not contains(old, new)):
-                return False
         ids = IdMap()
+        for slot_check in checks.slots:
+            frame, place, slot, precise = slot_check
+            current = frames[frame]
+            now = current.slots.get(place)
+            if now is slot and not slot.id:
+                continue
+            if not self._slot(slot, now, precise, ids, NOT_EXACT, current.depth > 8 * place):
+                if slot_check is not checks.slots[0]:
+                    checks.slots.remove(slot_check)
+                    checks.slots.insert(0, slot_check)
+                return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
                 return False
-        for frame, place, slot, precise in checks.slots:
-            current = frames[frame]
-            if not self._slot(slot, current.slots.get(place), precise, ids, NOT_EXACT, current.depth > 8 * place):
-                return False
-        for check in checks.values:
+        for check in checks.identities:
             new_id = frames[check.frame].ids[check.place]
             if check.value.is_scalar:
                 if not ids.match_scalars(check.id, new_id):
@@ -327,6 +364,7 @@ class Comparison:
 
     def _compile(self, stored: Checkpoint) -> _Checks:
         checks = _Checks()
+        last = len(stored.frames) - 1
         for number, frame in enumerate(stored.frames):
             registers, slots = stored.marks[number]
             for register in range(10):
@@ -337,11 +375,15 @@ class Comparison:
                 if value.is_scalar and not precise:
                     checks.kinds.append((number, register))
                     continue
-                if value.is_scalar and value.const is not None:
-                    checks.identical.append((number, register, value))
-                checks.values.append(_Check(number, register, value, frame.ids[register], precise))
+                check = _Check(number, register, value, frame.ids[register], precise)
+                if value.is_scalar and value.const is not None and number == last:
+                    checks.identical.append((register, value))
+                else:
+                    checks.values.append(check)
+                if not value.is_scalar or check.id:
+                    checks.identities.append(check)
             for place, slot in frame.slots.items():
-                if any(t not in (INVALID, MISC) if self.privileged else t != INVALID for t in slot.types):
+                if self._matters(slot.types):
                     checks.slots.append((number, place, slot, bool(slots >> place & 1)))
         return checks
 

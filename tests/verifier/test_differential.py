@@ -1,4 +1,4 @@
-"""Our verdict against the running kernel's on random programs, mutants and broken bytes: a short deterministic campaign."""
+"""Our verdict against the running kernel's on random programs, mutants and broken bytes: a short campaign."""
 
 from __future__ import annotations
 

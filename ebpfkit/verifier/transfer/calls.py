@@ -57,11 +57,16 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     demands = obligations.of(insn)
     helper = w.code.helpers.get(insn.imm)
     following = index + 1
+    if check.prove_static(index, demands) is not None:
+        return w.guarded(index, demands, lambda vals, ids: following)
+    # Whether the helper may be called depends on the program alone: settled at the first visit.
+    spec = check_usable(w, index, insn.imm, helper)
+    args = spec.args_in(w.prog_type.name)
+    assert args is not None
+    plans = [arguments.Plan(w, spec, args, number) for number in range(len(args))]
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        check.prove(w, index, demands)
-        spec = check_usable(w, index, insn.imm, helper)
-        call_helper(w, index, spec, vals, ids)
+        call_helper(w, index, spec, plans, vals, ids)
         return following
 
     return w.guarded(index, demands, step)
@@ -90,14 +95,14 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
     return helper
 
 
-def call_helper(w: Walk, index: int, spec: HelperSpec, vals: list[Any], ids: list[int]) -> None:
+def call_helper(
+    w: Walk, index: int, spec: HelperSpec, plans: list[arguments.Plan], vals: list[Any], ids: list[int]
+) -> None:
     """Prove the arguments, then do to the state what the call does."""
     facts = CallFacts()
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
-    args = spec.args_in(w.prog_type.name)
-    assert args is not None
-    for number in range(len(args)):
-        arguments.prove_argument(w, index, spec, args, number, facts)
+    for plan in plans:
+        arguments.prove_argument(w, index, plan, facts)
     target = facts.target
     if target is not None:
         _check_map(index, spec, target.spec.type)

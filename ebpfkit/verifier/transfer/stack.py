@@ -24,6 +24,7 @@ __all__ = ["blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_he
 
 _EMPTY = Slot(bytes([INVALID] * 8))
 _SPILL8 = bytes([SPILL] * 8)
+_ZEROS = {size: bytes([ZERO] * size) for size in (1, 2, 4, 8)}
 _note_read = StackLiveness.note_read
 _note_write = StackLiveness.note_write
 
@@ -157,7 +158,7 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
     slot = frame.slots.get(number, _EMPTY)
     types = slot.types
     if types[0] != SPILL:
-        zeros = all(t == ZERO for t in types[place : place + size])
+        zeros = types[place : place + size] == _ZEROS[size]
         return (w.values.zero if zeros else w.values.unknown_of(size, signed)), 0
     value = slot.value
     spilled = _spill_size(types)
@@ -178,10 +179,10 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
         w.record_stack(index, frame.number, number)
         return _narrowed(w, value, size, signed), identity
     part = types[place : place + size]
-    if value.const == 0 and all(t == SPILL for t in part):
+    if value.const == 0 and part == _SPILL8[:size]:
         w.record_stack(index, frame.number, number)
         return w.values.zero, 0
-    if all(t == ZERO for t in part):
+    if part == _ZEROS[size]:
         return w.values.zero, 0
     return w.values.unknown_of(size, signed), 0
 
@@ -234,23 +235,37 @@ def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: 
     low, high = check.check_stack_bounds(w, index, register, pointer, 0, size, "write to" if write else "read from")
     frame = w.state.frames[pointer.target]
     mask = 0
-    for at in range(low, high + size):
+    end = high + size
+    at = low
+    while at < end:
         number, place = _slot_of(at), at & 7
+        part = min(8 - place, end - at)
         mask |= 1 << number
         slot = frame.slots.get(number, _EMPTY)
-        kind = slot.types[place]
-        if kind == SPILL and slot.types[0] != SPILL:
-            message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
-            raise Rejection("uninitialised-stack", message, index=index, register=register)
-        if not write or kind == MISC:
-            continue
-        if kind == SPILL or (slot.types[0] == SPILL and kind not in (ZERO, INVALID)):
-            frame.set_slot(number, Slot(_scrub(slot.types)))
-        else:
-            types = bytearray(slot.types)
-            types[place] = MISC
-            frame.set_slot(number, Slot(bytes(types), slot.value, slot.id))
+        types = slot.types
+        if SPILL in types:
+            if types[0] != SPILL and SPILL in types[place : place + part]:
+                message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
+                raise Rejection("uninitialised-stack", message, index=index, register=register)
+            if write:
+                _clobber(frame, number, slot, place, part)
+        elif write:
+            changed = types[:place] + bytes([MISC] * part) + types[place + part :]
+            if changed != types:
+                frame.set_slot(number, Slot(changed))
+        at += part
     _note_read(w.frame.chain, index, frame.number, mask)
+
+
+def _clobber(frame: Frame, number: int, slot: Slot, place: int, part: int) -> None:
+    """A helper may have written over bytes of a slot that holds a spilled value."""
+    types = slot.types
+    for byte in range(place, place + part):
+        if types[byte] == SPILL:
+            types = _scrub(types)
+        elif types[byte] != MISC:
+            types = types[:byte] + bytes([MISC]) + types[byte + 1 :]
+    frame.set_slot(number, Slot(types, slot.value, slot.id) if types[0] == SPILL else Slot(types))
 
 
 def blank(w: Walk, index: int, register: int, pointer: Pointer, size: int) -> None:
