@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ebpfkit.xsk.frame import Frame
     from ebpfkit.xsk.group import XskGroup
+    from ebpfkit.xsk.handover import Handle, hand_over, take_over
     from ebpfkit.xsk.metadata import TxTimestamp
     from ebpfkit.xsk.redirect import redirect_object
     from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
@@ -26,13 +27,16 @@ __all__ = [
     "ConsumerRing",
     "Frame",
     "FrameOwner",
+    "Handle",
     "ProducerRing",
     "TxTimestamp",
     "Umem",
     "XskGroup",
     "XskSocket",
     "XskStatistics",
+    "hand_over",
     "redirect_object",
+    "take_over",
 ]
 
 _HOMES = {
@@ -41,13 +45,16 @@ _HOMES = {
     "ConsumerRing": "ring",
     "Frame": "frame",
     "FrameOwner": "umem",
+    "Handle": "handover",
     "ProducerRing": "ring",
     "TxTimestamp": "metadata",
     "Umem": "umem",
     "XskGroup": "group",
     "XskSocket": "socket",
     "XskStatistics": "stats",
+    "hand_over": "handover",
     "redirect_object": "redirect",
+    "take_over": "handover",
 }
 
 

@@ -57,10 +57,10 @@ class XskGroup:
 
     `queues` are the queues' numbers (None: all the device receives on, by its channels). `umem` is one UMEM for all
     (then one thread uses the whole group); without it each socket has its own. `multi_buffer=True` sets all that
-    packets of several frames need, or says what is missing. `program` is None for the default that redirects everything, a
-    decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found by type, or is
-    `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to `XskSocket`.
-    Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
+    packets of several frames need, or says what is missing. `program` is None for the default that redirects
+    everything, a decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found
+    by type, or is `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to
+    `XskSocket`. Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
     """
 
     def __init__(

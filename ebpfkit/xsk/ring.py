@@ -158,6 +158,11 @@ class ConsumerRing(Ring):
             return self._entries[start : start + count].copy()
         return np.concatenate((self._entries[start:], self._entries[: start + count - self.size]))
 
+    def unread(self) -> NDArray[Any]:
+        """A copy of the entries that the kernel put in and that were not released yet."""
+        start = self.consumer_index.load() & self._mask
+        return np.roll(self._entries, -start)[: len(self)].copy()
+
     def release(self, count: int) -> None:
         """Let the kernel write over the next `count` entries that were peeked at."""
         published = self.consumer_index.load()

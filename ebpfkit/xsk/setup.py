@@ -121,6 +121,16 @@ class Opened:
             umem.pools.pop(pool.key, None)
             umem.reclaim(pool.number)
 
+    def leave(self) -> None:
+        """Unmap and close, and leave the frames to the process that has the socket now."""
+        self.detach()
+        self.pool.fill.detach()
+        self.pool.completion.detach()
+        for address, length in self.mappings:
+            xdp_socket.unmap(address, length)
+        self.mappings.clear()
+        self.pool.close()
+
     def _reclaim_own(self, umem: Umem) -> None:
         """Others go on using the queue: only what lies in this socket's own rings comes back."""
         addresses = []

@@ -550,8 +550,18 @@ class XskSocket:
             pass  # the device is down or gone: what is left cannot leave
         opened, self._opened = self._opened, None
         opened.close(self.umem)
+        if not self.umem.pools:
+            self.umem.close_memory()
         if check and not self.umem.pools:
             self.umem.check_leaks()
+
+    def _leave(self) -> None:
+        """Let go of a socket that lives on in another process: nothing of it is undone."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.leave()
+            self.umem.pools.clear()
+            self.umem.close_memory()
 
     def __enter__(self) -> Self:
         return self
@@ -576,6 +586,7 @@ class XskSocket:
             opened.pool.completion.detach()
             opened.pool.fd.close()
             self.umem.pools.clear()
+            self.umem.close_memory()
 
     def __repr__(self) -> str:
         state = "closed " if self._opened is None else ""

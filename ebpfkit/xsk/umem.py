@@ -273,6 +273,11 @@ class Umem:
         self.owners[gone] = _FREE
         self.rebuild()
 
+    def close_memory(self) -> None:
+        """The descriptor of shared memory is needed only to give it away; the mapping stays as long as views do."""
+        if self.shared_memory is not None:
+            self.shared_memory.close()
+
     def rebuild(self) -> None:
         """Make the stack of free frames anew, from the owners."""
         free = np.flatnonzero(self.owners == _FREE)[::-1]
