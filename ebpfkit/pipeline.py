@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakKeyDictionary
 
 from ebpfkit.abi.model import HostProfile
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ebpfkit.loader.links.base import Link as LiveLink
     from ebpfkit.maps.store import MapStore
     from ebpfkit.verifier.report import ProgramReport, Report
+    from ebpfkit.vm.jit_loop import CaptureTotals
+    from ebpfkit.vm.machine import Machine
     from ebpfkit.vm.machine import Result as MachineResult
 
 __all__ = [
@@ -528,15 +530,17 @@ def unload(dev: str) -> dict[str, Any]:
 def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any) -> Result:
     """Run a decorated function on one packet.
 
-    `on` is "python" (the function itself), "interpreter" (the virtual machine) or "kernel" (BPF_PROG_TEST_RUN); "jit"
-    and "native" are not there yet and say so. In Python and in the interpreter the maps of the module keep what the run
+    `on` is "python" (the function itself), "interpreter" (the virtual machine), "jit" (the virtual machine's native
+    code; with `trusted=True` without checks, for what our verifier accepts) or "kernel" (BPF_PROG_TEST_RUN); "native" is
+    not there yet and says so. In Python and in the interpreter the maps of the module keep what the run
     did to them; a run in the kernel starts from a copy of their contents, and `Result.maps` tells what became of it.
     """
     if on not in EXECUTORS:
         raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")
-    runner = {"python": _run_python, "interpreter": _run_interpreter, "kernel": _run_kernel}.get(on)
+    runners = {"python": _run_python, "interpreter": _run_interpreter, "jit": _run_jit, "kernel": _run_kernel}
+    runner = runners.get(on)
     if runner is None:
-        raise NotSupported(f"the executor {on!r}", why='use on="python", on="interpreter" or on="kernel"')
+        raise NotSupported(f"the executor {on!r}", why=f"use on={', '.join(map(repr, runners))}")
     return runner(program, bytes(frame), **options)
 
 
@@ -558,6 +562,50 @@ def _run_interpreter(program: Program, frame: bytes, **options: Any) -> Result:
     number = done.r0 & 0xFFFF_FFFF
     action = _action(number)
     return Result(action, done.data, _contents_of(program), done.insns)
+
+
+_JITTED: WeakKeyDictionary[Program, tuple[tuple[object, ...], Machine]] = WeakKeyDictionary()
+
+
+def _run_jit(program: Program, frame: bytes, *, trusted: bool = False, **options: Any) -> Result:
+    done = _jit_machine(program, trusted).run(frame, **{"ifindex": LOOPBACK, **options})
+    return Result(_action(done.r0 & 0xFFFF_FFFF), done.data, _contents_of(program), done.insns)
+
+
+def _jit_machine(program: Program, trusted: bool) -> Machine:
+    """A machine with native code, kept as long as the program and the stores of its maps stay the same."""
+    from ebpfkit.vm import Machine
+
+    obj = _built_for_run(program)
+    stores = _native_stores(program.maps)
+    key = (obj, trusted, *stores)
+    known = _JITTED.get(program)
+    if known is None or len(known[0]) != len(key) or any(a is not b for a, b in zip(known[0], key)):
+        report = require_verified(obj) if trusted else None
+        machine = Machine(obj, maps=stores, jit="trusted" if trusted else "safe", report=report)
+        known = _JITTED[program] = (key, machine)
+    return known[1]
+
+
+def _native_stores(facades: Iterable[MapFacade]) -> list[MapStore]:
+    """The in-memory stores of maps, made such that native code works on them."""
+    stores = []
+    for facade in facades:
+        if _memory_of(facade) is facade.memory_store:
+            facade.make_native()
+        stores.append(_memory_of(facade))
+    return stores
+
+
+def require_verified(obj: ObjectFile) -> Report:
+    """The verifier's report on every program of the object. Raises VerifierError, or NotSupported for no verdict."""
+    report = verify(obj)
+    for error in report.errors:
+        raise error
+    for one in report:
+        if not one.ok:
+            raise NotSupported(f"trusted native code for '{one.name}'", why=f"it could not be verified: {one.message}")
+    return report
 
 
 def _run_kernel(program: Program, frame: bytes) -> Result:
@@ -638,13 +686,26 @@ UNREADABLE = (errno.EOPNOTSUPP, 524)  # ENOTSUPP is the kernel's own number, whi
 class MachineRun:
     """A program of a FILE in the virtual machine, packet after packet, with the contents of its maps at the end."""
 
-    def __init__(self, source: Source, spec: ProgramSpec) -> None:
+    def __init__(self, source: Source, spec: ProgramSpec, *, jit: str | None = None) -> None:
         from ebpfkit.vm import Machine
 
         self.source = source
         self.spec = spec
-        stores = [_memory_of(facade) for name, facade in source.facades.items() if name in source.object.maps]
-        self.machine = Machine(source.object, maps=stores, program=spec.name)
+        facades = [facade for name, facade in source.facades.items() if name in source.object.maps]
+        stores = [_memory_of(facade) for facade in facades] if jit is None else _native_stores(facades)
+        report = require_verified(source.object) if jit == "trusted" else None
+        self.machine = Machine(source.object, maps=stores, program=spec.name, jit=jit, report=report)
+
+    @property
+    def walks_captures(self) -> bool:
+        """Whether `run_capture` works: native code, for XDP."""
+        return self.machine.jit is not None and self.machine.is_xdp
+
+    def run_capture(self, path: str | os.PathLike[str], out: BinaryIO | None = None) -> CaptureTotals:
+        """A whole capture in native code; `out` gets the packets as a pcap."""
+        from ebpfkit.vm.jit_loop import run_capture
+
+        return run_capture(self.machine, path, out=out)
 
     def run(self, packet: bytes) -> MachineResult:
         """One packet."""

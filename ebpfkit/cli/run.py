@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfkit.cli.entries import map_entries
-from ebpfkit.errors import NotSupported, UsageError
+from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.pipeline import MachineRun
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets as the program left them (pcap)."
 )
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often each packet is run.")
-@click.option("--jit", is_flag=True, help="Run native code instead of the interpreter.")
+@click.option("--jit", is_flag=True, help="Run native code instead of the interpreter, with every access checked.")
+@click.option("--trusted", is_flag=True, help="Native code without checks, once the verifier has accepted FILE.")
+@click.option("--totals", is_flag=True, help="Print totals and maps, no packets; with --jit the fast way for captures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: packets and maps.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON line a packet, then one with the maps.")
 def command(
@@ -41,6 +43,8 @@ def command(
     out: Path | None,
     repeat: int,
     jit: bool,
+    trusted: bool,
+    totals: bool,
     as_json: bool,
     jsonl: bool,
 ) -> None:
@@ -52,15 +56,18 @@ def command(
         raise UsageError("give the packets: either --pcap FILE or --packet HEX")
     if as_json and jsonl:
         raise UsageError("--json and --jsonl exclude one another")
-    if jit:
-        raise NotSupported("--jit", why="there is no native code generator yet; leave --jit out to use the interpreter")
     source = pipeline.open_source(file)
-    machine = pipeline.MachineRun(source, source.choose(name))
+    machine = pipeline.MachineRun(source, source.choose(name), jit="trusted" if trusted else "safe" if jit else None)
+    if totals and pcap is not None and repeat == 1 and machine.walks_captures:
+        _print_totals(_native_totals(machine, pcap, out), machine, as_json or jsonl)
+        return
     with ExitStack() as stack:
         frames = _frames(pcap, packet, stack)
         writer = stack.enter_context(PcapWriter(out)) if out is not None else None
         results = _results(machine, frames, repeat, writer)
-        if as_json:
+        if totals:
+            _print_totals(_totals_of(results), machine, as_json or jsonl)
+        elif as_json:
             _print_document(results, machine)
         elif jsonl:
             for row in results:
@@ -107,15 +114,56 @@ def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> N
     click.echo('\n], "maps": ' + json.dumps(map_entries(machine), indent=2) + "}")
 
 
+def _native_totals(machine: MachineRun, pcap: Path, out: Path | None) -> dict[str, Any]:
+    with ExitStack() as stack:
+        stream = stack.enter_context(out.open("wb")) if out is not None else None
+        done = machine.run_capture(pcap, stream)
+    actions: Counter[str] = Counter()
+    for value, count in done.verdicts.items():
+        actions[machine.action_name(value)] += count
+    return {"packets": done.packets, "insns": done.insns, "actions": dict(actions.most_common())}
+
+
+def _totals_of(results: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    packets, insns = 0, 0
+    actions: Counter[str] = Counter()
+    counted = True
+    for row in results:
+        packets += 1
+        actions[row["action"]] += 1
+        counted = counted and row["insns"] is not None
+        insns += row["insns"] or 0
+    return {"packets": packets, "insns": insns if counted else None, "actions": dict(actions.most_common())}
+
+
+def _print_totals(totals: dict[str, Any], machine: MachineRun, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"totals": totals, "maps": map_entries(machine)}))
+        return
+    actions = ", ".join(f"{count} {action}" for action, count in totals["actions"].items()) or "no packets"
+    insns = f", {totals['insns']} instructions" if totals["insns"] is not None else ""
+    click.echo(f"{totals['packets']} packets: {actions}{insns}")
+    _print_maps(machine)
+
+
 def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
     totals: Counter[str] = Counter()
     click.echo(f"{'packet':>8}  {'action':<14}{'bytes':>7}{'insns':>8}")
     for position, row in enumerate(results, 1):
         totals[row["action"]] += 1
-        click.echo(f"{position:>8}  {row['action']:<14}{len(row['data_out']) // 2:>7}{row['insns']:>8}")
+        click.echo(f"{position:>8}  {row['action']:<14}{len(row['data_out']) // 2:>7}{_count(row['insns']):>8}")
     click.echo(
         "\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets"
     )
+    _print_maps(machine)
+
+
+def _count(insns: int | None) -> str:
+    """The instructions of a run; trusted code does not count them."""
+    return "-" if insns is None else str(insns)
+
+
+def _print_maps(machine: MachineRun) -> None:
     for name, entries in map_entries(machine).items():
         click.echo(f"\n{name}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}")
         for entry in entries[:50]:

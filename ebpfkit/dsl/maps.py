@@ -206,6 +206,15 @@ class MapFacade:
             self._memory = create_store(self.spec)
         return self._memory
 
+    def make_native(self) -> None:
+        """Put the map in memory into a store that native code works on, with what is in it."""
+        from ebpfkit.maps.native import NATIVE, create_native_store
+
+        old = self.memory_store
+        if old.spec.type in NATIVE and not isinstance(old, NATIVE[old.spec.type]):
+            self._memory = create_native_store(old.spec.replace(contents=()))
+            self._memory.set_many(old.items())
+
     def initial_contents(self) -> tuple[tuple[bytes, bytes], ...]:
         """What user space has put into the map in memory; slots of an array that are still zero are left out."""
         if self._memory is None:

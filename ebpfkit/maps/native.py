@@ -28,7 +28,7 @@ from ebpfkit.maps.store import BPF_ANY
 from ebpfkit.maps.trie import LpmTrieStore
 
 __all__ = [
-    "Layout", "NativeHashStore", "NativeLpmTrieStore", "NativeLruHashStore", "create_native_store", "layout_of",
+    "NATIVE", "Layout", "NativeHashStore", "NativeLpmTrieStore", "NativeLruHashStore", "create_native_store", "layout_of",
     "store_code",
 ]  # fmt: skip
 
@@ -282,6 +282,7 @@ class NativeLpmTrieStore(LpmTrieStore):
 NATIVE: Final = MappingProxyType[str, type[MemoryStore]](
     {"hash": NativeHashStore, "lru_hash": NativeLruHashStore, "lpm_trie": NativeLpmTrieStore}
 )
+"""The class for each map type that has a native store of its own; arrays are native as they are."""
 
 
 def create_native_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:

@@ -101,7 +101,14 @@ def walk(
                 reach(function, (*(UNKNOWN,) * 10, Fact("stack")), True)
         for target, then, leader in _successors(linked, slot, insn, state, constant):
             reach(target, then, leader)
+    # Where control can get into the middle of a wide load, what follows the load is not the next slot.
+    leaders.update(slot + 2 for slot in facts if slot + 1 in facts and _is_wide(linked, slot))
     return Flow(facts, tuple(entries), frozenset(leaders))
+
+
+def _is_wide(linked: Linked, slot: int) -> bool:
+    insn = linked.instructions.get(slot)
+    return insn is not None and insn.slots == 2
 
 
 def _successors(

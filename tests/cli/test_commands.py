@@ -106,10 +106,28 @@ def test_run_writes_the_packets(ebpfkit: Command, counter: Path, tmp_path: Path)
     assert [p["data_out"] for p in again.json["packets"]] == [p["data_out"] for p in first.json["packets"]]
 
 
-def test_run_refuses_the_jit_by_name(ebpfkit: Command, counter: Path) -> None:
-    done = ebpfkit("run", counter, "--packet", "00" * 64, "--jit")
-    assert done.status == 4
-    assert "--jit" in done.err and "Traceback" not in done.err
+@pytest.mark.parametrize("option", ["--jit", "--trusted"])
+def test_run_with_the_jit_says_the_same(ebpfkit: Command, counter: Path, option: str) -> None:
+    plain = ebpfkit("run", counter, "--pcap", CAPTURE, "--json").json
+    done = ebpfkit("run", counter, "--pcap", CAPTURE, "--json", option)
+    assert done.status == 0, done.err
+    if option == "--trusted":
+        plain["packets"] = [{**packet, "insns": None} for packet in plain["packets"]]  # it does not count
+    assert done.json == plain
+
+
+@pytest.mark.parametrize("options", [[], ["--jit"], ["--trusted"]])
+def test_run_totals(ebpfkit: Command, counter: Path, tmp_path: Path, options: list[str]) -> None:
+    out = tmp_path / "out.pcap"
+    done = ebpfkit("run", counter, "--pcap", CAPTURE, "--totals", "--json", "--out", out, *options)
+    assert done.status == 0, done.err
+    assert done.json["totals"]["actions"] == {"XDP_PASS": 8, "XDP_DROP": 2}
+    assert (done.json["totals"]["insns"] is None) == ("--trusted" in options)
+    assert done.json["maps"]["seen"][0]["formatted"] == {"key": 1, "value": 10}
+    again = ebpfkit("run", counter, "--pcap", out, "--json")
+    first = ebpfkit("run", counter, "--pcap", CAPTURE, "--json")
+    assert [p["data_out"] for p in again.json["packets"]] == [p["data_out"] for p in first.json["packets"]]
+    assert "10 packets: 8 XDP_PASS" in ebpfkit("run", counter, "--pcap", CAPTURE, "--totals", *options).out
 
 
 def test_build_writes_an_object_that_verifies(ebpfkit: Command, counter: Path, tmp_path: Path) -> None:
