@@ -80,7 +80,6 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
         egress = devices[int.from_bytes(request.data[8:12], ORDER)]
         if len(vm.frame_of(context)) > egress.mtu + egress.header + _VLAN_HEADER:
             verdict = FibVerdict.FRAG_NEEDED
-        request.put(6, egress.mtu.to_bytes(2, ORDER))
     vm.memory.write(params, bytes(request.data))
     return verdict
 
@@ -101,12 +100,10 @@ def _look_up(fib: Fib, devices: dict[int, Device], device: Device, request: _Par
     egress = devices.get(route.ifindex)
     if egress is None:
         return FibVerdict.NOT_FWDED
-    mtu = 0
-    if request.total:
-        mtu = route.mtu or egress.mtu
-        if request.total > mtu:
-            request.put(6, mtu.to_bytes(2, ORDER))
-            return FibVerdict.FRAG_NEEDED
+    mtu = route.mtu or egress.mtu
+    if request.total > mtu:
+        request.put(6, mtu.to_bytes(2, ORDER))
+        return FibVerdict.FRAG_NEEDED
     if route.encap:
         return FibVerdict.UNSUPP_LWT
     request.put(12, route.metric.to_bytes(4, ORDER))
@@ -126,8 +123,7 @@ def _look_up(fib: Fib, devices: dict[int, Device], device: Device, request: _Par
         request.put(58, hardware)
         request.put(52, egress.address)
     request.put(48, bytes(4))
-    if mtu:
-        request.put(6, mtu.to_bytes(2, ORDER))
+    request.put(6, (mtu & 0xFFFF).to_bytes(2, ORDER))
     return FibVerdict.SUCCESS
 
 
@@ -160,7 +156,7 @@ def _find_socket(
     size &= U32_MAX
     data = vm.memory.read(address, size)
     width = _TUPLE_SIZES.get(size)
-    if width is None or flags or (to_signed(netns & U32_MAX, 32) >= 0 and netns):
+    if width is None or flags or to_signed(netns & U32_MAX, 32) >= 0:
         return None
     source, destination = ipaddress.ip_address(data[:width]), ipaddress.ip_address(data[width : 2 * width])
     source_port, port = (int.from_bytes(data[at : at + 2], "big") for at in (2 * width, 2 * width + 2))

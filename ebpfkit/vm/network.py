@@ -22,9 +22,11 @@ __all__ = [
 ]  # fmt: skip
 
 DEFAULT_TABLE, MAIN_TABLE, LOCAL_TABLE = 253, 254, 255
+_ALL_TABLES = (LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE)
 KINDS: Final = ("unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw")
 """What a route may be, in the words of `ip route`."""
 
+_V4_OF_V6 = bytes([127, 0, 0, 6])  # what the kernel keeps as the IPv4 address of an IPv6 socket
 _FIXED = struct.Struct("=6I")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -90,7 +92,7 @@ class Neighbour:
 class Route:
     """A route in the words of `ip route`: `kind` is one of KINDS, `source` the preferred source address.
 
-    `mtu` is the route's own (0: its device's), `encap` says that it goes through a lightweight tunnel.
+    `mtu` is the route's own locked one (`mtu lock`; 0: its device's), `encap` says that it goes through a lightweight tunnel.
     """
 
     destination: str
@@ -178,9 +180,11 @@ class Fib:
     def lookup(self, destination: Address, table: int | None = None, oif: int = 0) -> Lookup:
         """The route to a destination: in one table, or by the kernel's default rules (local, main, default).
 
-        With `oif` only routes through that device count.
+        Local IPv4 addresses are in the main table too, as in a kernel without rules of its own. With `oif` only routes through that device count.
         """
-        for number in (LOCAL_TABLE, MAIN_TABLE, DEFAULT_TABLE) if table is None else (table,):
+        merged = table == MAIN_TABLE and destination.version == 4
+        tables = _ALL_TABLES if table is None else _ALL_TABLES[:2] if merged else (table,)
+        for number in tables:
             for entry in self._tables.get((destination.version, number), ()):
                 if int(destination) & entry.mask != entry.prefix:
                     continue
@@ -289,11 +293,11 @@ def socket_bytes(socket: Socket) -> bytes:
     return b"".join(
         (
             fixed,
-            local.packed if is_v4 else bytes(4),
+            local.packed if is_v4 else _V4_OF_V6 if int(local) else bytes(4),
             bytes(16) if is_v4 else local.packed,
             socket.local_port.to_bytes(4, ORDER),
             socket.remote_port.to_bytes(2, "big") + bytes(2),
-            remote.packed if is_v4 else bytes(4),
+            remote.packed if is_v4 else _V4_OF_V6 if socket.remote else bytes(4),
             remote.packed if remote.version == 6 else bytes(16),
             socket.state_number.to_bytes(4, ORDER),
             socket.rx_queue_mapping.to_bytes(4, ORDER, signed=True),
