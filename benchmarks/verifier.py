@@ -1,4 +1,4 @@
-"""Verification speed: instructions walked a second, and the ratio to the kernel's time on the same programs, in one run.
+"""Verification speed: instructions walked a second, and the ratio to the kernel's time on the same programs.
 
     python benchmarks/verifier.py [OBJECT.o ...]
 

@@ -81,7 +81,7 @@ class Tally:
         ratio = self.walked / max(1, self.kernel_walked)
         lines += [
             "",
-            f"Instructions walked on programs that both accept: {self.walked} by us, {self.kernel_walked} by the kernel,",
+            f"Instructions walked where both accept: {self.walked} by us, {self.kernel_walked} by the kernel,",
             f"ratio {ratio:.4f}; exactly the same count in {self.same_count} of {self.accepted} programs.",
             "",
             "Rules that rejections hit: " + ", ".join(f"{rule} {n}" for rule, n in self.rules.most_common()) + ".",

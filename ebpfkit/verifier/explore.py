@@ -343,7 +343,8 @@ class Walk:
         stored_here = self._stored.get(key)
         if stored_here:
             live = self.code.live
-            chain = self.frame.chain
+            frame = self.frame
+            chain, vals = frame.chain, frame.vals
             for stored in stored_here:
                 if (
                     not stored.cleaned
@@ -361,7 +362,7 @@ class Walk:
                         self._hit(stored, index, flag, True)
                         return True
                     if (
-                        may_loop(stored, state)
+                        may_loop(stored, frame)
                         and covers(stored, state, EXACT)
                         and stored.goto_depth == state.goto_depth
                     ):
@@ -370,8 +371,15 @@ class Walk:
                     if not forced and new_jumps < 20 and new_insns < 100:
                         add = False
                 else:
-                    loop = self._in_open_loop(stored)
-                    if covers(stored, state, RANGE_WITHIN) if loop else finished(stored, state):
+                    loop = self._open_edges > 0 and self._in_open_loop(stored)
+                    quick = stored.quick
+                    if loop:
+                        hit = covers(stored, state, RANGE_WITHIN)
+                    elif quick is not None and vals[quick[0]] is not quick[1]:
+                        hit = False
+                    else:
+                        hit = finished(stored, state)
+                    if hit:
                         self._hit(stored, index, flag, loop)
                         if kept is not None:
                             self._stored[key] = kept + stored_here[position:]

@@ -167,7 +167,7 @@ class Checkpoint:
 
     __slots__ = (
         "branches", "chain", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index",
-        "last", "marks", "misses", "parent", "references", "site",
+        "last", "marks", "misses", "parent", "quick", "references", "site",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
@@ -186,6 +186,8 @@ class Checkpoint:
         self.cleaned = False
         self.marks = [[0, 0] for _ in self.frames]
         self.checks: Any = None
+        # A register of the last frame that must hold this very value, and lately did not.
+        self.quick: tuple[int, Any] | None = None
         self.site = state.frames[-1].site
         # The innermost call chain tells whether two states went through the same call sites.
         self.chain = state.frames[-1].chain

@@ -42,7 +42,7 @@ _LINKS = LINK32 | LINK64
 def clean(stored: Checkpoint, live: list[int]) -> None:
     """Forget what is dead in a finished state."""
     stored.cleaned = True
-    stored.checks = None
+    stored.checks = stored.quick = None
     last = len(stored.frames) - 1
     innermost = stored.frames[-1].chain
     for number, frame in enumerate(stored.frames):
@@ -59,10 +59,10 @@ def clean(stored: Checkpoint, live: list[int]) -> None:
             frame.shared = False
 
 
-def may_loop(stored: Checkpoint, state: State) -> bool:
+def may_loop(stored: Checkpoint, frame: Frame) -> bool:
     """Whether the current frame's registers are the very same: the cheap first question of loop detection."""
-    old, new = stored.frames, state.frames
-    return len(old) == len(new) and old[-1].vals == new[-1].vals and old[-1].ids == new[-1].ids
+    old = stored.frames[-1]
+    return old.vals == frame.vals and old.ids == frame.ids and len(stored.frames) == frame.number + 1
 
 
 def is_within(old: Value, new: Value) -> bool:
@@ -315,9 +315,7 @@ class Comparison:
         vals = frames[-1].vals
         for pair in checks.identical:
             if vals[pair[0]] is not pair[1]:
-                if pair is not checks.identical[0]:
-                    checks.identical.remove(pair)
-                    checks.identical.insert(0, pair)
+                stored.quick = pair
                 return False
         if len(stored.references) != len(state.references):
             return False
