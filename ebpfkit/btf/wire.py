@@ -17,7 +17,7 @@ from typing import Any, overload
 from ebpfkit.btf import types as t
 from ebpfkit.errors import ObjectError
 
-__all__ = ["MAGIC", "decode", "encode"]
+__all__ = ["MAGIC", "decode", "encode", "offsets_of"]
 
 MAGIC = 0xEB9F
 HEADER_SIZE = 24
@@ -83,8 +83,11 @@ def _strings_size(base: t.Btf | None) -> int:
     return 0 if base is None else len(base.strings) + _strings_size(base.base)
 
 
-def decode(data: bytes, *, base: t.Btf | None = None, lazy: bool = False) -> t.Btf:
-    """Read BTF; `types.Btf.from_bytes` is the public name."""
+def decode(data: bytes, *, base: t.Btf | None = None, lazy: bool = False, offsets: array[int] | None = None) -> t.Btf:
+    """Read BTF; `types.Btf.from_bytes` is the public name. `offsets` is where each type begins, when that is known.
+
+    Offsets that cannot be those of this BTF are ignored.
+    """
     if len(data) < HEADER_SIZE:
         raise ObjectError(f"{len(data)} bytes are too few for a header of {HEADER_SIZE}", place=".BTF")
     magic = data[:2]
@@ -114,11 +117,25 @@ def decode(data: bytes, *, base: t.Btf | None = None, lazy: bool = False) -> t.B
     if strings and (strings[-1] or (base is None and strings[0])):
         raise ObjectError("the string section does not begin and end with a zero byte", place=".BTF strings")
     start = header_size + type_off
-    offsets = _walk(data, start, start + type_len, order)
+    if offsets is None or not _is_plausible(offsets, start, start + type_len):
+        offsets = _walk(data, start, start + type_len, order)
     decoder = _Decoder(data, start, order, _Strings(strings, base), (len(base.types) if base else 1) + len(offsets))
     lazy_types = _LazyTypes(decoder, offsets, base, strings)
     types: Sequence[t.BtfType] = lazy_types if lazy else list(lazy_types)
     return t.Btf(types, strings, big_endian=big_endian, data=bytes(data), base=base)
+
+
+def offsets_of(btf: t.Btf) -> array[int] | None:
+    """Where each type of lazily decoded BTF begins, in bytes from its start; None for other BTF."""
+    return btf.types.offsets if isinstance(btf.types, _LazyTypes) else None
+
+
+def _is_plausible(offsets: array[int], start: int, end: int) -> bool:
+    """Whether these may be the beginnings of types from `start` to `end`: ascending words, all inside."""
+    if not offsets:
+        return start == end
+    values = list(offsets)
+    return values[0] == start and values[-1] + 12 <= end and values == sorted(values) and len(values) <= MAX_TYPES
 
 
 def _walk(data: bytes, start: int, end: int, order: str) -> array[int]:
@@ -162,14 +179,14 @@ class _LazyTypes(Sequence[t.BtfType]):
 
     def __init__(self, decoder: _Decoder, offsets: array[int], base: t.Btf | None, strings: bytes) -> None:
         self._decoder = decoder
-        self._offsets = offsets
+        self.offsets = offsets
         self._base = base
         self._first = len(base.types) if base else 1
         self._strings = strings
         self._cache: dict[int, t.BtfType] = {}
 
     def __len__(self) -> int:
-        return self._first + len(self._offsets)
+        return self._first + len(self.offsets)
 
     @overload
     def __getitem__(self, index: int) -> t.BtfType: ...
@@ -186,7 +203,7 @@ class _LazyTypes(Sequence[t.BtfType]):
         if found is None:
             if index >= len(self):
                 self._raise(index)
-            found = self._cache[index] = self._decoder.decode(self._offsets[index - self._first])
+            found = self._cache[index] = self._decoder.decode(self.offsets[index - self._first])
         return found
 
     def _raise(self, index: int) -> t.BtfType:
@@ -204,7 +221,7 @@ class _LazyTypes(Sequence[t.BtfType]):
 
     def _named(self, name_offset: int) -> Iterator[int]:
         """The ids whose first word is that string offset: a search for its bytes, for each hit that begins a type."""
-        data, offsets = self._decoder.data, self._offsets
+        data, offsets = self._decoder.data, self.offsets
         if not offsets:
             return
         needle = struct.pack(f"{self._decoder.order}I", name_offset)
@@ -365,22 +382,22 @@ class _StringTable:
         self._base = btf.base
         self._base_size = _strings_size(btf.base)
         self.data = bytearray(btf.strings or b"\0")
-        self._offsets: dict[str, int] = {}
+        self.offsets: dict[str, int] = {}
         position = 0
         for piece in bytes(self.data).split(b"\0")[:-1]:
-            self._offsets.setdefault(piece.decode(errors="replace"), position)
+            self.offsets.setdefault(piece.decode(errors="replace"), position)
             position += len(piece) + 1
 
     def offset(self, text: str) -> int:
         if not text:
             return 0
-        found = self._offsets.get(text)
+        found = self.offsets.get(text)
         if found is None and self._base is not None:
             shared = self._base.string_offset(text)
             if shared is not None:
                 return shared
         if found is None:
-            found = self._offsets[text] = len(self.data)
+            found = self.offsets[text] = len(self.data)
             encoded = text.encode()
             if b"\0" in encoded:
                 raise ObjectError(f"the name {text!r} holds a zero byte", place=".BTF strings")
