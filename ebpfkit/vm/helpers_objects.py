@@ -202,15 +202,23 @@ def timer_cancel(vm: Machine, timer: int) -> int:
 # --- memory by address ------------------------------------------------------------------------------------------------
 
 
+_USER_END = 1 << 47
+
+
+def _error_at(address: int) -> int:
+    """The kernel's error for an address where nothing is: addresses of user space are out of range."""
+    return -errno.ERANGE if address < _USER_END else -errno.EFAULT
+
+
 @implements("probe_read_kernel")
 def probe_read_kernel(vm: Machine, target: int, size: int, source: int) -> int:
-    """The machine's own memory is all the kernel memory there is; elsewhere -EFAULT and zeros."""
+    """The machine's own memory is all the kernel memory there is; elsewhere an error, and zeros."""
     size &= U32_MAX
     try:
         data = vm.memory.read(source, size)
     except MemoryFault:
         vm.memory.write(target, bytes(size))
-        return -errno.EFAULT
+        return _error_at(source)
     vm.memory.write(target, data)
     return 0
 
@@ -224,7 +232,7 @@ def probe_read_kernel_str(vm: Machine, target: int, size: int, source: int) -> i
         data = vm.memory.read_string(source, size - 1)
     except MemoryFault:
         vm.memory.write(target, bytes(size))
-        return -errno.EFAULT
+        return _error_at(source)
     vm.memory.write(target, data + b"\0")
     return len(data) + 1
 

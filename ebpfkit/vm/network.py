@@ -92,7 +92,8 @@ class Neighbour:
 class Route:
     """A route in the words of `ip route`: `kind` is one of KINDS, `source` the preferred source address.
 
-    `mtu` is the route's own locked one (`mtu lock`; 0: its device's), `encap` says that it goes through a lightweight tunnel.
+    `mtu` is the route's own locked one (`mtu lock`; 0: its device's), `encap` says that it goes through a lightweight
+    tunnel.
     """
 
     destination: str
@@ -180,7 +181,8 @@ class Fib:
     def lookup(self, destination: Address, table: int | None = None, oif: int = 0) -> Lookup:
         """The route to a destination: in one table, or by the kernel's default rules (local, main, default).
 
-        Local IPv4 addresses are in the main table too, as in a kernel without rules of its own. With `oif` only routes through that device count.
+        Local IPv4 addresses are in the main table too, as in a kernel without rules of its own. With `oif` only routes
+        through that device count.
         """
         merged = table == MAIN_TABLE and destination.version == 4
         tables = _ALL_TABLES if table is None else _ALL_TABLES[:2] if merged else (table,)
