@@ -24,23 +24,27 @@ if TYPE_CHECKING:
 # name, program, instructions that Linux 6.18 walks
 COUNTS = {
     "both sides of a branch join and are walked once": (
-        """r6 = *(u32 *)(r1 +12); r0 = 0; if r6 > 7 goto a; r0 = 1; a: r2 = 1; r3 = 2; r4 = 3; r5 = 4; r2 += r3; r4 += r5;
+        """r6 = *(u32 *)(r1 +12); r0 = 0; if r6 > 7 goto a; r0 = 1; a: r2 = 1; r3 = 2; r4 = 3; r5 = 4;
+        r2 += r3; r4 += r5;
         if r6 > 9 goto b; r0 = 2; b: r0 = 3; exit""",
         24,
     ),
     "a number that decides later keeps the paths apart": (
-        """r6 = *(u32 *)(r1 +12); r7 = 0; if r6 > 7 goto a; r7 = 1; a: r2 = 1; r3 = 2; r4 = 3; r5 = 4; r2 += r3; r4 += r5;
+        """r6 = *(u32 *)(r1 +12); r7 = 0; if r6 > 7 goto a; r7 = 1; a: r2 = 1; r3 = 2; r4 = 3; r5 = 4;
+        r2 += r3; r4 += r5;
         if r7 == 1 goto b; r0 = 2; b: r0 = 3; exit""",
         22,
     ),
     "a number that decides through a spill": (
-        """r6 = *(u32 *)(r1 +12); r7 = 0; if r6 > 7 goto a; r7 = 1; a: *(u64 *)(r10 -8) = r7; r2 = 1; r3 = 2; r4 = 3; r5 = 4;
+        """r6 = *(u32 *)(r1 +12); r7 = 0; if r6 > 7 goto a; r7 = 1; a: *(u64 *)(r10 -8) = r7; r2 = 1; r3 = 2;
+        r4 = 3; r5 = 4;
         if r6 > 9 goto c; r2 = 3; c: r7 = *(u64 *)(r10 -8); if r7 == 1 goto b; r0 = 2; b: r0 = 3; exit""",
         32,
     ),
     "a loop over a precise counter": ("r6 = 0; l: r6 += 1; r2 = r6; r3 = r6; if r6 < 30 goto l; r0 = 0; exit", 123),
     "a loop with a branch inside": (
-        """r7 = r1; r6 = 0; l: r2 = *(u32 *)(r7 +12); if r2 > 5 goto m; r3 = 1; m: r6 += 1; if r6 < 30 goto l; r0 = 0; exit""",
+        """r7 = r1; r6 = 0; l: r2 = *(u32 *)(r7 +12); if r2 > 5 goto m; r3 = 1; m: r6 += 1;
+        if r6 < 30 goto l; r0 = 0; exit""",
         508,
     ),
     "functions called twice with the same argument": (
@@ -48,12 +52,14 @@ COUNTS = {
         14,
     ),
     "dead slots do not keep paths apart": (
-        """r6 = *(u32 *)(r1 +12); *(u64 *)(r10 -8) = 0; if r6 > 7 goto a; *(u64 *)(r10 -8) = 5; a: r2 = 1; r3 = 2; r4 = 3; r5 = 4;
+        """r6 = *(u32 *)(r1 +12); *(u64 *)(r10 -8) = 0; if r6 > 7 goto a; *(u64 *)(r10 -8) = 5; a: r2 = 1;
+        r3 = 2; r4 = 3; r5 = 4;
         r2 += r3; r4 += r5; if r6 > 9 goto b; r0 = 2; b: r0 = 3; exit""",
         24,
     ),
     "a callee reads its caller's slot": (
-        """r6 = *(u32 *)(r1 +12); *(u64 *)(r10 -8) = 0; if r6 > 7 goto a; *(u64 *)(r10 -8) = 5; a: r1 = r10; r1 += -8; call f;
+        """r6 = *(u32 *)(r1 +12); *(u64 *)(r10 -8) = 0; if r6 > 7 goto a; *(u64 *)(r10 -8) = 5; a: r1 = r10;
+        r1 += -8; call f;
         if r0 == 5 goto b; r0 = 2; b: r0 = 3; exit; f: r0 = *(u64 *)(r1 +0); exit""",
         21,
     ),
@@ -91,7 +97,8 @@ def test_a_rejection_says_what_where_why_and_what_to_write() -> None:
     error = report.to_error()
     assert isinstance(error, VerifierError) and error.insn == 5 and error.rule == report.rule
     assert set(report.to_json()) == {
-        "name", "section", "prog_type", "kernel", "verdict", "basis", "rule", "message", "insn", "file", "line", "column",
+        "name", "section", "prog_type", "kernel", "verdict", "basis", "rule", "message", "insn", "file",
+        "line", "column",
         "insns_processed", "seconds",
     }  # fmt: skip
     assert pickle.loads(pickle.dumps(report)) == report
