@@ -371,6 +371,8 @@ class Machine:
         if self._memory_region is not None:
             return Result(r0, bytes(self._memory_region.data), insns, self.redirected, tuple(self.printed))
         data = self.frame.packet if self._keys_region is None else bytes(self._keys_region.data)
+        if self._starts_at_network:
+            data = bytes(_ETHERNET_HEADER) + data  # the kernel's runs give the link header back as zeros
         effects = tuple(self.objects.effects)
         return Result(r0, data, insns, self.redirected, tuple(self.printed), self.frame.meta, effects)
 
@@ -436,7 +438,7 @@ class Machine:
             if self._keys_region is None:
                 self._keys_region = self.memory.add("flow keys", bytearray(_FLOW_KEYS))
             start = min(_ETHERNET_HEADER, len(data)).to_bytes(2, ORDER)
-            keys = (start * 2).ljust(12, b"\0") + data[_ETHERNET_TYPE].ljust(2, b"\0")
+            keys = (start * 2).ljust(10, b"\0") + data[_ETHERNET_TYPE].ljust(2, b"\0")
             self._keys_region.data[:] = keys.ljust(_FLOW_KEYS, b"\0")
             self._context.pointers["flow_keys"] = self._keys_region.base
 
@@ -527,14 +529,18 @@ class Machine:
                 if 0 <= offset <= region.high - size
                 else None
             )
-        if self._context is None or self._context.spec.name != "__sk_buff":
+        if self._context is None or not self._context.spec.name.startswith("__sk_buff"):
             raise MemoryFault("legacy packet loads work on __sk_buff contexts in r6 only", "program")
         self.frame_of(context)
         if _LINK_LAYER <= offset < _NETWORK_LAYER:
-            offset -= _LINK_LAYER
+            lowest = self.skb.network_offset - _ETHERNET_HEADER
+            offset += lowest - _LINK_LAYER
         elif _NETWORK_LAYER <= offset < 0:
-            offset += _ETHERNET_HEADER - _NETWORK_LAYER
-        if not 0 <= offset <= len(self.frame) - size:
+            lowest = self.skb.network_offset
+            offset += lowest - _NETWORK_LAYER
+        else:
+            lowest = 0
+        if not lowest <= offset <= len(self.frame) - size:
             return None
         start = self.frame.data + offset
         return int.from_bytes(self.frame.buffer[start : start + size], "big")
