@@ -13,9 +13,9 @@ from enum import IntEnum
 
 from ebpfkit.btf import types as t
 from ebpfkit.btf.ext import CoreRelo
-from ebpfkit.errors import NotSupported, ObjectError
+from ebpfkit.errors import ObjectError
 
-__all__ = ["CoreAnswer", "Question", "answer", "describe"]
+__all__ = ["CoreAnswer", "Question", "answer", "candidates", "describe", "field_path"]
 
 
 class Question(IntEnum):
@@ -39,11 +39,13 @@ class Question(IntEnum):
 # Questions that have an answer where the target lacks the type, field or constant.
 _ABSENT_IS_ZERO = {
     Question.FIELD_EXISTS, Question.TYPE_EXISTS, Question.TYPE_SIZE, Question.TYPE_ID_TARGET, Question.ENUMVAL_EXISTS,
+    Question.TYPE_MATCHES,
 }  # fmt: skip
 _FIELD = range(Question.FIELD_BYTE_OFFSET, Question.FIELD_RSHIFT_U64 + 1)
 _ENUMVAL = (Question.ENUMVAL_EXISTS, Question.ENUMVAL_VALUE)
 # Functions that take functions are followed only so far, or a crafted type would take exponential time.
 MAX_PARAMS, MAX_FUNCTION_DEPTH = 16, 4
+MAX_MATCH_STEPS = 100_000
 MAX_CANDIDATES = 256  # types of one name in the target
 
 
@@ -104,20 +106,17 @@ def _question(relo: CoreRelo) -> Question:
 def answer(local: t.Btf, relo: CoreRelo, target: t.Btf) -> CoreAnswer:
     """The answer to one record for a target.
 
-    Raises ObjectError for a malformed record and where the target's types of that name disagree, NotSupported for
-    TYPE_MATCHES.
+    Raises ObjectError for a malformed record and where the target's types of that name disagree.
     """
     question = _question(relo)
     if question is Question.TYPE_ID_LOCAL:
         return CoreAnswer(relo.type_id, relo.type_id)
-    if question is Question.TYPE_MATCHES:
-        raise NotSupported("the CO-RE question TYPE_MATCHES", why="use TYPE_EXISTS and FIELD_EXISTS")
     name = local.name(relo.type_id)
     if not name:
         raise ObjectError(f"type {relo.type_id} has no name to look for", place=".BTF.ext core_relo")
     find = _field_answer if question in _FIELD else _enum_answer if question in _ENUMVAL else _type_answer
     found = {}
-    for candidate in _candidates(local, relo.type_id, target):
+    for candidate in candidates(local, relo.type_id, target):
         result = find(local, relo, target, candidate, question)
         if result is not None:
             found[result] = candidate
@@ -132,7 +131,8 @@ def answer(local: t.Btf, relo: CoreRelo, target: t.Btf) -> CoreAnswer:
     return CoreAnswer(0 if question in _ABSENT_IS_ZERO else None, local_answer)
 
 
-def _candidates(local: t.Btf, type_id: int, target: t.Btf) -> Iterator[int]:
+def candidates(local: t.Btf, type_id: int, target: t.Btf) -> Iterator[int]:
+    """The target's types that a local type may stand for: the same kind and name, flavours left aside."""
     kind = _family(local.get(type_id))
     name = essential_name(local.name(type_id))
     found = [candidate for candidate in target.ids(name) if _family(target.get(candidate)) == kind]
@@ -207,6 +207,44 @@ def _field_answer(local: t.Btf, relo: CoreRelo, target: t.Btf, candidate: int, q
         _size(target, found.type_id),
         _is_signed(local, field.type_id) or _is_signed(target, found.type_id),
     )
+
+
+def field_path(local: t.Btf, relo: CoreRelo, target: t.Btf, candidate: int) -> list[tuple[int, int]]:
+    """(structure id, member index) of each step of a record's path in a candidate, as far as it goes there."""
+    found: list[tuple[int, int]] = []
+    type_id = target.strip(candidate)
+    for step in _parse_field(local, relo)[0][1:]:
+        inner = target.resolve(type_id)
+        if step.name:
+            steps = _member_path(target, type_id, step.name, set())
+            if steps is None:
+                break
+            found += steps
+            struct_ = target.get(steps[-1][0])
+            assert isinstance(struct_, t.Struct)
+            type_id = struct_.members[steps[-1][1]].type
+        elif isinstance(inner, t.Array):
+            type_id = inner.type
+        else:
+            break
+    return found
+
+
+def _member_path(btf: t.Btf, type_id: int, name: str, seen: set[int]) -> list[tuple[int, int]] | None:
+    """The steps to a member by name, through anonymous structures and unions."""
+    type_id = btf.strip(type_id)
+    type_ = btf.get(type_id)
+    if not isinstance(type_, t.Struct) or type_id in seen or len(seen) > MAX_CANDIDATES:
+        return None
+    seen.add(type_id)
+    for index, member in enumerate(type_.members):
+        if member.name == name:
+            return [(type_id, index)]
+        if not member.name:
+            inner = _member_path(btf, member.type, name, seen)
+            if inner is not None:
+                return [(type_id, index), *inner]
+    return None
 
 
 def _find_member(btf: t.Btf, type_id: int, name: str, seen: set[int]) -> _Field | None:
@@ -289,6 +327,8 @@ def _field_values(btf: t.Btf, field: _Field, question: Question) -> int | None:
 
 
 def _type_answer(local: t.Btf, relo: CoreRelo, target: t.Btf, candidate: int, question: Question) -> CoreAnswer | None:
+    if question is Question.TYPE_MATCHES:
+        return CoreAnswer(1, 1) if _Matcher(local, target).match(relo.type_id, candidate, False, 0) else None
     if not _types_fit(local, relo.type_id, target, candidate, 0):
         return None
     if question is Question.TYPE_EXISTS:
@@ -313,6 +353,73 @@ def _types_fit(local: t.Btf, local_id: int, target: t.Btf, target_id: int, depth
         pairs = [(mine.ret, theirs.ret), *((a.type, b.type) for a, b in zip(mine.params, theirs.params))]
         return all(_types_fit(local, a, target, b, depth + 1) for a, b in pairs)
     return mine.kind != t.Func.kind
+
+
+class _Matcher:
+    """Whether a local type matches a target's (TYPE_MATCHES): its members and constants are all there, of like types.
+
+    Structures match when the target has every local member, by name and matching type; behind a pointer only kind and
+    name count. Integers match in size and sign, enumerations when every local constant is there, arrays in length.
+    """
+
+    def __init__(self, local: t.Btf, target: t.Btf) -> None:
+        self.local = local
+        self.target = target
+        self.steps = 0
+
+    def match(self, local_id: int, target_id: int, behind_pointer: bool, depth: int) -> bool:
+        self.steps += 1
+        if depth > t.MAX_DEPTH // 2 or self.steps > MAX_MATCH_STEPS:
+            raise ObjectError("the types to be matched nest too deeply", place=".BTF.ext core_relo")
+        mine, theirs = self.local.resolve(local_id), self.target.resolve(target_id)
+        names = essential_name(mine.name), essential_name(theirs.name)
+        # Of names only those of integers may differ: "long int" and "unsigned long" are told apart by size and sign.
+        if all(names) and names[0] != names[1] and not isinstance(mine, t.Int):
+            return False
+        kinds = {_family(mine), _family(theirs)}
+        if behind_pointer and t.Fwd.kind in kinds:
+            wanted = kinds - {t.Fwd.kind} or {t.Struct.kind}
+            forwards = [type_ for type_ in (mine, theirs) if isinstance(type_, t.Fwd)]
+            return all(wanted <= {t.Union.kind if f.is_union else t.Struct.kind} or len(wanted) == 0 for f in forwards)
+        if len(kinds) > 1:
+            return False
+        return self._same_kind(mine, theirs, behind_pointer, depth + 1)
+
+    def _same_kind(self, mine: t.BtfType, theirs: t.BtfType, behind_pointer: bool, depth: int) -> bool:
+        match mine, theirs:
+            case t.Int(), t.Int():
+                same = mine.size == theirs.size and mine.is_signed == theirs.is_signed
+                return same and not mine.bit_offset and not theirs.bit_offset
+            case t.Struct(), t.Struct():
+                return behind_pointer or self._members(mine, theirs, depth)
+            case t.Enum(), t.Enum():
+                values = {essential_name(value.name) for value in theirs.values}
+                return all(essential_name(value.name) in values for value in mine.values)
+            case t.Array(), t.Array():
+                return mine.nelems == theirs.nelems and self.match(mine.type, theirs.type, behind_pointer, depth)
+            case t.Ptr(), t.Ptr():
+                return self.match(mine.type, theirs.type, True, depth)
+            case t.FuncProto(), t.FuncProto():
+                pairs = [(mine.ret, theirs.ret), *((a.type, b.type) for a, b in zip(mine.params, theirs.params))]
+                same = len(mine.params) == len(theirs.params)
+                return same and all(self.match(a, b, behind_pointer, depth) for a, b in pairs)
+            case t.Fwd(), t.Fwd():
+                return mine.is_union == theirs.is_union
+        return mine.kind in (0, t.Float.kind)
+
+    def _members(self, mine: t.Struct, theirs: t.Struct, depth: int) -> bool:
+        if len(mine.members) > len(theirs.members):
+            return False
+        by_name: dict[str, list[t.Member]] = {}
+        for member in theirs.members:
+            by_name.setdefault(essential_name(member.name), []).append(member)
+        return all(
+            any(
+                self.match(member.type, other.type, False, depth)
+                for other in by_name.get(essential_name(member.name), ())
+            )
+            for member in mine.members
+        )
 
 
 def _enum_answer(local: t.Btf, relo: CoreRelo, target: t.Btf, candidate: int, question: Question) -> CoreAnswer | None:

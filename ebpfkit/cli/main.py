@@ -24,6 +24,7 @@ COMMANDS = {
     "load": "Verify, load and attach an XDP program to a device.",
     "unload": "Detach what `load --pin` left on a device.",
     "link": "Join several eBPF objects into one.",
+    "btf": "Show types as C or Python, or cut a kernel's types down.",
     "asm": "Assemble text into instruction bytes.",
     "disasm": "Print the instructions of an object or of raw bytes.",
     "demo": "See the whole road at work: compile, verify, run, attach, AF_XDP.",

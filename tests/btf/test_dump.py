@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -54,7 +55,7 @@ def members(btf: Btf, struct_: t.Struct, base: int, depth: int) -> list[tuple[st
 def check(header: str, rows: list[str], folder: Path, compiler: list[str]) -> str:
     (folder / "types.h").write_text(header)
     (folder / "check.c").write_text('#include "types.h"\n' + "\n".join(rows) + "\n")
-    command = [*compiler, "-x", "c", "-fsyntax-only", "-w", "-ferror-limit=5", str(folder / "check.c")]
+    command = [*compiler, "-x", "c", "-fsyntax-only", "-w", "-ferror-limit=0", str(folder / "check.c")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr
 
@@ -73,9 +74,27 @@ def test_the_kernels_types(tmp_path: Path) -> None:
     # The same holds for bpftool's dump: its types have our sizes and offsets.
     command = [require_tool("bpftool"), "btf", "dump", "file", KERNEL_BTF, "format", "c"]
     theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    # (It writes va_list as the compiler's own type, which has another size for BPF.)
-    assert check(theirs, [row for row in rows if "struct warn_args" not in row], tmp_path, clang()) == ""
+    # It writes enumerations of one byte as if they had four, and va_list as the compiler's own type.
+    failed = set(
+        re.findall(
+            r"'(?:sizeof\(|__builtin_offsetof\()((?:struct|union|enum) \w+)", check(theirs, rows, tmp_path, clang())
+        )
+    )
+    assert len(failed) < 100
+    for tag in failed - {"struct warn_args"}:
+        word, name = tag.split()
+        kind = {"struct": t.Struct, "union": t.Union, "enum": t.Enum}[word]
+        assert holds_small_enum(btf, btf.find_id(name, kind)), tag
     assert check(theirs, [rows[0].replace("==", "!=")], tmp_path, clang()) != ""
+
+
+def holds_small_enum(btf: Btf, type_id: int) -> bool:
+    type_ = btf.resolve(type_id)
+    if isinstance(type_, t.Struct):
+        return any(holds_small_enum(btf, member.type) for member in type_.members)
+    if isinstance(type_, t.Array):
+        return holds_small_enum(btf, type_.type)
+    return isinstance(type_, t.Enum) and type_.size != 4
 
 
 OBJECTS = ["maps", "globals", "calls", "nested", "core", "link_a", "struct_ops", "externs"]
