@@ -355,6 +355,7 @@ class Walk:
                     clean(stored, live)
             covers = self.comparison.covers
             finished = self.comparison.covers_finished
+            contained = self.comparison.memo.get
             kept: list[Checkpoint] | None = None
             for position, stored in enumerate(stored_here):
                 if stored.branches:
@@ -372,13 +373,16 @@ class Walk:
                         add = False
                 else:
                     loop = self._open_edges > 0 and self._in_open_loop(stored)
+                    hit = False
                     quick = stored.quick
                     if loop:
                         hit = covers(stored, state, RANGE_WITHIN)
-                    elif quick is not None and vals[quick[0]] is not quick[1]:
-                        hit = False
-                    else:
+                    elif quick is None:
                         hit = finished(stored, state)
+                    else:
+                        now = vals[quick[0]]
+                        if now is quick[1] or not (quick[2] or contained((quick[1], now)) is False):
+                            hit = finished(stored, state)
                     if hit:
                         self._hit(stored, index, flag, loop)
                         if kept is not None:

@@ -7,7 +7,7 @@ and marked in every checkpoint on the way. Marks live in checkpoints; the curren
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfkit.asm.isa import Kind
 from ebpfkit.verifier.program import Code
@@ -137,7 +137,7 @@ class Precision:
                     frame = self._pass(steps[at], at, subsequent, entry, demand, frame)
                     if frame < 0:
                         return self.mark_all(state) or changed
-                if not any(registers or slots for registers, slots in demand):
+                if _is_met(demand):
                     return changed
                 subsequent = at
                 if at == first and (history is None or (history.count == 1 and history.index == at)):
@@ -150,7 +150,7 @@ class Precision:
             if parent is None:
                 break
             changed = _mark(parent, demand) or changed
-            if not any(registers or slots for registers, slots in demand):
+            if _is_met(demand):
                 return changed
             subsequent = first
             history, first, at = parent.history, parent.first, parent.last
@@ -222,6 +222,14 @@ class Precision:
         return frame
 
 
+def _is_met(demand: Demand) -> bool:
+    """Whether nothing is demanded any more (a plain loop: this runs at every step back)."""
+    for frame in demand:  # noqa: SIM110 - all() costs a generator each time
+        if frame[0] or frame[1]:
+            return False
+    return True
+
+
 def _demand_linked(linked: Iterable[tuple[int, int]], demand: Demand) -> None:
     for frame, place in linked:
         if frame < len(demand) and (
@@ -258,23 +266,23 @@ def _mark(parent: Checkpoint, demand: Demand) -> bool:
     return changed
 
 
-def _scalar_registers(vals: list[object], mask: int) -> int:
+def _scalar_registers(vals: list[Any], mask: int) -> int:
     result = 0
-    for register in range(10):
-        if mask >> register & 1:
-            value = vals[register]
-            if value is not None and value.is_scalar:  # type: ignore[attr-defined]
-                result |= 1 << register
+    while mask:
+        bit = mask & -mask
+        mask ^= bit
+        value = vals[bit.bit_length() - 1]
+        if value is not None and value.is_scalar:
+            result |= bit
     return result
 
 
 def _scalar_slots(slots: dict[int, Slot], mask: int) -> int:
     result = 0
-    for number in range(64):
-        if mask >> number & 1:
-            slot = slots.get(number)
-            if slot is not None and slot.types[0] == SPILL and slot.value is not None and slot.value.is_scalar:
-                result |= 1 << number
-        elif not mask >> number:
-            break
+    while mask:
+        bit = mask & -mask
+        mask ^= bit
+        slot = slots.get(bit.bit_length() - 1)
+        if slot is not None and slot.types[0] == SPILL and slot.value is not None and slot.value.is_scalar:
+            result |= bit
     return result

@@ -186,8 +186,8 @@ class Checkpoint:
         self.cleaned = False
         self.marks = [[0, 0] for _ in self.frames]
         self.checks: Any = None
-        # A register of the last frame that must hold this very value, and lately did not.
-        self.quick: tuple[int, Any] | None = None
+        # A register of the last frame that lately did not fit, its value here, and whether only that very value fits.
+        self.quick: tuple[int, Any, bool] | None = None
         self.site = state.frames[-1].site
         # The innermost call chain tells whether two states went through the same call sites.
         self.chain = state.frames[-1].chain

@@ -169,7 +169,7 @@ class Comparison:
     def __init__(self, values: Values, privileged: bool) -> None:
         self.values = values
         self.privileged = privileged
-        self._memo: dict[tuple[Any, Any], bool] = {}
+        self.memo: dict[tuple[Any, Any], bool] = {}
         self._types: dict[tuple[bytes, bytes], bool] = {}
         self._matter: dict[bytes, bool] = {}
 
@@ -180,13 +180,13 @@ class Comparison:
         if old is new:
             return True
         key = (old, new)
-        found = self._memo.get(key)
+        found = self.memo.get(key)
         if found is None:
             if old.is_scalar or new.is_scalar:
                 found = old.is_scalar and new.is_scalar and is_within(old, new)
             else:
                 found = is_covered(old, new)
-            self._memo[key] = found
+            self.memo[key] = found
         return found
 
     def _register(self, old: Any, old_id: int, new: Any, new_id: int, precise: bool, ids: IdMap, level: int) -> bool:
@@ -315,11 +315,11 @@ class Comparison:
         vals = frames[-1].vals
         for pair in checks.identical:
             if vals[pair[0]] is not pair[1]:
-                stored.quick = pair
+                stored.quick = (*pair, True)
                 return False
         if len(stored.references) != len(state.references):
             return False
-        contains = self._memo.get
+        contains = self.memo.get
         for check in checks.values:
             new = frames[check.frame].vals[check.place]
             old = check.value
@@ -328,7 +328,9 @@ class Comparison:
                     return False
                 found = contains((old, new))
                 if not (self.contains(old, new) if found is None else found):
-                    if check is not checks.values[0]:
+                    if check.frame == len(frames) - 1:
+                        stored.quick = (check.place, old, False)
+                    elif check is not checks.values[0]:
                         checks.values.remove(check)
                         checks.values.insert(0, check)
                     return False
