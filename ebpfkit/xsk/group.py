@@ -9,10 +9,10 @@ import select
 import struct
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ebpfkit.abi import uapi
 from ebpfkit.elf.model import ObjectFile
@@ -27,6 +27,9 @@ from ebpfkit.loader.program import Program
 from ebpfkit.xsk.redirect import DEFAULT_SLOTS, MAP_NAME, redirect_object
 from ebpfkit.xsk.socket import LONGEST_WAIT, XskSocket
 from ebpfkit.xsk.stats import XskStatistics
+
+if TYPE_CHECKING:
+    from ebpfkit.xsk.workers import Processes, Stop, Threads
 
 __all__ = ["XskGroup"]
 
@@ -149,6 +152,23 @@ class XskGroup:
             if not self._poller.poll(min(left, LONGEST_WAIT) * 1000):
                 for sock in self.sockets.values():
                     sock.check_device()
+
+    def threads(self, work: Callable[[XskSocket, Stop], object], cpus: Iterable[int] | None = None) -> Threads:
+        """A thread for each socket, pinned to a CPU, running `work(sock, stop)`; leaving the block ends them."""
+        from ebpfkit.xsk.workers import Threads
+
+        if len({id(sock.umem) for sock in self}) < len(self):
+            raise UsageError("sockets that share a UMEM belong to one thread; leave `umem` out to give each its own")
+        return Threads(self, work, cpus)
+
+    def processes(self, work: Callable[..., object], *arguments: Any, cpus: Iterable[int] | None = None) -> Processes:
+        """A process for each socket, pinned to a CPU, running `work(sock, stop, *arguments)`, a function of a module.
+
+        Wants `shareable=True`; the sockets are closed here. Leaving the block ends the processes.
+        """
+        from ebpfkit.xsk.workers import Processes
+
+        return Processes(self, work, arguments, cpus)
 
     def statistics(self) -> XskStatistics:
         """The kernel's counts, summed over the queues."""

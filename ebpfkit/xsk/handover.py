@@ -2,8 +2,8 @@
 a unix socket.
 
 The privileged process opens the socket with `shareable=True`, puts it into the XSK map, and calls `hand_over`; the
-other calls `take_over` and receives and sends. Frames keep their owners in the shared memory, so that a `Handle` kept by
-the first process brings the socket back to life in a third one when the second was killed: no frame is lost, and a
+other calls `take_over` and receives and sends. Frames keep their owners in the shared memory, so that a `Handle` kept
+by the first process brings the socket back to life in a third one when the second was killed: no frame is lost, and a
 packet that was being worked on comes again.
 """
 
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfkit.errors import KernelError, UsageError, XskError
+from ebpfkit.kernel import xdp_socket
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.netlink import Device
 from ebpfkit.xsk.setup import BusyPoll, Options, Sizes, map_rings
+from ebpfkit.xsk.stats import XskStatistics
 from ebpfkit.xsk.umem import FrameOwner, Umem
 
 if TYPE_CHECKING:
@@ -73,6 +75,10 @@ class Handle:
             channel.sendall(text)
         except OSError as error:
             raise KernelError(f"cannot hand the socket over: {error.strerror}", errno=error.errno or 0) from error
+
+    def statistics(self) -> XskStatistics:
+        """The kernel's counts (XDP_STATISTICS), whichever process has the socket."""
+        return XskStatistics.from_bytes(xdp_socket.get_statistics(self._sock))
 
     def close(self) -> None:
         self._sock.close()
