@@ -1,6 +1,8 @@
-"""For users' tests: a pair of network namespaces to attach programs in, and real traffic between them.
+"""For users' tests: run programs on packets in any executor and compare, strategies for hypothesis, a veth lab.
 
-Nothing here is needed at run time by a program; all of it uses the public API alone.
+`Bench` is what the pytest fixture `ebpf` gives; `diff_run` compares executors; `strategies` needs hypothesis, `plugin`
+is loaded by pytest (the extra `testing` brings both). All of it uses the public API alone, and nothing here is needed
+by a program at run time.
 """
 
 from __future__ import annotations
@@ -8,14 +10,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ebpfkit.testing.bench import Bench
+    from ebpfkit.testing.diff import Difference, DiffReport, diff_run, packets_of
+    from ebpfkit.testing.executors import EXECUTORS, Executor, FakeClock, FakeRandom, Outcome, open_executor
     from ebpfkit.testing.lab import VethLab, ping, udp_exchange
+    from ebpfkit.testing.subjects import Subject, subject_of
 
-__all__ = ["VethLab", "ping", "udp_exchange"]
+_HOMES = {
+    "Bench": "bench",
+    "DiffReport": "diff",
+    "Difference": "diff",
+    "EXECUTORS": "executors",
+    "Executor": "executors",
+    "FakeClock": "executors",
+    "FakeRandom": "executors",
+    "Outcome": "executors",
+    "Subject": "subjects",
+    "VethLab": "lab",
+    "diff_run": "diff",
+    "open_executor": "executors",
+    "packets_of": "diff",
+    "ping": "lab",
+    "subject_of": "subjects",
+    "udp_exchange": "lab",
+}
+__all__ = [
+    "EXECUTORS", "Bench", "DiffReport", "Difference", "Executor", "FakeClock", "FakeRandom", "Outcome", "Subject",
+    "VethLab", "diff_run", "open_executor", "packets_of", "ping", "subject_of", "udp_exchange",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from ebpfkit.testing import lab
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(lab, name)
+        return getattr(import_module(f"ebpfkit.testing.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

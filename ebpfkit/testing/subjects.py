@@ -1,0 +1,113 @@
+"""What can be tested: a decorated function, a file, an object, instructions. All become a `Subject`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.errors import EbpfError, UsageError
+
+if TYPE_CHECKING:
+    from ebpfkit.asm.insn import Instruction
+    from ebpfkit.dsl.maps import MapFacade
+    from ebpfkit.dsl.program import Program
+
+__all__ = ["Subject", "Testable", "subject_of"]
+
+Testable = Any  # a decorated function, a path, an ObjectFile, a ProgramSpec, instructions, bytes, a Subject
+_BUILT_TYPES = (bytes, bytearray, memoryview)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program to test: its object, which of its programs it is, and the function where there is one."""
+
+    object: ObjectFile
+    spec: ProgramSpec
+    program: Program | None = None
+    facades: Mapping[str, MapFacade] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def subject_of(
+    x: Testable, name: str | None = None, *, prog_type: str = "xdp", maps: Sequence[MapSpec] = ()
+) -> Subject:
+    """Make a subject of what a user has; `name` chooses among several programs.
+
+    `prog_type` and `maps` count for instructions and raw bytes. What user space put into the maps of a decorated
+    function is in its maps from the first packet on. Raises EbpfError for what cannot be compiled, read or chosen.
+    """
+    from ebpfkit.dsl.program import Program
+
+    if isinstance(x, Subject):
+        return x
+    if isinstance(x, Program):
+        return _of_program(x, [x])
+    if isinstance(x, (str, os.PathLike)):
+        return _of_file(Path(x), name)
+    if isinstance(x, ObjectFile):
+        return Subject(x, _choose(x, name))
+    if isinstance(x, ProgramSpec):
+        return _of_spec(x)
+    return _of_code(x, prog_type, maps)
+
+
+def _of_program(program: Program, programs: Sequence[Program]) -> Subject:
+    from ebpfkit import pipeline
+
+    obj = pipeline.build(programs)
+    facades = {facade.name: facade for each in programs for facade in each.maps}
+    return Subject(pipeline.with_contents(obj, facades), obj.programs[program.name], program, facades)
+
+
+def _of_file(path: Path, name: str | None) -> Subject:
+    from ebpfkit import pipeline
+    from ebpfkit.dsl.program import Program
+
+    if path.suffix != ".py":
+        obj = pipeline.open_source(path).object
+        return Subject(obj, _choose(obj, name))
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    found = [value for value in vars(pipeline.import_file(path)).values() if isinstance(value, Program)]
+    programs = {program.name: program for program in found}
+    if name is None and len(programs) == 1:
+        name = next(iter(programs))
+    if name is None or name not in programs:
+        there = ", ".join(programs) or "no program"
+        raise UsageError(
+            f"{path} holds {there}: choose one" if name is None else f"{path} has no {name!r}, but {there}"
+        )
+    return _of_program(programs[name], list(programs.values()))
+
+
+def _of_spec(spec: ProgramSpec) -> Subject:
+    return Subject(ObjectFile({spec.name: spec}, spec.maps, license=spec.license, btf=spec.btf), spec)
+
+
+def _of_code(x: bytes | Sequence[Instruction], prog_type: str, maps: Sequence[MapSpec]) -> Subject:
+    from ebpfkit.elf.raw import program_from_code
+
+    if not isinstance(x, _BUILT_TYPES) and not isinstance(x, Sequence):
+        raise UsageError(f"{x!r} cannot be tested: give a decorated function, a file, an object or instructions")
+    return _of_spec(program_from_code(x, prog_type=prog_type, maps=maps))
+
+
+def _choose(obj: ObjectFile, name: str | None) -> ProgramSpec:
+    there = ", ".join(obj.programs) or "no program"
+    if name is None:
+        if len(obj.programs) != 1:
+            raise UsageError(f"the object holds {there}: choose one")
+        return next(iter(obj.programs.values()))
+    if name not in obj.programs:
+        if name in obj.problems:
+            raise EbpfError(f"program {name!r} cannot be used: {obj.problems[name]}")
+        raise UsageError(f"the object has no {name!r}, but {there}")
+    return obj.programs[name]
