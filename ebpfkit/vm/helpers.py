@@ -56,8 +56,14 @@ def _key(vm: Machine, store: MemoryStore, address: int) -> bytes:
 
 @implements("map_lookup_elem")
 def map_lookup_elem(vm: Machine, array: int, key: int) -> int:
-    store = vm.memory.store_at(array)
-    return _lookup(vm, store, _key(vm, store, key), vm.cpu)
+    memory = vm.memory
+    store = memory.store_at(array)
+    if isinstance(store, (ArrayOfMapsStore, HashOfMapsStore)):
+        return _lookup(vm, store, _key(vm, store, key), vm.cpu)
+    cell = store.lookup(memory.read(key, store.spec.key_size), vm.cpu)
+    if cell is None:
+        return 0
+    return memory.known_address(cell) or vm.address_of_value(store, cell)
 
 
 def _lookup(vm: Machine, store: MemoryStore, key: bytes, cpu: int) -> int:

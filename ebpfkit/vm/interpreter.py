@@ -327,6 +327,9 @@ def _load(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) ->
             if region.low <= offset and offset + size <= region.high:
                 registers[dst] = unpack(region.data, offset)[0]
                 return following
+            if region.fields is not None:  # a context: no memory, but what most programs read first
+                registers[dst] = region.fields.load(offset, size)
+                return following
         registers[dst] = slow(address, size)
         return following
 
