@@ -23,7 +23,7 @@ from ebpfkit.dsl.arrays import array
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.structs import Struct
-from ebpfkit.dsl.types import Integer, s64, u32, u64
+from ebpfkit.dsl.types import Integer, XdpAction, s64, u32, u64
 
 PYTHON_TYPES: dict[ArgKind, str]
 RESULT_TYPES: dict[str, type[Integer]]
@@ -38,6 +38,7 @@ class Helper:
 
 def offered() -> dict[str, HelperSpec]: ...
 def reason_against(spec: HelperSpec) -> str: ...
+def result_type(spec: HelperSpec) -> type[Integer] | type[XdpAction]: ...
 '''
 
 
@@ -49,7 +50,7 @@ def signature(spec: HelperSpec) -> str:
         parameters.append(f"{name}: {helpers.PYTHON_TYPES[argument.kind]}")
     if any(keyword.iskeyword(argument.name) for argument in spec.args or ()):
         parameters.append("/")
-    result = "None" if spec.ret is RetKind.VOID else helpers.RESULT_TYPES[spec.ret_ctype].__name__
+    result = "None" if spec.ret is RetKind.VOID else helpers.result_type(spec).__name__
     line = f"def {spec.name}({', '.join(parameters)}) -> {result}: ..."
     if len(line) <= 120:
         return line

@@ -54,6 +54,7 @@ class Loop:
     continue_label: str
     breaks: list[State] = field(default_factory=list)
     continues: list[State] = field(default_factory=list)
+    unrolled: bool = False
 
 
 @dataclass(slots=True)
@@ -303,6 +304,16 @@ class Base:
             raise self.error(node, getattr(error, "code", "") or "no-such-attribute", error.message) from None
 
     # Small conveniences over the builder
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the code lowered now stands in a loop of the machine's."""
+        frame: Frame | None = self.frame
+        while frame is not None:
+            if any(not loop.unrolled for loop in frame.loops):
+                return True
+            frame = frame.parent
+        return False
 
     def null(self) -> Operand:
         return Null()

@@ -12,12 +12,11 @@ from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Arg, Imm, Null, Operand
 from ebpfkit.compiler.maps import Maps
 from ebpfkit.compiler.values import INT, Bytes, Const, ContextValue, Scalar, Space, Value, View, Void, ir_type, scalar
+from ebpfkit.dsl.helpers import result_type
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
 
 __all__ = ["HelperCalls"]
-
-_RESULTS = {"u64": IntType("u64", 64), "u32": IntType("u32", 32), "s64": IntType("s64", 64, signed=True)}
 
 
 class HelperCalls(Maps):
@@ -65,7 +64,7 @@ class HelperCalls(Maps):
         result = self.call(spec.name, "void" if spec.ret is RetKind.VOID else "i64", *operands)
         if spec.ret is RetKind.VOID:
             return Void(f"{spec.name}()")
-        kind = _RESULTS[spec.ret_ctype]
+        kind: IntType = result_type(spec).__ebpf_type__  # type: ignore[union-attr]  # set behind the enumeration
         return scalar(self.builder.convert("trunc", result, ir_type(kind)), kind)
 
     def _check_sizes(self, spec: HelperSpec, given: dict[str, tuple[Value, ast.expr]]) -> None:

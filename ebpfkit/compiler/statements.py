@@ -172,7 +172,8 @@ class Statements(Calls):
             raise self.error(starred, "unsupported-syntax", "* in an assignment makes a list", "name every element")
         if len(items) != len(target.elts):
             raise self.error(target, "unpack", f"{len(items)} values for {len(target.elts)} names")
-        sources = node.elts if isinstance(node, (ast.Tuple, ast.List)) else [node] * len(items)
+        listed = isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == len(items)
+        sources = node.elts if listed and isinstance(node, (ast.Tuple, ast.List)) else [node] * len(items)
         for element, item, source in zip(target.elts, items, sources, strict=True):
             self.assign(element, item, source)
 
@@ -447,14 +448,16 @@ class Statements(Calls):
         """A loop over what is known at compile time: a copy of the body for each element, read when its turn comes."""
         end = self.builder.label("endfor")
         breaks: list[State | None] = []
-        for item in items:
+        listed = isinstance(node.iter, ast.Tuple) and len(node.iter.elts) == len(items)
+        places = node.iter.elts if listed and isinstance(node.iter, ast.Tuple) else [node.iter] * len(items)
+        for item, where in zip(items, places, strict=True):
             if self.state is None:
                 break
             onward = self.builder.label("round")
-            loop = Loop(end, onward)
+            loop = Loop(end, onward, unrolled=True)
             self.frame.loops.append(loop)
             try:
-                self.assign(node.target, item(), node.iter)
+                self.assign(node.target, item(), where)
                 self.block(node.body)
             finally:
                 self.frame.loops.pop()

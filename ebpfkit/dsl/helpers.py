@@ -23,7 +23,15 @@ from ebpfkit.dsl.special_maps import XskMap
 from ebpfkit.dsl.types import Integer, XdpAction, encode, s64, u32, u64
 from ebpfkit.errors import NotSupported
 
-__all__ = ["PYTHON_TYPES", "RESULT_TYPES", "UNSUPPORTED", "Helper", "offered", "reason_against"]  # and every helper
+__all__ = [
+    "PYTHON_TYPES",
+    "RESULT_TYPES",
+    "UNSUPPORTED",
+    "Helper",
+    "offered",
+    "reason_against",
+    "result_type",
+]  # and every helper
 
 _MEMORY = "Struct | array[Any, Any]"
 PYTHON_TYPES = {
@@ -47,6 +55,14 @@ PYTHON_TYPES = {
 """How an argument is annotated, for the kinds that the language can write."""
 
 RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64}
+VERDICTS = frozenset({"redirect", "redirect_map"})
+"""Helpers whose result is the verdict to return."""
+
+
+def result_type(spec: HelperSpec) -> type[Integer] | type[XdpAction]:
+    """The type of what a call of this helper gives."""
+    return XdpAction if spec.name in VERDICTS else RESULT_TYPES[spec.ret_ctype]
+
 
 UNSUPPORTED = {
     "tail_call": "there is no prog array in the language yet",
@@ -127,7 +143,7 @@ class Helper:
         if meaning is None:
             raise NotSupported(f"the helper {spec.name} in plain Python", why='only a kernel can answer: on="kernel"')
         result = meaning(run, *(given[name] for name in self.names))
-        return None if spec.ret is RetKind.VOID else RESULT_TYPES[spec.ret_ctype](result)
+        return None if spec.ret is RetKind.VOID else result_type(spec)(result)
 
 
 def __getattr__(name: str) -> Any:

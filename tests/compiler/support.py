@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import linecache
 import os
 import random
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,29 +189,35 @@ def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence
     return out
 
 
+@contextlib.contextmanager
+def on_one_cpu() -> Iterator[None]:
+    """Stay on one CPU, so that per-CPU values are in one place."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequence[bytes]) -> Outcome:
     from ebpfkit.loader.collection import Collection
 
     out = Outcome()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        with Collection.load(open_object(compiled.elf)) as live:
-            for name, entries in contents.items():
-                if name in live.maps:
-                    for key, value in entries:
-                        live.maps[name].set(key, value)
-            for frame in frames:
-                ran = live.programs[prog.name].test_run(frame)
-                out.results.append((ran.retval, ran.data))
-            for facade in prog.maps:
-                if facade.name not in live.maps:
-                    continue
-                if _has_entries(facade):
-                    items = list(live.maps[facade.name].items())
-                    out.maps[facade.name] = _contents(items, "percpu" in facade.map_type, facade.spec.value_size)
-    finally:
-        os.sched_setaffinity(0, before)
+    with on_one_cpu(), Collection.load(open_object(compiled.elf)) as live:
+        for name, entries in contents.items():
+            if name in live.maps:
+                for key, value in entries:
+                    live.maps[name].set(key, value)
+        for frame in frames:
+            ran = live.programs[prog.name].test_run(frame)
+            out.results.append((ran.retval, ran.data))
+        for facade in prog.maps:
+            if facade.name not in live.maps:
+                continue
+            if _has_entries(facade):
+                items = list(live.maps[facade.name].items())
+                out.maps[facade.name] = _contents(items, "percpu" in facade.map_type, facade.spec.value_size)
     return out
 
 

@@ -148,7 +148,7 @@ OPERATIONS = {
     "smp id": "d.t32 = helpers.get_smp_processor_id() * 0",
     "helper full name": "d.r0 = helpers.bpf_ktime_get_ns() & 0",
     "helper update": "d.s0 = helpers.map_update_elem(table, 2, d.x64, 0)",
-    "helper redirect": "d.s0 = helpers.redirect_map(xsks, 1, 2)",
+    "helper redirect": "return helpers.redirect_map(xsks, 1, 2)",
 }
 
 

@@ -142,8 +142,14 @@ def test_integers_of_the_language_are_verdicts_too():
     assert program(b"") is XDP_DROP
 
     @xdp
-    def signed(pkt: Packet) -> int:
+    def redirected(pkt: Packet) -> int:
         return helpers.redirect(1, 0)
+
+    assert redirected(b"") is XDP_REDIRECT
+
+    @xdp
+    def signed(pkt: Packet) -> int:
+        return s64(1)
 
     with pytest.raises(CompileError, match=r"returned a s64, and a verdict is unsigned"):
         signed(b"")
@@ -183,7 +189,7 @@ def test_a_run_provides_clock_random_and_cpu():
 def test_redirect_helpers():
     @xdp
     def program(pkt: Packet) -> int:
-        return u32(helpers.redirect(pkt.ingress_ifindex, 0))
+        return helpers.redirect(pkt.ingress_ifindex, 0)
 
     result = run_python(program, b"", ingress_ifindex=3)
     assert (result.action, result.redirect) == (XDP_REDIRECT, ("", 3))
