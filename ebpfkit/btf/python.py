@@ -183,7 +183,7 @@ def _identifier(name: str) -> str:
 
 
 # Names that a field cannot have because the base class has them.
-_RESERVED = frozenset(["zero", "copy", "from_bytes", "mro"])
+_RESERVED = frozenset(["zero", "copy", "from_bytes", "mro", "submit", "discard"])
 
 
 def _field_name(name: str, taken: set[str]) -> str:

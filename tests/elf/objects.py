@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from ebpfkit.elf import ObjectFile, open_object
-from tests.conftest import require_tool
+from tests.conftest import require_tool, skip_or_fail
 
 SOURCES = Path(__file__).parent / "c"
 
@@ -24,6 +27,24 @@ def _compile(clang: str, name: str, flags: tuple[str, ...]) -> bytes:
     done = subprocess.run(command, cwd=SOURCES, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
+
+
+def compile_zig(name: str, *flags: str) -> bytes:
+    """The object that the clang in the `ziglang` package (a later one) makes of `tests/elf/c/NAME.c`."""
+    if importlib.util.find_spec("ziglang") is None:
+        skip_or_fail("the ziglang package is not installed")
+    return _compile_zig(name, flags)
+
+
+@functools.cache
+def _compile_zig(name: str, flags: tuple[str, ...]) -> bytes:
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", "-O2", "-g", "-mcpu=v3", "-w"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"{name}.o"
+        command += [*flags, "-c", f"{name}.c", "-o", str(out)]
+        done = subprocess.run(command, cwd=SOURCES, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return out.read_bytes()
 
 
 def open_c(name: str, *flags: str) -> ObjectFile:
