@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfkit.cli.entries import map_entries
-from ebpfkit.errors import UsageError
+from ebpfkit.errors import MachineFault, UsageError
 
 if TYPE_CHECKING:
+    from ebpfkit.cli.capture_files import Outputs
     from ebpfkit.pipeline import MachineRun
-    from ebpfkit.vm.pcap import Packet, PcapWriter
+    from ebpfkit.vm.pcap import Packet
 
 
 @click.command(name="run", short_help="Run a program on packets in the virtual machine, without root.")
@@ -29,10 +30,17 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets as the program left them (pcap)."
 )
+@click.option(
+    "--out-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the packets of each action into a file of their own there: xdp_drop.pcap, ...",
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="How often each packet is run.")
 @click.option("--jit", is_flag=True, help="Run native code instead of the interpreter, with every access checked.")
 @click.option("--trusted", is_flag=True, help="Native code without checks, once the verifier has accepted FILE.")
 @click.option("--totals", is_flag=True, help="Print totals and maps, no packets; with --jit the fast way for captures.")
+@click.option("--trace", "traced", is_flag=True, help="Print every instruction of each packet with what it changed.")
+@click.option("--coverage", "covered", is_flag=True, help="Print how often each source line ran.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: packets and maps.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON line a packet, then one with the maps.")
 def command(
@@ -41,30 +49,42 @@ def command(
     pcap: Path | None,
     packet: str | None,
     out: Path | None,
+    out_dir: Path | None,
     repeat: int,
     jit: bool,
     trusted: bool,
     totals: bool,
+    traced: bool,
+    covered: bool,
     as_json: bool,
     jsonl: bool,
 ) -> None:
     """Run a program of FILE on packets and show what it did to each, and what its maps hold afterwards."""
     from ebpfkit import pipeline
-    from ebpfkit.vm.pcap import PcapWriter
+    from ebpfkit.cli.capture_files import Outputs
 
     if (pcap is None) == (packet is None):
         raise UsageError("give the packets: either --pcap FILE or --packet HEX")
     if as_json and jsonl:
         raise UsageError("--json and --jsonl exclude one another")
+    if (traced or covered) and (jit or trusted or totals or jsonl):
+        raise UsageError(
+            "--trace and --coverage watch the interpreter: they go without --jit, --trusted, --totals, --jsonl"
+        )
     source = pipeline.open_source(file)
     machine = pipeline.MachineRun(source, source.choose(name), jit="trusted" if trusted else "safe" if jit else None)
-    if totals and pcap is not None and repeat == 1 and machine.walks_captures:
+    if totals and pcap is not None and repeat == 1 and out_dir is None and machine.walks_captures:
         _print_totals(_native_totals(machine, pcap, out), machine, as_json or jsonl)
         return
     with ExitStack() as stack:
         frames = _frames(pcap, packet, stack)
-        writer = stack.enter_context(PcapWriter(out)) if out is not None else None
-        results = _results(machine, frames, repeat, writer)
+        outputs = stack.enter_context(Outputs(out, out_dir))
+        if traced or covered:
+            from ebpfkit.cli.tracing import run_observed
+
+            run_observed(machine, frames, outputs, repeat=repeat, traced=traced, covered=covered, as_json=as_json)
+            return
+        results = _results(machine, frames, repeat, outputs)
         if totals:
             _print_totals(_totals_of(results), machine, as_json or jsonl)
         elif as_json:
@@ -78,10 +98,11 @@ def command(
 
 
 def _frames(pcap: Path | None, packet: str | None, stack: ExitStack) -> Iterator[Packet]:
+    from ebpfkit.cli.capture_files import progress
     from ebpfkit.vm.pcap import Packet, open_pcap
 
     if pcap is not None:
-        return iter(stack.enter_context(open_pcap(pcap)))
+        return stack.enter_context(progress(stack.enter_context(open_pcap(pcap)), pcap))
     assert packet is not None
     try:
         data = bytes.fromhex(packet)
@@ -90,20 +111,27 @@ def _frames(pcap: Path | None, packet: str | None, stack: ExitStack) -> Iterator
     return iter([Packet(data)])
 
 
-def _results(
-    machine: MachineRun, frames: Iterator[Packet], repeat: int, writer: PcapWriter | None
-) -> Iterator[dict[str, Any]]:
-    for frame in frames:
+def _results(machine: MachineRun, frames: Iterator[Packet], repeat: int, outputs: Outputs) -> Iterator[dict[str, Any]]:
+    for number, frame in enumerate(frames, 1):
         for _ in range(repeat):
-            result = machine.run(frame.data)
-            if writer is not None:
-                writer.write(result.data, seconds=frame.seconds)
-            yield {
-                "action": machine.action_name(result.r0),
+            try:
+                result = machine.run(frame.data)
+            except MachineFault as fault:
+                where = f"packet {number}: {fault.message}"
+                raise MachineFault(where, insn=fault.insn, span=fault.span, region=fault.region) from fault
+            action = machine.action_name(result.r0)
+            outputs.write(frame, result.data, action)
+            row = {
+                "action": action,
                 "retval": result.r0 & 0xFFFF_FFFF,
                 "data_out": result.data.hex(),
                 "insns": result.insns,
             }
+            if result.redirect is not None:
+                row["redirect"] = dict(zip(("map", "key", "target"), result.redirect, strict=True))
+            if result.printed:
+                row["printed"] = list(result.printed)
+            yield row
 
 
 def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
@@ -148,14 +176,30 @@ def _print_totals(totals: dict[str, Any], machine: MachineRun, as_json: bool) ->
 
 def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
     totals: Counter[str] = Counter()
+    insns: int | None = 0
+    position = 0
     click.echo(f"{'packet':>8}  {'action':<14}{'bytes':>7}{'insns':>8}")
     for position, row in enumerate(results, 1):
         totals[row["action"]] += 1
-        click.echo(f"{position:>8}  {row['action']:<14}{len(row['data_out']) // 2:>7}{_count(row['insns']):>8}")
-    click.echo(
-        "\n" + ", ".join(f"{count} {action}" for action, count in totals.most_common()) if totals else "no packets"
-    )
+        insns = None if insns is None or row["insns"] is None else insns + row["insns"]
+        size = len(row["data_out"]) // 2
+        target = _target(row.get("redirect"))
+        click.echo(f"{position:>8}  {row['action']:<14}{size:>7}{_count(row['insns']):>8}{target}")
+        for line in row.get("printed", ()):
+            click.echo(f"          | {line}")
+    counted = f", {insns} instructions" if insns else ""
+    actions = ", ".join(f"{count} {action}" for action, count in totals.most_common())
+    click.echo(f"\n{position} packets: {actions}{counted}" if totals else "no packets")
     _print_maps(machine)
+
+
+def _target(redirect: dict[str, Any] | None) -> str:
+    """Where a packet was sent."""
+    if redirect is None:
+        return ""
+    if not redirect["map"]:
+        return f"  to interface {redirect['target']}"
+    return f"  to {redirect['map']}[{redirect['key']}] = {redirect['target']}"
 
 
 def _count(insns: int | None) -> str:

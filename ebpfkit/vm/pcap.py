@@ -141,6 +141,11 @@ class PcapReader:
     def __next__(self) -> Packet:
         return next(self._packets)
 
+    @property
+    def offset(self) -> int:
+        """How many bytes of the file have been read."""
+        return self._source.offset
+
     def __enter__(self) -> PcapReader:
         return self
 
