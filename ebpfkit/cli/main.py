@@ -21,6 +21,7 @@ COMMANDS = {
     "build": "Compile a Python file to an eBPF object.",
     "verify": "Predict the kernel's verdict without a kernel.",
     "run": "Run a program on packets in the virtual machine, without root.",
+    "diff-run": "Run a program in several executors and compare them.",
     "load": "Verify, load and attach an XDP program to a device.",
     "unload": "Detach what `load --pin` left on a device.",
     "link": "Join several eBPF objects into one.",
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"ebpfkit.cli.{cmd_name}")
+        module = importlib.import_module(f"ebpfkit.cli.{cmd_name.replace('-', '_')}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ebpfkit.asm.codec import slot_starts
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.elf.model import ProgramSpec
-from ebpfkit.vm.machine import Step
 
 __all__ = ["Coverage", "Line"]
+
+
+class Executed(Protocol):
+    """An instruction of a run: a step of `Machine.run`, an entry of a trace."""
+
+    @property
+    def slot(self) -> int: ...
+
+    @property
+    def instruction(self) -> Instruction: ...
 
 
 class Line(NamedTuple):
@@ -62,7 +71,7 @@ class Coverage:
                 self._names[_key(slot, insn)] = place
         self._by_place = {(file, line): text for file, line, text in self._names.values()}
 
-    def record(self, step: Step) -> None:
+    def record(self, step: Executed) -> None:
         """Count an instruction that is about to be executed."""
         self.counts[_key(step.slot, step.instruction)] += 1
 
