@@ -105,8 +105,10 @@ def run(first: int, seconds: float, programs: int) -> tuple[Tally, float]:
     started = time.monotonic()
     seed = first
     while time.monotonic() - started < seconds and tally.compared < programs:
-        text, stratum = generate(seed)
-        spec = program(text)
+        prog_type = ("xdp", "xdp", "sched_cls", "socket_filter")[seed % 4]
+        text, stratum = generate(seed, prog_type=prog_type)
+        spec = program(text, prog_type)
+        stratum = stratum if prog_type == "xdp" else prog_type
         tally.note(stratum, compare_program(spec, oracle, seed))
         for mutant in mutants_of(spec, seed, 2):
             tally.note(f"{stratum}, mutants", compare_program(mutant, oracle, seed))

@@ -47,7 +47,9 @@ _STRATA = ("numbers", "stack", "packet", "map", "calls", "loops", "mixed")
 class Generator:
     """Writes one program; `kinds` remembers what each register holds, so that most of it makes sense."""
 
-    def __init__(self, rng: random.Random, stratum: str, wrong: float = 0.06) -> None:
+    def __init__(self, rng: random.Random, stratum: str, wrong: float = 0.06, prog_type: str = "xdp") -> None:
+        self.prog_type = prog_type
+        self.offsets = {"xdp": (0, 4)}.get(prog_type, (76, 80))  # of data and data_end in the context
         self.rng = rng
         self.stratum = stratum
         self.wrong = wrong
@@ -254,13 +256,15 @@ class Generator:
     def stack_index(self) -> None:
         """An access to the stack at an unknown place."""
         index = self.number()
-        self.bound(index, self.rng.choice((3, 7, 15)))
+        self.bound(index, self.rng.choice((1, 3, 7, 15)))
         base = self.rng.choice([r for r in (2, 3, 4, 5) if r != index])
         self.emit(f"r{base} = r10")
-        self.emit(f"r{base} += {-self.off(self.rng.choice((16, 24, 32)))}")
+        self.emit(f"r{base} += {-self.off(self.rng.choice((4, 12, 16, 20, 24, 32)))}")
         self.emit(f"r{base} += r{index}")
         if self.chance(0.5):
             self.emit(f"*(u8 *)(r{base} + 0) = {self.rng.choice((0, 1))}")
+            self.fill()
+            self.branch()
         else:
             self.emit(f"r{index} = *(u8 *)(r{base} + 0)")
         self.kinds.pop(base, None)
@@ -269,8 +273,8 @@ class Generator:
         if self.kinds.get(6) != "ctx":
             return
         data, end, probe = self.rng.sample((2, 3, 4, 5, 7, 8), 3)
-        self.emit(f"r{data} = *(u32 *)(r6 + 0)")
-        self.emit(f"r{end} = *(u32 *)(r6 + 4)")
+        self.emit(f"r{data} = *(u32 *)(r6 + {self.offsets[0]})")
+        self.emit(f"r{end} = *(u32 *)(r6 + {self.offsets[1]})")
         for register in (data, end, probe):
             self.kinds.pop(register, None)
         if self.chance(0.35):
@@ -406,7 +410,7 @@ class Generator:
             case 1 if self.kinds.get(6) == "ctx":
                 self.emit("r1 = r6")
                 self.emit(f"r2 = {self.rng.choice((0, 4, -4))}")
-                self.emit("call 44")
+                self.emit("call 44" if self.prog_type == "xdp" else "call 39")
                 self.kinds = {r: k for r, k in self.kinds.items() if k != "packet"}
                 self.slots = {s: k for s, k in self.slots.items() if k != "packet"}
             case 2:
@@ -528,11 +532,11 @@ class Generator:
         return "\n".join(self.lines)
 
 
-def generate(seed: int, stratum: str | None = None) -> tuple[str, str]:
+def generate(seed: int, stratum: str | None = None, prog_type: str = "xdp") -> tuple[str, str]:
     """The program of this seed as assembly, and its stratum."""
     rng = random.Random(seed)
     chosen = stratum or _STRATA[seed % len(_STRATA)]
-    return Generator(rng, chosen).build(), chosen
+    return Generator(rng, chosen, prog_type=prog_type).build(), chosen
 
 
 _BY_SHAPE: dict[tuple[Kind, int, str], list[str]] = {}

@@ -122,8 +122,9 @@ def _spill_anywhere(
         if zero and kind == SPILL and slot.types[0] == SPILL and slot.value is not None and slot.value.const == 0:
             used = True
             continue
-        types = bytearray(slot.types)
-        if zero and kind == ZERO:
+        # A spilled value that may have been hit in one byte is gone as a whole.
+        types = bytearray(_scrub(slot.types) if slot.types[0] == SPILL else slot.types)
+        if zero and types[place] == ZERO:
             used = True
         else:
             types[place] = MISC
