@@ -335,9 +335,13 @@ class Calls(HelperCalls):
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("type",), node)
             return self.packet_read(args, node) if name == "read" else self.packet_peek(args, node)
+        if name == "skip":
+            args, kwargs = self.evaluate(node)
+            self.arguments(name, args, kwargs, ("size",), node)
+            return self.packet_skip(args, node)
         if hasattr(owner.cls, name):
             raise self.error(node, "not-supported", f"pkt.{name}() is not supported yet")
-        raise self.error(node, "no-such-field", f"the packet has no method {name}", "it has read, peek")
+        raise self.error(node, "no-such-field", f"the packet has no method {name}", "it has read, peek, skip")
 
     def _scalar_method(self, owner: Scalar, name: str, node: ast.Call) -> Value:
         args, kwargs = self.evaluate(node)

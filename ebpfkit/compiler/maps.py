@@ -36,6 +36,7 @@ from ebpfkit.compiler.values import (
     type_text,
 )
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.packet import MOST_SKIPPED
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.dsl.types import XdpAction
@@ -114,6 +115,24 @@ class Maps(Expressions):
             end = self.builder.gep(start, step)
         self.builder.store(end, self.cursor, 8)
         return self.load_place(view, 0, info, cls, node) if not isinstance(info, StructType) else view
+
+    def packet_skip(self, args: list[Value], node: ast.Call) -> Value:
+        """`pkt.skip(n)`: advance; the next read checks."""
+        size = self.scalar_of(args[0], node.args[0])
+        if size.type.network or size.type.is_bool or size.type.enum:
+            raise self.error(node.args[0], "bad-type", f"skip() takes a number of bytes, not a {size.type.name}")
+        if size.lo < 0:
+            message = "skip() of a signed number may go back"
+            raise self.error(node.args[0], "bad-size", message, "write the cast u16(...)")
+        if size.hi > MOST_SKIPPED:
+            hint = f"write & {MOST_SKIPPED:#x}, or test it first"
+            raise self.error(node.args[0], "bad-size", f"skip() of up to {size.hi} bytes", hint)
+        step = self.builder.convert("zext", size.op, "i64")
+        if size.tested:  # the verifier may not have followed the test to here
+            mask = Imm((1 << size.hi.bit_length()) - 1, "i64")
+            step = self.builder.binary("and", self.builder.opaque(step), mask)
+        self.builder.store(self.builder.gep(self._position(), step), self.cursor, 8)
+        return Void("skip()")
 
     def packet_peek(self, args: list[Value], node: ast.Call) -> Value:
         """`pkt.peek(T)`: the next bytes or None."""

@@ -12,12 +12,14 @@ from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import ShortExit
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
-from ebpfkit.dsl.types import info_of, u32
+from ebpfkit.dsl.types import info_of, type_name, u32
 from ebpfkit.errors import NotSupported
 
 __all__ = ["Packet"]
 
 T = TypeVar("T")
+MOST_SKIPPED = 0x3FFF
+"""The most bytes that one skip moves over: the verifier follows a packet for 64 KiB."""
 
 
 class Packet:
@@ -67,6 +69,17 @@ class Packet:
     def peek(self, what: type[T], /) -> T | None:
         """A view of the next bytes as `what`, or None when the packet is too short; the cursor stays."""
         return self._look(what)
+
+    def skip(self, size: int, /) -> None:
+        """Move the cursor over `size` bytes, at most 16383; whether they are there is only checked by the next read."""
+        given: object = size
+        if not isinstance(given, int) or isinstance(given, bool):
+            refuse("bad-type", f"skip() takes a number of bytes, not a {type_name(given)}")
+        if getattr(size, "__ebpf_type__", u32.__ebpf_type__).signed or size < 0:
+            refuse("bad-size", "skip() of a signed number may go back", "write the cast u16(...)")
+        if size > MOST_SKIPPED:
+            refuse("bad-size", f"skip() of up to {size} bytes", f"write & {MOST_SKIPPED:#x}, or test it first")
+        self._cursor += int(size)
 
     def _look(self, what: type[T]) -> T | None:
         size = info_of(what).size

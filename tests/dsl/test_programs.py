@@ -13,7 +13,20 @@ from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import Array
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program
-from ebpfkit.dsl.types import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction, s32, u8, u16, u32, u64
+from ebpfkit.dsl.types import (
+    XDP_ABORTED,
+    XDP_DROP,
+    XDP_PASS,
+    XDP_REDIRECT,
+    XDP_TX,
+    XdpAction,
+    s32,
+    s64,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 from ebpfkit.errors import CompileError, NotSupported, UsageError
 from ebpfkit.net import Ethernet
 
