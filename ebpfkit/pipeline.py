@@ -531,9 +531,9 @@ def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any)
     """Run a decorated function on one packet.
 
     `on` is "python" (the function itself), "interpreter" (the virtual machine), "jit" (the virtual machine's native
-    code; with `trusted=True` without checks, for what our verifier accepts) or "kernel" (BPF_PROG_TEST_RUN); "native" is
-    not there yet and says so. In Python and in the interpreter the maps of the module keep what the run
-    did to them; a run in the kernel starts from a copy of their contents, and `Result.maps` tells what became of it.
+    code; with `trusted=True` without checks, for what our verifier accepts) or "kernel" (BPF_PROG_TEST_RUN); "native"
+    is not there yet and says so. In Python and in the virtual machine the maps of the module keep what the run did to
+    them; a run in the kernel starts from a copy of their contents, and `Result.maps` tells what became of it.
     """
     if on not in EXECUTORS:
         raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")

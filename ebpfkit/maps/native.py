@@ -28,8 +28,8 @@ from ebpfkit.maps.store import BPF_ANY
 from ebpfkit.maps.trie import LpmTrieStore
 
 __all__ = [
-    "NATIVE", "Layout", "NativeHashStore", "NativeLpmTrieStore", "NativeLruHashStore", "create_native_store", "layout_of",
-    "store_code",
+    "NATIVE", "Layout", "NativeHashStore", "NativeLpmTrieStore", "NativeLruHashStore", "create_native_store",
+    "layout_of", "store_code",
 ]  # fmt: skip
 
 _SPARE_NODES = 64  # of a trie: a replaced value stays readable for a while, as after the kernel's grace period

@@ -45,7 +45,9 @@ def native_space(mode: str) -> NativeSpace:
 
 
 class Unit:
-    """A linked program and, once it has been entered, its native code."""
+    """A linked program and, once it has been entered, its native code. `speed` is LLVM's level, as in -O2."""
+
+    speed = 2
 
     def __init__(self, linked: Linked) -> None:
         self.linked = linked
@@ -58,7 +60,7 @@ class Unit:
         from ebpfkit.llvm.native import compile_native
 
         self.text = text
-        self._module = compile_native(text)
+        self._module = compile_native(text, speed=self.speed)
         self.function = _Program(self._module.address("program"))
         self.entries = frozenset(entries)
 

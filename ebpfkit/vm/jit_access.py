@@ -47,14 +47,17 @@ def access(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> None:
         if not (kind is Kind.LOAD and _load_field(e, insn, fact.off + insn.off)):
             _in_python(e, slot, insn)
         return
-    slow = e.name("slow")
+    slow, mark = e.name("slow"), len(e.lines)
     pointer = place(e, fact, base, insn.off, insn.op.size, slow, write=not loads)
     if kind is Kind.ATOMIC:
-        _atomic(e, insn, pointer, slow)
+        aligned = fact.kind == "stack" and fact.off is not None and not (fact.off + insn.off) % insn.op.size
+        _atomic(e, insn, pointer, None if aligned else slow)
     elif loads:
         _load(e, insn, pointer)
     else:
         _store(e, insn, pointer)
+    if not any(f"%{slow}" in line for line in e.lines[mark:]):
+        return
     done = e.name("next")
     e.go(done)
     e.label(slow)
@@ -101,14 +104,15 @@ def _store(e: Emitter, insn: Instruction, pointer: str) -> None:
     e.line(f"store i{size * 8} {value}, ptr {pointer}, align 1{PROGRAM}")
 
 
-def _atomic(e: Emitter, insn: Instruction, pointer: str, slow: str) -> None:
+def _atomic(e: Emitter, insn: Instruction, pointer: str, slow: str | None) -> None:
     """Natively where the place is aligned: other places are Python's, since no processor does them at once."""
     size, operation = insn.op.size, insn.op.operation
     kind = f"i{size * 8}"
-    aligned = e.name("aligned")
-    low = e.op(f"and i64 {e.op(f'ptrtoint ptr {pointer} to i64')}, {size - 1}")
-    e.branch(e.op(f"icmp eq i64 {low}, 0"), aligned, slow, likely=True)
-    e.label(aligned)
+    if slow is not None:
+        aligned = e.name("aligned")
+        low = e.op(f"and i64 {e.op(f'ptrtoint ptr {pointer} to i64')}, {size - 1}")
+        e.branch(e.op(f"icmp eq i64 {low}, 0"), aligned, slow, likely=True)
+        e.label(aligned)
     operand = e.cut(e.get(insn.src), size)
     if operation == "cmpxchg":
         expected = e.cut(e.get(0), size)

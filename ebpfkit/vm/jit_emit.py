@@ -130,6 +130,8 @@ class Emitter(Text):
         self.line("%left = alloca i64")
         self.line("%depth = alloca i64")
         self.line("%sp = alloca i64")
+        self.line("%at = alloca i64")
+        self.line("%before = alloca i64")
         self.fill(*range(10))
         self.line(f"store i64 {self.read(State.LEFT)}, ptr %left")
         self.line(f"store i64 {self.read(State.DEPTH)}, ptr %depth")
@@ -140,6 +142,8 @@ class Emitter(Text):
         self.line("unreachable")
         self.label("stop")
         self.line(f"ret i64 {STOPPED}")
+        if not self.target.trusted:
+            self._leave_poor()
 
     def _place_frame(self, depth: str) -> None:
         """Point r10 to the end of the frame of this depth (1 is the first)."""
@@ -182,18 +186,19 @@ class Emitter(Text):
         left = self.op("load i64, ptr %left")
         rest = self.op(f"sub i64 {left}, {count}")
         self.line(f"store i64 {rest}, ptr %left")
-        out, inside = self.name("out"), self.name("in")
-        self.branch(self.op(f"icmp sge i64 {rest}, 0"), inside, out, likely=True)
-        self.label(out)
-        self._leave(slot, OUT_OF_BUDGET, left)
+        self.line(f"store i64 {left}, ptr %before")
+        self.line(f"store i64 {slot}, ptr %at")
+        inside = self.name("in")
+        self.branch(self.op(f"icmp sge i64 {rest}, 0"), inside, "poor", likely=True)
         self.label(inside)
 
-    def _leave(self, slot: int | str, status: int, left: str | None = None) -> None:
-        """Give everything back to Python, which goes on at `slot`."""
+    def _leave_poor(self) -> None:
+        """The end of the budget, for all blocks: give everything back to Python, which goes on at the block's slot."""
+        self.label("poor")
         self.spill(*_ALL)
-        self.write(State.LEFT, left or self.op("load i64, ptr %left"))
-        self.write(State.NEXT, slot)
-        self.line(f"ret i64 {status}")
+        self.write(State.LEFT, self.op("load i64, ptr %before"))
+        self.write(State.NEXT, self.op("load i64, ptr %at"))
+        self.line(f"ret i64 {OUT_OF_BUDGET}")
 
     # Slow ways.
 

@@ -69,7 +69,13 @@ def _register(dice: random.Random) -> Register:
 def _computation(dice: random.Random) -> Instruction:
     op = dice.choice(_COMPUTING)
     if op.source == "imm":
-        return Instruction(op, _register(dice), imm=_immediate(dice))
+        imm = _immediate(dice)
+        if dice.random() < 0.95:  # what the verifier wants
+            if op.operation in ("lsh", "rsh", "arsh"):
+                imm %= op.width
+            elif op.operation in ("div", "mod", "sdiv", "smod"):
+                imm = imm or 3
+        return Instruction(op, _register(dice), imm=imm)
     src = _register(dice) if "src" in op.operands else Register(0)
     return Instruction(op, _register(dice), src)
 
@@ -90,11 +96,11 @@ def computation(dice: random.Random) -> list[Instruction]:
     start = [Instruction(wide, Register(i), imm=_number(dice)) for i in range(10)]
     start += [Instruction(OPCODES["STXDW"], R10, Register(i % 10), off) for i, off in enumerate(_SLOTS)]
     body = [(_computation if dice.random() < 0.7 else _access)(dice) for _ in range(dice.randint(5, 40))]
-    calls = dice.random() < 0.3
+    calls = dice.random() < 0.15
     for position in sorted(dice.sample(range(len(body)), min(len(body), dice.randint(0, 6))), reverse=True):
         op = dice.choice(_JUMPING)
         operand: dict[str, Any] = {"src": _register(dice)} if op.source == "reg" else {"imm": _immediate(dice)}
-        back = dice.random() < 0.1
+        back = dice.random() < 0.03
         distance = -dice.randint(1, position + 1) if back else dice.randint(0, min(5, len(body) - position))
         body.insert(position, Instruction(op, _register(dice), off=distance, **operand))
     program = [*start, *body]
