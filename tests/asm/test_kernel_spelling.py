@@ -165,6 +165,29 @@ def test_llvm_reads_our_bytes_as_the_same_instructions(tmp_path: Path) -> None:
     assert decode(encode(program)) == program
 
 
+@pytest.mark.kernel
+def test_every_opcode_up_to_v3_is_spelled_as_by_bpftool(tmp_path: Path) -> None:
+    bpftool = require_tool("bpftool")
+    program = parse("r7 = r1\nr0 = 0\n*(u64 *)(r10 -8) = 0\n*(u64 *)(r10 -16) = 0")
+    wanted = [op for op in OPCODES.values() if op.name not in NOT_SHOWN and op.name != "EXIT" and op.cpu <= 3]
+    for op in wanted:
+        program += example(op)
+    result = bpf.prog_load(SOCKET_FILTER, encode([*program, *parse("r0 = 0\nexit")]), "GPL", name="asm_v3")
+    assert result.fd is not None, result.log
+    with result.fd as prog:
+        dump = [bpftool, "prog", "dump", "xlated", "id", str(bpf.prog_info(prog).id)]
+        subprocess.run([*dump, "file", tmp_path / "code"], check=True)
+        text = subprocess.run([*dump, "opcodes"], capture_output=True, text=True, check=True).stdout
+    code = (tmp_path / "code").read_bytes()
+    translated = decode(code, strict=False)
+    shown = [line.split(") ", 1)[1] for line in text.splitlines() if re.match(r" *\d+: \(", line)]
+    assert [_unnamed(format_instruction(insn)) for insn in translated] == [_unnamed(line) for line in shown]
+    assert encode(parse(text)) == code
+    kept = {insn.op.name for insn in translated}
+    gone = {op.name for op in wanted} - kept
+    assert all(name.startswith(("LD_ABS", "LD_IND", "JA", "MAY_GOTO")) for name in gone), gone  # translated or removed
+
+
 PROGRAMS = Path(__file__).parent.parent.parent / "programs"
 
 
