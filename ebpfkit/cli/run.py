@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -91,7 +92,7 @@ def command(
             _print_document(results, machine)
         elif jsonl:
             for row in results:
-                click.echo(json.dumps(row))
+                sys.stdout.write(json.dumps(row) + "\n")
             click.echo(json.dumps({"maps": map_entries(machine)}))
         else:
             _print_table(results, machine)
@@ -138,7 +139,7 @@ def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> N
     """One JSON document, written piece by piece so that memory does not grow with the capture."""
     click.echo('{"packets": [', nl=False)
     for position, row in enumerate(results):
-        click.echo(("," if position else "") + "\n  " + json.dumps(row), nl=False)
+        sys.stdout.write(("," if position else "") + "\n  " + json.dumps(row))
     click.echo('\n], "maps": ' + json.dumps(map_entries(machine), indent=2) + "}")
 
 
@@ -184,9 +185,9 @@ def _print_table(results: Iterator[dict[str, Any]], machine: MachineRun) -> None
         insns = None if insns is None or row["insns"] is None else insns + row["insns"]
         size = len(row["data_out"]) // 2
         target = _target(row.get("redirect"))
-        click.echo(f"{position:>8}  {row['action']:<14}{size:>7}{_count(row['insns']):>8}{target}")
+        sys.stdout.write(f"{position:>8}  {row['action']:<14}{size:>7}{_count(row['insns']):>8}{target}\n")
         for line in row.get("printed", ()):
-            click.echo(f"          | {line}")
+            sys.stdout.write(f"          | {line}\n")
     counted = f", {insns} instructions" if insns else ""
     actions = ", ".join(f"{count} {action}" for action, count in totals.most_common())
     click.echo(f"\n{position} packets: {actions}{counted}" if totals else "no packets")

@@ -294,3 +294,92 @@ def test_bad_captures_name_the_offset(ebpfkit: Command, counter: Path, tmp_path:
     done = ebpfkit("run", counter, "--pcap", cut)
     assert done.status == 2
     assert "cut.pcap" in done.err and "offset" in done.err
+
+
+SENDER = """
+import ebpfkit as bpf
+from ebpfkit.net import Ethernet
+
+@bpf.xdp(short=bpf.XDP_DROP)
+def send(pkt: bpf.Packet) -> bpf.XdpAction:
+    frame = pkt.read(Ethernet)
+    if frame.type == 0x0806:
+        return bpf.XDP_TX
+    return bpf.XDP_PASS
+"""
+
+
+def test_run_writes_one_file_for_each_action(ebpfkit: Command, tmp_path: Path) -> None:
+    """Link type and nanoseconds of the capture stay; the files together hold every packet."""
+    from ebpfkit.vm.pcap import PcapWriter, open_pcap
+
+    source = tmp_path / "send.py"
+    source.write_text(SENDER)
+    capture = tmp_path / "in.pcap"
+    frames = [b"\2" * 12 + kind + bytes(46) for kind in (b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x08\x06")]
+    with PcapWriter(capture, link_type=228) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, time_ns=1_700_000_000_000_000_001 + number)
+        writer.write(b"short", time_ns=5)
+    out = tmp_path / "by" / "action"
+    assert ebpfkit("run", source, "--pcap", capture, "--out-dir", out).status == 0
+    found = {
+        file.name: [(p.data, p.time_ns, p.link_type) for p in open_pcap(file.read_bytes())] for file in out.iterdir()
+    }
+    start = 1_700_000_000_000_000_001
+    assert found == {
+        "xdp_pass.pcap": [(frames[0], start, 228), (frames[2], start + 2, 228)],
+        "xdp_tx.pcap": [(frames[1], start + 1, 228), (frames[3], start + 3, 228)],
+        "xdp_drop.pcap": [(b"short", 5, 228)],
+    }
+
+
+def test_run_shows_totals_below_the_table(ebpfkit: Command, counter: Path) -> None:
+    lines = ebpfkit("run", counter, "--pcap", CAPTURE).out.splitlines()
+    assert lines[0].split() == ["packet", "action", "bytes", "insns"]
+    assert lines[1].split()[:2] == ["1", "XDP_PASS"]
+    assert any(line.startswith("10 packets: 8 XDP_PASS, 2 XDP_DROP, ") for line in lines)
+
+
+def test_run_names_the_packet_of_a_fault(ebpfkit: Command, clang_object: Callable[[str], Path]) -> None:
+    done = ebpfkit("run", clang_object(UNCHECKED), "--prog", "reads", "--packet", "")
+    assert done.status == 1
+    assert "packet 1: " in done.err
+
+
+def test_run_shows_where_a_packet_goes(ebpfkit: Command, clang_object: Callable[[str], Path]) -> None:
+    text = """
+    #include <linux/bpf.h>
+    #include <bpf/bpf_helpers.h>
+    SEC("xdp") int goes(struct xdp_md *ctx) { return bpf_redirect(7, 0); }
+    char _license[] SEC("license") = "GPL";
+    """
+    target = clang_object(text)
+    assert "to interface 7" in ebpfkit("run", target, "--packet", "00" * 64).out
+    (packet,) = ebpfkit("run", target, "--packet", "00" * 64, "--json").json["packets"]
+    assert packet["redirect"] == {"map": "", "key": 7, "target": 7}
+
+
+def test_a_long_capture_shows_its_progress_on_a_terminal(
+    counter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar is on standard error, on a terminal only; the packets come through as they are."""
+    import io
+
+    from ebpfkit.cli import capture_files
+    from ebpfkit.vm.pcap import PcapWriter, open_pcap
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    capture = tmp_path / "long.pcap"
+    with PcapWriter(capture) as writer:
+        for number in range(1000):
+            writer.write(bytes(64), time_ns=number)
+    monkeypatch.setattr(capture_files, "_LONG", 1)
+    for stderr, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stderr)
+        with open_pcap(capture) as reader, capture_files.progress(reader, capture) as packets:
+            assert sum(1 for _ in packets) == 1000
+        assert ("long.pcap" in stderr.getvalue()) is shown
