@@ -19,8 +19,19 @@ def format_type(btf: t.Btf, type_id: int) -> str:
     return format_declaration(btf, type_id, "")
 
 
+# Functions that take functions that take functions: as text that grows without end, though the types are few.
+MAX_STEPS, MAX_NESTING = 2000, 32
+
+
 def format_declaration(btf: t.Btf, type_id: int, name: str) -> str:
     """A declaration of `name` with a type: `unsigned int name[4]`. Raises ObjectError on circular types."""
+    return _declare(btf, type_id, name, [0], 0)
+
+
+def _declare(btf: t.Btf, type_id: int, name: str, steps: list[int], depth: int) -> str:
+    steps[0] += 1
+    if steps[0] > MAX_STEPS or depth > MAX_NESTING:
+        raise ObjectError(f"types nest too deeply or in a circle at id {type_id}", place=".BTF")
     declarator = name
     behind_pointer = False
     for _ in range(t.MAX_DEPTH):
@@ -35,7 +46,7 @@ def format_declaration(btf: t.Btf, type_id: int, name: str) -> str:
                 declarator, type_id = f"{declarator}[{type_.nelems or ''}]", type_.type
             case t.FuncProto():
                 params = ", ".join(
-                    "..." if not p.name and not p.type else format_declaration(btf, p.type, p.name)
+                    "..." if not p.name and not p.type else _declare(btf, p.type, p.name, steps, depth + 1)
                     for p in type_.params
                 )
                 declarator = f"({declarator})" if behind_pointer else declarator
@@ -44,7 +55,7 @@ def format_declaration(btf: t.Btf, type_id: int, name: str) -> str:
                 declarator, type_id = f"{_QUALIFIERS[type_.kind]} {declarator}".rstrip(), type_.type
                 continue
             case t.Const() | t.Volatile() | t.Restrict():
-                return f"{_QUALIFIERS[type_.kind]} {format_declaration(btf, type_.type, declarator)}"
+                return f"{_QUALIFIERS[type_.kind]} {_declare(btf, type_.type, declarator, steps, depth + 1)}"
             case t.TypeTag():
                 type_id = type_.type
                 continue

@@ -15,6 +15,8 @@ from ebpfkit.errors import ObjectError
 __all__ = ["dump_c"]
 
 MAX_DEPTH = 200
+# What one definition, and all together, may take: types within types make text that grows without end.
+MAX_STEPS, MAX_ALL_STEPS = 100_000, 20_000_000
 _BUILTIN = frozenset(["unsigned", "signed", "char", "short", "int", "long", "__int128", "_Bool", "float", "double"])
 _UNITS = {8: "char", 16: "short", 32: "int", 64: "long"}
 _QUALIFIERS = {9: "volatile", 10: "const", 11: "restrict"}
@@ -38,6 +40,7 @@ def dump_c(btf: t.Btf, roots: Iterable[int] | None = None, *, guard: str = "__VM
             type_ = btf.get(type_id)
             if isinstance(type_, t.Struct | t.Enum | t.Typedef | t.Fwd) and (type_.name or isinstance(type_, t.Enum)):
                 dumper.need(type_id, True, 0)
+                dumper.finish_definition()
     except RecursionError:
         raise ObjectError("types nest too deeply", place=".BTF") from None
     return "\n".join([
@@ -55,6 +58,8 @@ class _Dumper:
         self.btf = btf
         self.layouts = Layouts(btf)
         self.lines: list[str] = []
+        self._steps = 0  # of the definition being written
+        self._all_steps = 0
         self._done: set[int] = set()
         self._declared: set[str] = set()
         self._busy: set[int] = set()
@@ -77,8 +82,9 @@ class _Dumper:
     def need(self, type_id: int, complete: bool, depth: int) -> None:
         """Write what must stand before a use of this type; `complete`: its size must be known there."""
         type_ = self.btf.get(type_id)
-        if depth > MAX_DEPTH:
-            raise ObjectError(f"types nest too deeply at id {type_id}", place=".BTF")
+        self._steps += 1
+        if depth > MAX_DEPTH or self._steps > MAX_STEPS:
+            raise ObjectError(f"types nest too deeply or too often at id {type_id}", place=".BTF")
         match type_:
             case t.Struct() if type_.name and not complete:
                 self._declare(type_id)
@@ -102,6 +108,13 @@ class _Dumper:
                 self.need(type_.type, complete, depth + 1)
             case t.Int():
                 self._define_int(type_id, type_)
+
+    def finish_definition(self) -> None:
+        """Begin to count anew what the next one takes."""
+        self._all_steps += self._steps
+        self._steps = 0
+        if self._all_steps > MAX_ALL_STEPS:
+            raise ObjectError(f"the types take more than {MAX_ALL_STEPS} steps to write", place=".BTF")
 
     # --- names ---
 
@@ -251,6 +264,9 @@ class _Dumper:
 
     def declaration(self, type_id: int, name: str, depth: int, indent: int = 0) -> str:
         """`name` declared with a type, anonymous structures written out."""
+        self._steps += 1
+        if self._steps > MAX_STEPS or depth > MAX_DEPTH:
+            raise ObjectError(f"types nest too deeply or too often at id {type_id}", place=".BTF")
         declarator = name
         behind_pointer = False
         for _ in range(t.MAX_DEPTH * 2):

@@ -193,3 +193,29 @@ CIRCLES = [
 def test_what_c_cannot_say_is_refused(types: list[t.BtfType]) -> None:
     with pytest.raises(ObjectError):
         dump_c(Btf(types))
+
+
+def nested(count: int, kind: str) -> Btf:
+    """Few types, each of which holds the one before twice."""
+    types: list[t.BtfType] = [t.VOID, t.Int("int", 4, 0, 32)]
+    for number in range(1, count):
+        last = len(types) - 1
+        if kind == "functions":
+            types += [t.FuncProto(ret=1, params=(t.Param("a", last), t.Param("b", last))), t.Ptr(type=len(types))]
+        else:
+            size = 4 << number
+            types.append(t.Struct("", size, (t.Member("a", last, 0), t.Member("b", last, size * 4))))
+    return Btf([*types, t.Typedef("all", len(types) - 1)])
+
+
+@pytest.mark.parametrize("kind", ["functions", "structures"])
+def test_text_without_end_is_refused(kind: str) -> None:
+    from ebpfkit.btf.cformat import format_type
+
+    assert "all" in dump_c(nested(8, kind))
+    btf = nested(30, kind)
+    with pytest.raises(ObjectError, match="too deeply or too often"):
+        dump_c(btf)
+    if kind == "functions":
+        with pytest.raises(ObjectError, match="too deeply"):
+            format_type(btf, len(btf.types) - 2)
