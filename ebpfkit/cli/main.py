@@ -24,12 +24,14 @@ COMMANDS = {
     "diff-run": "Run a program in several executors and compare them.",
     "load": "Verify, load and attach an XDP program to a device.",
     "unload": "Detach what `load --pin` left on a device.",
+    "show": "Show what an object holds and needs, and from which kernel on.",
     "link": "Join several eBPF objects into one.",
     "btf": "Show types as C or Python, or cut a kernel's types down.",
     "asm": "Assemble text into instruction bytes.",
     "disasm": "Print the instructions of an object or of raw bytes.",
     "demo": "See the whole road at work: compile, verify, run, attach, AF_XDP.",
     "probe": "Show what this kernel, or a device, can do.",
+    "doctor": "Check host and device for XDP and AF_XDP, and say what mends what.",
 }
 
 

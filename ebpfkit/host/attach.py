@@ -6,6 +6,7 @@ import difflib
 import errno
 
 from ebpfkit.errors import KernelError
+from ebpfkit.host import causes
 from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
 from ebpfkit.host.owners import find_link_holders
 from ebpfkit.kernel import bpf, netlink
@@ -96,6 +97,8 @@ def explain_xdp_attach(
         if mode == "hw":
             return f"{head}the device cannot offload programs; use mode native or skb{said}"
         return f"{head}its driver has no native XDP; use mode skb (`--mode skb`){said}"
+    if number == errno.ENOSPC and device.kind == "veth":
+        return head + str(causes.peer_has_more_queues(device.name, device.rx_queues)) + said
     limit = _explain_mtu(device, number, has_frags, extack)
     if limit:
         return head + limit + said
@@ -142,10 +145,5 @@ def _explain_mtu(device: Device, number: int, has_frags: bool, extack: str) -> s
     if not about_mtu and not (number == errno.EINVAL and device.mtu > 3000):
         return ""
     if has_frags:
-        return (
-            f"its MTU of {device.mtu} is more than its driver allows with XDP; `ip link set dev {device.name} mtu 3498`"
-        )
-    return (
-        f"its MTU of {device.mtu} needs a program that takes fragments (SEC xdp.frags, frags=True), "
-        f"or lower it: `ip link set dev {device.name} mtu 3498`"
-    )
+        return str(causes.mtu_too_large(device.name, device.mtu, device.kind))
+    return str(causes.mtu_needs_frags(device.name, device.mtu, device.kind))

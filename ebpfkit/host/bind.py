@@ -9,6 +9,7 @@ import errno
 from dataclasses import dataclass
 
 from ebpfkit.errors import KernelError
+from ebpfkit.host import causes
 from ebpfkit.host.errnos import describe_errno, explain_permission
 from ebpfkit.kernel import netdev
 from ebpfkit.kernel.netlink import Device
@@ -58,10 +59,7 @@ def explain_bind(number: int, device: Device, request: SocketRequest) -> str:
     """Why bind was refused."""
     name = device.name
     if number == errno.EBUSY:
-        return (
-            f"another AF_XDP socket owns this queue (`ebpfkit doctor {name}` names it where the kernel tells, "
-            "or wait for its process to end); close it, or use another queue"
-        )
+        return str(causes.queue_taken(name))
     if number == errno.EINVAL:
         return _explain_invalid(device, request)
     if number in (errno.EOPNOTSUPP, errno.ENOTSUP):
@@ -69,10 +67,10 @@ def explain_bind(number: int, device: Device, request: SocketRequest) -> str:
         if missing:
             return missing
         if request.mode == "zero-copy":
-            return f"the driver of {name} has no zero-copy mode; use mode='copy' or mode='auto'"
+            return str(causes.no_zero_copy(name))
         return f"the driver of {name} does not support this mode"
     if number == errno.ENETDOWN:
-        return f"the device is down; bring it up: ip link set dev {name} up"
+        return str(causes.device_down(name))
     if number in (errno.ENODEV, errno.ENXIO):
         return "the device is gone from this network namespace"
     if number in (errno.EPERM, errno.EACCES):
@@ -87,7 +85,7 @@ def explain_bind(number: int, device: Device, request: SocketRequest) -> str:
 
 def _explain_invalid(device: Device, request: SocketRequest) -> str:
     if request.queue >= max(device.rx_queues, device.tx_queues):
-        return f"{device.name} has {device.rx_queues} RX queues, numbered from 0"
+        return str(causes.queue_out_of_range(device.name, device.rx_queues))
     if request.multi_buffer:
         return "this kernel has no multi-buffer sockets (Linux 6.6); leave multi_buffer out"
     if request.shared:
@@ -104,10 +102,7 @@ def _missing_features(device: Device, request: SocketRequest) -> str:
     if features is None or request.mode != "zero-copy":
         return ""
     if "xsk-zerocopy" not in features.xdp:
-        return f"the driver of {device.name} has no zero-copy mode; use mode='copy' or mode='auto'"
+        return str(causes.no_zero_copy(device.name))
     if request.multi_buffer and features.zero_copy_segments <= 1:
-        return (
-            f"the driver of {device.name} has zero-copy only for packets of one buffer (zero-copy segments: "
-            f"{features.zero_copy_segments}); leave multi_buffer out, or use mode='copy'"
-        )
+        return str(causes.single_buffer_zero_copy(device.name, features.zero_copy_segments))
     return ""

@@ -283,7 +283,8 @@ class FlowRule:
                 parts.append(None)
             else:
                 parts.append(socket.inet_ntoa(value) if size == 4 else int.from_bytes(value, "big"))
-        return cls(queue, name, *parts, location=location)  # type: ignore[arg-type]
+        names = ("source", "destination", "source_port", "destination_port")
+        return cls(queue, name, location=location, **dict(zip(names, parts)))  # type: ignore[arg-type]
 
 
 def _rxnfc(command: int, spec: bytes, *, data: int = 0, count: int = 0, rules: int = 0) -> bytes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 from ebpfkit.abi import uapi
 from ebpfkit.elf.model import ObjectFile
 from ebpfkit.errors import KernelError, NotSupported, UsageError
+from ebpfkit.host.causes import no_frags
 from ebpfkit.kernel import ethtool, netdev
 from ebpfkit.kernel.netlink import Device
 from ebpfkit.loader.collection import Collection
@@ -234,8 +235,7 @@ def _check_frags_device(device: Device, attach_mode: str | None) -> None:
     if features is not None and "basic" in features.xdp and "rx-sg" not in features.xdp:
         raise NotSupported(
             f"multi_buffer=True on {device.name}",
-            why="its driver has native XDP, but not for packets of several buffers (no rx-sg among its XDP features); "
-            "use attach_mode='skb', or a smaller MTU",
+            why=str(no_frags(device.name)),
         )
 
 
