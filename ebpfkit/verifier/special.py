@@ -29,8 +29,29 @@ _TAGS = ("kptr", "kptr_untrusted", "percpu_kptr", "uptr")
 
 
 def has_special_fields(spec: MapSpec, btf: Btf | None) -> bool:
-    """Whether the map's values may hold a lock, timer, kernel pointer, list or tree (by name, anywhere in the BTF)."""
-    if btf is None or not spec.btf_value_type or spec.data is not None:
+    """Whether the map's values hold a lock, timer, kernel pointer, list or tree, by the type of the value."""
+    if btf is None or not spec.btf_value_type:
         return False
-    names = {btf.name(t) for t in btf.types[1:]}
-    return any(name in names for name in (*_SPECIAL, *_TAGS))
+    from ebpfkit.btf.types import Array, Ptr, Struct, TypeTag
+
+    pending, seen = [spec.btf_value_type], set()
+    while pending:
+        number = pending.pop()
+        if number in seen or not 0 < number < len(btf.types):
+            continue
+        seen.add(number)
+        found = btf.types[number]
+        name = btf.name(found)
+        if isinstance(found, Struct):
+            if name in _SPECIAL:
+                return True
+            pending += [member.type for member in found.members]
+        elif isinstance(found, Ptr):
+            target = btf.types[found.type] if 0 < found.type < len(btf.types) else None
+            if isinstance(target, TypeTag) and btf.name(target) in _TAGS:
+                return True
+        else:
+            following = getattr(found, "type", 0)
+            if isinstance(found, Array) or following:
+                pending.append(following)
+    return False

@@ -135,6 +135,27 @@ def test_clang_objects(name: str, options: tuple[str, ...], oracle: KernelOracle
         assert report.span is not None and report.span.file.endswith("prog.c")
 
 
+LOCKED = """
+struct bpf_spin_lock { u32 val; };
+struct guarded { struct bpf_spin_lock lock; u32 count; };
+struct { __uint(type, 2); __uint(max_entries, 8); __type(key, u32); __type(value, struct guarded); } locks SEC(".maps");
+SEC("xdp") int prog(struct xdp_md *ctx) {
+  u32 key = ctx->rx_queue_index;
+  struct guarded *g = lookup(&locks, &key);
+  if (g) g->count++;
+  return 2;
+}"""
+
+
+def test_special_fields_are_unsupported_by_name(tmp_path: Path) -> None:
+    clang = require_tool("clang")
+    source, built = tmp_path / "prog.c", tmp_path / "prog.o"
+    source.write_text(PRELUDE + LOCKED)
+    subprocess.run([clang, "-target", "bpf", "-O2", "-g", "-c", source, "-o", built], check=True)
+    report = verify_program(open_object(built).programs["prog"])
+    assert report.verdict == "unsupported" and "special fields" in report.message
+
+
 def test_debian_objects(oracle: KernelOracle) -> None:
     folder = Path("/usr/lib/x86_64-linux-gnu/bpf")
     names = (
