@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import subprocess
@@ -79,3 +80,56 @@ def test_kernel_functions_are_called(tmp_path: Path) -> None:
     obj = open_object(compile_c("kfunc"), target_btf=read_btf_file())
     pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_{tmp_path.name}")
     assert set(our_tags(obj, pins)) == {"guarded"}
+
+
+DEBIAN = sorted(glob.glob("/usr/lib/*/bpf/*.o"))
+
+
+SCRIPT = """
+mount -t bpf bpf /sys/fs/bpf && "$0" prog loadall "$1" /sys/fs/bpf/programs || exit 1
+for pin in /sys/fs/bpf/programs/*; do "$0" -j prog show pinned "$pin"; echo; done
+echo maps
+"$0" -j map show; echo
+"""
+# Programs that need something to attach to at load time.
+NO_TARGET = {"xdpdump_bpf.o"}
+
+
+def libbpf_view(path: str) -> tuple[dict[str, str], dict[str, tuple[str, int, int, int]]]:
+    """Tags of the programs and shapes of the maps of an object loaded by bpftool, in a bpffs of its own."""
+    command = ["unshare", "-m", "sh", "-c", SCRIPT, require_tool("bpftool"), path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    programs, _, maps = done.stdout.partition("maps\n")
+    rows = [json.loads(line) for line in programs.splitlines() if line.startswith("{")]
+    wanted = {number for row in rows for number in row.get("map_ids", [])}
+    shapes = {
+        row["name"]: (row["type"], row["bytes_key"], row["bytes_value"], row["max_entries"])
+        for row in json.loads(maps)
+        if row["id"] in wanted
+    }
+    return {row["name"]: row["tag"] for row in rows}, shapes
+
+
+@pytest.mark.parametrize("path", DEBIAN, ids=[path.rsplit("/", 1)[1] for path in DEBIAN])
+def test_packaged_objects(path: str, tmp_path: Path) -> None:
+    """Objects that no one here wrote: the programs and maps that libbpf makes of them are ours, tag by tag."""
+    obj = open_object(path, target_btf=read_btf_file())
+    assert not obj.problems
+    if path.rsplit("/", 1)[1] in NO_TARGET:
+        return
+    tags, maps = libbpf_view(path)
+    pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_packaged")
+    pins.mkdir()
+    try:
+        with Collection.load(obj, pin_root=pins) as collection:
+            assert {program.info.name: program.info.tag for program in collection.programs.values()} == tags
+            infos = [live.info for live in collection.maps.values()]
+            ours = {i.name.split(".")[-1]: (i.type, i.key_size, i.value_size, i.max_entries) for i in infos}
+            for name, shape in maps.items():
+                assert ours[name.split(".")[-1]] == shape, name
+            assert tags
+    finally:
+        for entry in pins.iterdir():
+            entry.unlink()
+        pins.rmdir()
