@@ -26,6 +26,8 @@ _PROTOTYPE = re.compile(r"[A-Za-z_][\w ]*[ *]+([A-Za-z_]\w*)\(.*\):$", re.ASCII)
 _RELOCATION = re.compile(r"[0-9a-f]{8,16}:\s+R_BPF_\w+\s+(\S+)$", re.ASCII)
 _BYTES = re.compile(r"(?:[0-9a-f]{2} ){7}[0-9a-f]{2}(?: (?:[0-9a-f]{2} ){7}[0-9a-f]{2})?$", re.ASCII)
 
+_DUMP_LENGTHS = (23, 47)  # characters of one slot, and of two
+
 _LOG_INSN = re.compile(r"\s*(\d+): (?:[.0-9]{10,11} )?(\([0-9a-f]{2}\) .*)$", re.ASCII)
 _LOG_MARK = re.compile(
     r"(?:processed \d+ insns|func#\d+ @\d+|Live regs before insn:|\d+: (?:frame\d+: )?R\d+=|from \d+ to \d+:"
@@ -47,13 +49,13 @@ def header_label(line: str) -> str | None:
 
 def relocation_of(line: str) -> str | None:
     """The symbol of a relocation that `llvm-objdump -r` puts below an instruction."""
-    found = _RELOCATION.match(line)
+    found = _RELOCATION.match(line) if "R_BPF_" in line else None
     return found[1] if found else None
 
 
 def as_bytes(line: str) -> bytes | None:
     """The bytes of a line that holds one slot, or two, in hexadecimal and nothing else."""
-    return bytes.fromhex(line) if _BYTES.match(line) else None
+    return bytes.fromhex(line) if len(line) in _DUMP_LENGTHS and _BYTES.match(line) else None
 
 
 def decode_bytes(line: Scanner, data: bytes) -> list[Instruction]:

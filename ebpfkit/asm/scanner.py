@@ -19,7 +19,6 @@ _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})(?![\w.])", re
 NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _SPACE = re.compile(r"[ \t\r]*")
 _COMMENT = re.compile(r"(?:(?<=[ \t])|^)[;#]|//", re.ASCII)
-_BEFORE_COMMENT = re.compile(r'(?:[^"#/]|"(?:[^"\\]|\\.)*"|/(?!/)|")*')
 _SIZE = re.compile(r"([us])(8|16|32|64)\b", re.ASCII)
 PC = re.compile(r"pc(?=[+-])|(?=[+-][0-9])", re.ASCII)
 TARGET_NAME = re.compile(r"<[^<>]*>")
@@ -62,14 +61,30 @@ def is_label_name(name: str) -> bool:
     return bool(NAME.fullmatch(name)) and not _RESERVED_NAMES.match(name)
 
 
+def _end_of_code(raw: str) -> int:
+    """Where a line of compiler output ends and its comment, `#` or `//` outside of strings, begins."""
+    if '"' not in raw:
+        return min((at for at in (raw.find("#"), raw.find("//")) if at >= 0), default=len(raw))
+    at, in_string = 0, False
+    while at < len(raw):
+        character = raw[at]
+        if in_string and character == "\\":
+            at += 1
+        elif character == '"':
+            in_string = not in_string
+        elif not in_string and (character == "#" or raw.startswith("//", at)):
+            return at
+        at += 1
+    return len(raw)
+
+
 class Scanner:
     """One line of text, a position in it; every error names both."""
 
     def __init__(self, raw: str, number: int, file: str, *, hash_comments: bool = False) -> None:
         self.raw, self.number, self.file = raw, number, file
         if hash_comments:  # a compiler's text: only # and // begin comments, and not within strings
-            found = _BEFORE_COMMENT.match(raw)
-            self.text, self.comment = raw[: found.end() if found else 0], ""
+            self.text, self.comment = raw[: _end_of_code(raw)], ""
         else:
             found = _COMMENT.search(raw)
             self.text = raw[: found.start()] if found else raw

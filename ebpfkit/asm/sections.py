@@ -18,7 +18,7 @@ __all__ = ["Directives", "Place", "is_compiler_output"]
 _DIRECTIVE = re.compile(r"\s*\.([A-Za-z_]\w*)(?![\w.$]*:)(?:\s+(.*))?$", re.ASCII)
 _LABEL = re.compile(r"\s*([A-Za-z_.$][\w.$]*):\s*", re.ASCII)
 _SECTION = re.compile(r'"?([^\s,"]+)"?\s*(?:,\s*"(\w*)")?', re.ASCII)
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(?:[0-7]{1,3}|x[0-9a-fA-F]{2}|.)", re.ASCII)
 
 _MARKS = frozenset(
     (
@@ -135,9 +135,7 @@ class Directives:
         elif name in ("zero", "skip", "space"):
             size = _number(rest.split(",")[0])
         elif name in ("ascii", "asciz", "string"):
-            strings = _STRING.findall(rest)
-            size = sum(len(re.sub(r"\\(?:[0-7]{1,3}|x[0-9a-fA-F]{2}|.)", "?", text)) for text in strings)
-            size += 0 if name == "ascii" else len(strings)
+            size = _length_of_strings(rest, 0 if name == "ascii" else 1)
         elif name in ("uleb128", "sleb128"):
             size = 0  # debug sections only, where no place is asked for
         else:
@@ -146,6 +144,23 @@ class Directives:
             raise line.error(f".{name} puts data between instructions; write .8byte for a slot that is none", at=at)
         self._ends[self.section] = self._ends.get(self.section, 0) + size
         return True
+
+
+def _length_of_strings(text: str, terminator: int) -> int:
+    """How many bytes strings in quotes stand for, escapes counted as one each, `terminator` more for every string."""
+    size, at, in_string = 0, 0, False
+    while at < len(text):
+        if text[at] == '"':
+            in_string = not in_string
+            size += 0 if in_string else terminator
+        elif in_string and text[at] == "\\":
+            escape = _ESCAPE.match(text, at)
+            at = escape.end() - 1 if escape else at
+            size += 1
+        elif in_string:
+            size += len(text[at].encode())
+        at += 1
+    return size
 
 
 def _number(text: str) -> int:

@@ -43,6 +43,7 @@ _BYTE_COLUMN = re.compile(r"(?:[0-9a-f]{2} ){7}[0-9a-f]{2}(?: (?:[0-9a-f]{2} ){7
 _LLVM_EXCHANGE = re.compile(r"(xchg|cmpxchg)(?:32)?_(32|64)$", re.ASCII)
 _PER_CPU = re.compile(r"&\(void __percpu \*\)\((r[0-9]{1,2})\)", re.ASCII)
 _MAP_FUNCTION = re.compile(r"\w*(?:map|trie|queue|stack)\w*_(?:elem|redirect)$", re.ASCII)
+_MAX_PARTS = 1000  # instructions in one line of compiler output
 _NOSPEC = 0xC2  # the kernel's own barrier, seen in dumps
 _MAX_HELPER = 1023  # a greater number behind a helper's name is the kernel's distance to it
 
@@ -69,7 +70,10 @@ class Statement(Scanner):
     def parts(self) -> Iterator[Statement]:
         """The statements of a line of compiler output, where `;` separates them."""
         start = 0
-        for piece in self.text.split(";"):
+        pieces = self.text.split(";")
+        if len(pieces) > _MAX_PARTS:
+            raise self.error(f"a line holds at most {_MAX_PARTS} instructions", at=0)
+        for piece in pieces:
             part = Statement("", self.number, self.file)
             part.raw, part.text, part.pos = self.raw, self.text[: start + len(piece)], start
             part.has_externs = True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ebpfkit.asm.codec import decode, encode
 from ebpfkit.asm.insn import (
@@ -282,3 +283,35 @@ def test_clang_assembles_our_llvm_spelling(tmp_path: Path) -> None:
     subprocess.run([clang, "-target", "bpf", "-mcpu=v3", "-c", source, "-o", target], check=True)
     subprocess.run([objcopy, "-O", "binary", "--only-section=.text", target, code], check=True)
     assert decode(code.read_bytes()) == program
+
+
+LONG = [
+    "a " * 100_000,
+    ".text\n" + '"\\' * 50_000,
+    ".text\n" + "; " * 100_000,
+    ".data\n.ascii " + '"\\' * 50_000,
+    ".text\n" + "a:" * 50_000,
+    "int " + "x " * 50_000 + "():",
+    "0: " + "bf 16 00 00 00 00 00 00 " * 10_000,
+    "r1 = " + "-" * 100_000,
+    "lock " * 20_000,
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", LONG, ids=[text[:12].strip() for text in LONG])
+def test_long_lines_are_refused_in_time(text: str) -> None:
+    with pytest.raises(AsmError):
+        parse(text + "\n?")
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(st.sampled_from([LLVM_FILE, *(text for text, _ in MNEMONICS)]), st.data())
+def test_mutated_text_parses_or_is_an_asm_error(text: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(text)))
+    inserted = data.draw(st.text(alphabet='%r01[]+-,;:# "\\.xlf\n', max_size=4))
+    changed = text[:at] + inserted + text[at + data.draw(st.integers(0, 4)) :]
+    try:
+        encode(parse(changed))
+    except AsmError:
+        return
