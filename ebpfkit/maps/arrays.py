@@ -8,7 +8,7 @@ from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
 from ebpfkit.maps.base import MAX_STORE_BYTES, ORDER, Cell, MemoryStore, PerCpuValues
-from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
+from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
 
 __all__ = ["ArrayStore", "PerCpuArrayStore"]
 
@@ -65,11 +65,13 @@ class ArrayStore(MemoryStore):
         return cell
 
     def _slot_error(self, key: bytes, flags: int) -> int:
-        if flags > BPF_EXIST:
+        if flags & ~BPF_F_LOCK > BPF_EXIST:
             return -errno.EINVAL
         if int.from_bytes(key, ORDER) >= self._spec.max_entries:
             return -errno.E2BIG
-        return -errno.EEXIST if flags == BPF_NOEXIST else 0
+        if flags & BPF_NOEXIST:
+            return -errno.EEXIST
+        return -errno.EINVAL if flags & BPF_F_LOCK else 0  # no map here has a bpf_spin_lock in its value
 
     def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
         code = self._slot_error(key, flags)

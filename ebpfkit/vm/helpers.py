@@ -17,8 +17,6 @@ from ebpfkit.maps.memory import (
     ArrayOfMapsStore,
     ArrayStore,
     BloomFilterStore,
-    DevMapHashStore,
-    DevMapStore,
     HashOfMapsStore,
     HashStore,
     MemoryStore,
@@ -388,7 +386,7 @@ def redirect(vm: Machine, ifindex: int, flags: int) -> int:
 def redirect_map(vm: Machine, array: int, key: int, flags: int) -> int:
     store = vm.memory.store_at(array)
     key &= U32_MAX
-    allowed = _ACTION_MASK | (_BROADCAST_FLAGS if isinstance(store, (DevMapStore, DevMapHashStore)) else 0)
+    allowed = _ACTION_MASK | (_BROADCAST_FLAGS if store.spec.type in ("devmap", "devmap_hash") else 0)
     if flags & ~allowed:
         return XDP_ABORTED
     cell = store.lookup(key.to_bytes(4, ORDER))

@@ -149,13 +149,14 @@ def timer_init(vm: Machine, timer: int, array: int, flags: int) -> int:
     if known is not None and known.is_alive:
         return -errno.EBUSY
     region = vm.memory.find(timer)
+    held = Timer(store, b"", region.data if region is not None else bytearray(), timer, flags & U32_MAX)
     for key in list(store.keys()):
-        for cpu in range(store.cpus):
-            cell = store.lookup(key, cpu)
-            if cell is not None and region is not None and region.data is cell:
-                vm.memory.address_of_cell(cell, region.name, keep=True)
-                vm.objects.timers[timer] = Timer(store, key, cell, timer, flags & U32_MAX)
-                return 0
+        if held.holds(store.lookup(key)):
+            if region is not None and vm.memory.known_address(held.cell) == region.base:
+                vm.memory.address_of_cell(held.cell, region.name, keep=True)  # the timer is known by its address
+            held.key = key
+            vm.objects.timers[timer] = held
+            return 0
     raise MemoryFault(f"a timer that is in no value of map '{store.spec.name}'", region.name if region else "")
 
 

@@ -6,6 +6,7 @@ What an object is and how long it lives belongs here; the helpers that hand them
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ __all__ = ["Buffer", "Dynptr", "Effect", "Objects", "Task", "Timer"]
 
 _MAX_EFFECTS = 10_000
 _MAX_EFFECT_BYTES = 1 << 26
+
+
+def _place(cell: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(cell))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,13 @@ class Timer:
     @property
     def is_alive(self) -> bool:
         """Whether the map value that holds it is still in the map."""
-        return any(self.store.lookup(self.key, cpu) is self.cell for cpu in range(self.store.cpus))
+        return self.holds(self.store.lookup(self.key))
+
+    def holds(self, cell: Cell | None) -> bool:
+        """Whether this is the map value that the timer is in; views of one place are the same value."""
+        if cell is self.cell:
+            return True
+        return isinstance(cell, memoryview) and isinstance(self.cell, memoryview) and _place(cell) == _place(self.cell)
 
 
 @dataclass
