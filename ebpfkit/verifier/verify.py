@@ -15,6 +15,7 @@ from ebpfkit.asm.codec import slot_starts
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.verifier.explore import Walk
+from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
 from ebpfkit.verifier.program import Code, Subprogram, prepare
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.report import ProgramReport
@@ -77,8 +78,10 @@ class _Run:
             if size > limits.MAX_INSNS:
                 raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
             code = self.code = prepare(self.spec, helpers)
+            check_instruction_set(code, self.profile.kernel)
             self._check_functions(code)
             self.walk = self.walk_type(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
+            check_loops(code, self.profile.kernel)
             self.walk.run()
             _check_stack_depth(code, self.profile, self.prog_type)
         except (Rejection, Unmodelled) as outcome:

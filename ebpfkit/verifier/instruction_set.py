@@ -1,0 +1,53 @@
+"""Which instructions a kernel knows: an instruction that is younger than the kernel is rejected as that kernel would.
+
+The versions are the `since` of the opcode table's rows. What an instruction does belongs in `transfer/`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ebpfkit.abi.versions import is_at_least, is_in_force
+from ebpfkit.asm.isa import OPCODES, Kind, Opcode
+from ebpfkit.verifier.program import Code
+from ebpfkit.verifier.rejection import Rejection
+
+__all__ = ["check_instruction_set", "check_loops"]
+
+_MAX_INSNS_BEFORE_LARGE = 4_096
+
+
+@cache
+def _is_old_byte(code: int, kernel: str) -> bool:
+    return any(op.code == code and is_at_least(kernel, op.since) for op in OPCODES.values() if op.kind != Kind.INVALID)
+
+
+def _refusal(op: Opcode, kernel: str) -> tuple[str, str]:
+    """Rule and message for an instruction that this kernel does not know."""
+    if op.kind is Kind.WIDE:
+        return "invalid-wide-load", "unrecognized bpf_ld_imm64 insn"
+    if not _is_old_byte(op.code, kernel):
+        return "unknown-opcode", f"unknown opcode {op.code:02x}"
+    return "reserved-field", f"{op.name} uses reserved fields"
+
+
+def check_instruction_set(code: Code, kernel: str) -> None:
+    """Raise Rejection at the first instruction that came after this kernel, or for more of them than it takes."""
+    if not is_in_force("large-programs", kernel) and code.slot_count > _MAX_INSNS_BEFORE_LARGE:
+        raise Rejection("too-large", f"{code.slot_count} instructions are more than {_MAX_INSNS_BEFORE_LARGE}")
+    for index, insn in enumerate(code.insns):
+        op = insn.op
+        if op.since and not is_at_least(kernel, op.since):
+            rule, message = _refusal(op, kernel)
+            raise Rejection(rule, message, index=index)
+
+
+def check_loops(code: Code, kernel: str) -> None:
+    """Raise Rejection for a loop where the kernel walks none (below 5.3); wants the loops of `code` computed."""
+    if is_in_force("bounded-loops", kernel):
+        return
+    for index, loop in enumerate(code.loops):
+        target = code.targets[index]
+        if loop and target is not None and target <= index and code.loops[target] == loop:
+            message = f"back-edge from insn {code.slots[index]} to {code.slots[target]}"
+            raise Rejection("back-edge", message, index=index)
