@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ebpfkit.cli.status import print_json
+from ebpfkit.cli.status import print_json, write_output
 
 
 @click.command(name="asm", short_help="Assemble text into instruction bytes.")
@@ -29,7 +29,7 @@ def command(file: Path, output: Path | None, as_json: bool) -> None:
     insns = parse(text, file=name)
     code = encode(insns)
     if output is not None:
-        output.write_bytes(code)
+        write_output(output, code)
     if as_json:
         print_json({"insns": len(insns), "slots": len(code) // 8, "bytes": code.hex()})
     elif output is None:

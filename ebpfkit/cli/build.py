@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ebpfkit.cli.status import print_json
+from ebpfkit.cli.status import print_json, write_output
 from ebpfkit.errors import UsageError
 
 STAGES = ("ast", "ir", "llvm", "asm", "btf", "elf")
@@ -36,7 +36,9 @@ def command(
     if emit is not None:
         stage = compiled.stages[emit]
         if output is not None:
-            output.write_bytes(stage.encode() if isinstance(stage, str) else stage)
+            write_output(output, stage.encode() if isinstance(stage, str) else stage)
+        elif as_json:
+            print_json({"stage": emit, "text" if isinstance(stage, str) else "hex": _text_of(stage)})
         elif isinstance(stage, bytes):
             sys.stdout.buffer.write(stage)
         else:
@@ -44,7 +46,7 @@ def command(
         return
     assert output is not None
     pipeline.refuse_initial_contents(module)
-    output.write_bytes(compiled.elf)
+    write_output(output, compiled.elf)
     built = pipeline.open_source(output).object
     if as_json:
         print_json(
@@ -63,3 +65,7 @@ def command(
         return
     for spec in built.programs.values():
         click.echo(f"{output}: {spec.name} ({spec.section}), {sum(i.slots for i in spec.instructions)} instructions")
+
+
+def _text_of(stage: str | bytes) -> str:
+    return stage if isinstance(stage, str) else stage.hex()

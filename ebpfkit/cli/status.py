@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,11 +13,15 @@ from ebpfkit.errors import (
     KernelError,
     MachineFault,
     NotSupported,
+    UsageError,
     VerifierError,
     XskError,
 )
 
-__all__ = ["ACCEPTED", "BAD_INPUT", "REFUSED", "REJECTED", "UNSUPPORTED", "exit_status", "print_json", "worst_verdict"]
+__all__ = [
+    "ACCEPTED", "BAD_INPUT", "REFUSED", "REJECTED", "UNSUPPORTED", "exit_status", "print_json", "worst_verdict",
+    "write_output",
+]  # fmt: skip
 
 ACCEPTED, REJECTED, BAD_INPUT, REFUSED, UNSUPPORTED = 0, 1, 2, 3, 4
 
@@ -42,3 +47,11 @@ def worst_verdict(verdicts: list[str]) -> int:
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(value, indent=2, default=str))
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write what a command made; a path that cannot be written is a UsageError that names it."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
