@@ -31,6 +31,7 @@ COMMANDS = {
     "disasm": "Print the instructions of an object or of raw bytes.",
     "demo": "See the whole road at work: compile, verify, run, attach, AF_XDP.",
     "probe": "Show what this kernel, or a device, can do.",
+    "xsk": "AF_XDP sockets from the shell: drop, send, forward, capture.",
     "doctor": "Check host and device for XDP and AF_XDP, and say what mends what.",
 }
 

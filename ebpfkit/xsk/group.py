@@ -160,7 +160,7 @@ class XskGroup:
 
         if len({id(sock.umem) for sock in self}) < len(self):
             raise UsageError("sockets that share a UMEM belong to one thread; leave `umem` out to give each its own")
-        return Threads(self, work, cpus)
+        return Threads(self.sockets, work, cpus)
 
     def processes(self, work: Callable[..., object], *arguments: Any, cpus: Iterable[int] | None = None) -> Processes:
         """A process for each socket, pinned to a CPU, running `work(sock, stop, *arguments)`, a function of a module.

@@ -115,6 +115,7 @@ class Umem:
         whole = memoryview(array).cast("B")
         self.memory = whole[: self.length]
         self.frames: NDArray[np.uint8] = np.frombuffer(self.memory, np.uint8).reshape(frame_count, frame_size)
+        self._flat = self.frames.reshape(-1)
         # The same bytes twice: single frames are faster through the bytearray, batches through the array. Shared with
         # another process they lie behind the frames, so that the owners outlive a process that is killed.
         self._owner_of: bytearray | memoryview = bytearray(frame_count)
@@ -254,6 +255,27 @@ class Umem:
     def count(self, owner: FrameOwner) -> int:
         """How many frames an owner has."""
         return int(np.count_nonzero(self.owners == owner))
+
+    def gather(self, addresses: NDArray[np.uint64], start: int, stop: int) -> NDArray[np.uint8]:
+        """Bytes `start` to `stop` of the packets at these addresses, as a copy: one row a packet.
+
+        Raises XskError when a row leaves the UMEM.
+        """
+        return self._flat[self._places(addresses, start, stop)]
+
+    def scatter(self, addresses: NDArray[np.uint64], start: int, values: NDArray[np.uint8]) -> None:
+        """Write a row of bytes into each packet, from byte `start` on; one row for all will do as well."""
+        self._flat[self._places(addresses, start, start + values.shape[-1])] = values
+
+    def _places(self, addresses: NDArray[np.uint64], start: int, stop: int) -> NDArray[np.intp]:
+        places = (
+            addresses.view(np.intp)[:, None] + np.arange(start, stop)
+            if addresses.flags.c_contiguous
+            else (addresses.astype(np.intp)[:, None] + np.arange(start, stop))
+        )
+        if places.size and (places.min() < 0 or places.max() >= self.length):
+            raise XskError(f"bytes {start} to {stop} of a packet lie outside the UMEM of {self.length:#x} bytes")
+        return places
 
     def check_leaks(self) -> None:
         """Raises XskError naming the frames that the application took and neither sent nor released."""

@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Processes", "Stop", "Threads"]
 
+_TURN = 0.05
 _PATIENCE = 5.0  # seconds that a worker has to end after it was asked to
 
 
@@ -75,15 +77,18 @@ class Threads(_Workers):
     """
 
     def __init__(
-        self, group: XskGroup, work: Callable[[XskSocket, Stop], object], cpus: Iterable[int] | None = None
+        self,
+        sockets: Mapping[int, XskSocket],
+        work: Callable[[XskSocket, Stop], object],
+        cpus: Iterable[int] | None = None,
     ) -> None:
-        self.cpus = _cpus_for(group.sockets, cpus)
+        self.cpus = _cpus_for(sockets, cpus)
         self.event = threading.Event()
         self.results: dict[int, object] = {}
         self.failures: dict[int, BaseException] = {}
         self._threads = [
-            threading.Thread(target=self._run, args=(queue, sock, work), name=f"xsk-{group.device.name}-{queue}")
-            for queue, sock in group.sockets.items()
+            threading.Thread(target=self._run, args=(queue, sock, work), name=f"xsk-{sock.device.name}-{queue}")
+            for queue, sock in sockets.items()
         ]
         for thread in self._threads:
             thread.start()
@@ -95,6 +100,19 @@ class Threads(_Workers):
         except BaseException as error:  # it is raised again in the thread that stops
             self.failures[queue] = error
             self.event.set()
+
+    @property
+    def are_running(self) -> bool:
+        """Whether any is."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self, timeout: float, stop: threading.Event | None = None) -> None:
+        """Wait until all have ended, one has failed, `stop` is set, or `timeout` seconds are over."""
+        deadline = time.monotonic() + timeout
+        while self.are_running and not self.event.is_set() and (left := deadline - time.monotonic()) > 0:
+            (stop or self.event).wait(min(left, _TURN))
+            if stop is not None and stop.is_set():
+                return
 
     def stop(self) -> None:
         """Ask all to end, wait for them, and raise what the first of them raised."""
