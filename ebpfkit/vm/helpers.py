@@ -321,7 +321,7 @@ def skb_load_bytes(vm: Machine, context: int, offset: int, target: int, size: in
     place = _packet_place(vm, context, offset, size)
     size &= U32_MAX
     if place < 0:
-        vm.memory.write(target, bytes(size))  # the kernel clears the buffer when it fails
+        vm.memory.clear(target, size)  # the kernel clears the buffer when it fails
         return -errno.EFAULT
     vm.memory.write(target, bytes(vm.frame_of(context).buffer[place : place + size]))
     return 0

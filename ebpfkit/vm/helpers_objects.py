@@ -218,7 +218,7 @@ def probe_read_kernel(vm: Machine, target: int, size: int, source: int) -> int:
     try:
         data = vm.memory.read(source, size)
     except MemoryFault:
-        vm.memory.write(target, bytes(size))
+        vm.memory.clear(target, size)
         return _error_at(source)
     vm.memory.write(target, data)
     return 0
@@ -232,7 +232,7 @@ def probe_read_kernel_str(vm: Machine, target: int, size: int, source: int) -> i
     try:
         data = vm.memory.read_string(source, size - 1)
     except MemoryFault:
-        vm.memory.write(target, bytes(size))
+        vm.memory.clear(target, size)
         return _error_at(source)
     vm.memory.write(target, data + b"\0")
     return len(data) + 1
@@ -258,8 +258,8 @@ def get_current_comm(vm: Machine, target: int, size: int) -> int:
     task = vm.current_task("get_current_comm")
     size &= U32_MAX
     if size:
-        name = task.comm.encode()[: min(15, size - 1)]
-        vm.memory.write(target, name.ljust(size, b"\0"))
+        vm.memory.clear(target, size)
+        vm.memory.write(target, task.comm.encode()[: min(15, size - 1)])
     return 0
 
 

@@ -32,7 +32,7 @@ _PSEUDO, _MANGLED_ZERO, _ENFORCE, _IPV6_PSEUDO = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 
 def _protocol(vm: Machine) -> int:
     """The EtherType of the packet."""
-    return int.from_bytes(vm.context_values.get("protocol", 0).to_bytes(4, ORDER)[:2], "big")
+    return int.from_bytes((vm.context_values.get("protocol", 0) & U32_MAX).to_bytes(4, ORDER)[:2], "big")
 
 
 def _set_protocol(vm: Machine, protocol: int) -> None:
@@ -47,8 +47,8 @@ def _tag(vm: Machine) -> tuple[int, int] | None:
     values = vm.context_values
     if not values.get("vlan_present", 0):
         return None
-    stored = values.get("vlan_proto", 0).to_bytes(4, ORDER)[:2]
-    return int.from_bytes(stored, "big"), values.get("vlan_tci", 0)
+    stored = (values.get("vlan_proto", 0) & U32_MAX).to_bytes(4, ORDER)[:2]
+    return int.from_bytes(stored, "big"), values.get("vlan_tci", 0) & 0xFFFF
 
 
 def _set_tag(vm: Machine, tag: tuple[int, int] | None) -> None:
@@ -411,7 +411,10 @@ def skb_load_bytes_relative(vm: Machine, context: int, offset: int, target: int,
         place = frame.data + start + offset
         if place >= 0 and place + size <= frame.data_end:
             data = bytes(frame.buffer[place : place + size])
-    vm.memory.write(target, bytes(size) if data is None else data)
+    if data is None:
+        vm.memory.clear(target, size)
+    else:
+        vm.memory.write(target, data)
     return -errno.EFAULT if data is None else 0
 
 
@@ -467,7 +470,7 @@ def skb_get_tunnel_key(vm: Machine, context: int, key: int, size: int, flags: in
     elif size not in _KEY_SIZES:
         code = -errno.EINVAL
     if code or held is None:
-        vm.memory.write(key, bytes(size))
+        vm.memory.clear(key, size)
         return code
     vm.memory.write(key, held[0][:size])
     return 0
@@ -492,10 +495,11 @@ def skb_get_tunnel_opt(vm: Machine, context: int, options: int, size: int) -> in
     size &= U32_MAX
     held = vm.skb.tunnel_options
     if vm.skb.tunnel_key is None or not held:
-        vm.memory.write(options, bytes(size))
+        vm.memory.clear(options, size)
         return -errno.ENOENT
     if size < len(held):
-        vm.memory.write(options, bytes(size))
+        vm.memory.clear(options, size)
         return -errno.ENOMEM
-    vm.memory.write(options, held.ljust(size, b"\0"))
+    vm.memory.clear(options, size)
+    vm.memory.write(options, held)
     return len(held)

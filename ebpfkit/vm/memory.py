@@ -178,6 +178,17 @@ class AddressSpace:
                 return
         raise self.fault(address, len(data), "write")
 
+    def clear(self, address: int, size: int) -> None:
+        """Zeros that a helper writes: any size may be asked for, and none is made that has no place. MemoryFault."""
+        region = self.find(address) if size else None
+        if region is not None:
+            offset = address - region.base
+            if region.low <= offset and offset + size <= region.write_high:
+                region.data[offset : offset + size] = bytes(size)
+                return
+        if size:
+            raise self.fault(address, size, "write")
+
     def read_string(self, address: int, limit: int) -> bytes:
         """The bytes before the first zero, at most `limit` and at most to the end of the region."""
         region = self.find(address)

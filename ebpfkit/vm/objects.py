@@ -19,10 +19,12 @@ from ebpfkit.vm.network import Socket, socket_bytes
 __all__ = ["Buffer", "Dynptr", "Effect", "Objects", "Task", "Timer"]
 
 _MAX_EFFECTS = 10_000
+_MAX_REFERENCES = 1000
 _MAX_EFFECT_BYTES = 1 << 26
 
 
 def _place(cell: memoryview) -> int:
+    """Where the bytes of a view are in this process: the same for two views of one place."""
     return ctypes.addressof(ctypes.c_char.from_buffer(cell))
 
 
@@ -122,7 +124,9 @@ class Objects:
     # Sockets.
 
     def acquire(self, socket: Socket) -> int:
-        """The address of a new reference to a socket."""
+        """The address of a new reference to a socket. Raises MemoryFault when the program lets none of them go."""
+        if len(self.sockets) >= _MAX_REFERENCES:
+            raise MemoryFault(f"more than {_MAX_REFERENCES} socket references are held", "socket")
         region = self.memory.add(f"socket ({socket.protocol})", bytearray(socket_bytes(socket)), writable=False)
         self.sockets[region.base] = (region, socket)
         return region.base

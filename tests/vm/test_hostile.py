@@ -15,6 +15,8 @@ from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import AsmError, EbpfError, MachineFault, NotSupported
 from ebpfkit.vm.helpers import IMPLEMENTED
 from ebpfkit.vm.machine import Machine
+from ebpfkit.vm.network import Device, Fib, Route, Socket
+from ebpfkit.vm.objects import Task
 
 from .cases import all_cases
 
@@ -33,13 +35,19 @@ MAPS = [
     MapSpec("bloom", "bloom_filter", 0, 4, 4),
     MapSpec("events", "perf_event_array", 4, 4, 4),
 ]
+WORLD = {
+    "fib": Fib([Route("0.0.0.0/0", 1), Route("::/0", 1)]),
+    "devices": [Device(1), Device(2)],
+    "sockets": [Socket("tcp", "0.0.0.0", 0), Socket("udp", "::", 0)],
+    "task": Task(),
+}
 EXPECTED = (MachineFault, AsmError, NotSupported)
 
 
 def run(program: bytes | list[Instruction], prog_type: str | None) -> str:
     """How it ended; anything but a result or an expected error gets out."""
     try:
-        machine = Machine(program, prog_type=prog_type, maps=MAPS, budget=BUDGET, cpus=2)
+        machine = Machine(program, prog_type=prog_type, maps=MAPS, budget=BUDGET, cpus=2, **WORLD)  # type: ignore[arg-type]
         result = machine.run(MEMORY)
     except EXPECTED as error:
         assert isinstance(error, EbpfError) and "\n" not in error.message
@@ -103,7 +111,7 @@ def test_helpers_with_random_arguments() -> None:
     dice = random.Random(3)
     sources = ["r{} = map[{}] ll", "r{} = r10\nr{} += {}", "r{} = {}", "r{} = r6", "r{} = {} ll"]
     for name in sorted(IMPLEMENTED):
-        for _ in range(40):
+        for _ in range(15):
             lines = ["r6 = r1", *(f"*(u64 *)(r10 {-8 * i}) = {dice.randint(0, 9)}" for i in range(1, 9))]
             for register in range(1, 6):
                 which = dice.randrange(len(sources))
@@ -116,8 +124,12 @@ def test_helpers_with_random_arguments() -> None:
                 else:
                     number = dice.choice([0, 1, 4, 8, 64, -1, 0x7FFFFFFF]) if which == 2 else dice.getrandbits(64)
                     lines.append(f"r{register} = {number}" if which == 2 else f"r{register} = {number} ll")
-            program = parse("\n".join([*lines, f"call bpf_{name}#{HELPERS_BY_NAME[name].id}", "exit"]))
-            run(program, dice.choice(["xdp", "sched_cls"]))
+            call = f"call bpf_{name}#{HELPERS_BY_NAME[name].id}"
+            again = "\n".join(line for line in lines[9:] if dice.random() < 0.7)
+            program = parse(
+                "\n".join([*lines, call, "r7 = r0", again, "r1 = r7" if dice.random() < 0.3 else "", call, "exit"])
+            )
+            run(program, dice.choice(["xdp", "sched_cls", "cgroup_skb", "sk_lookup"]))
 
 
 def test_mutated_programs() -> None:
