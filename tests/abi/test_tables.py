@@ -122,7 +122,6 @@ def test_every_kernel_function_is_modelled_or_says_why_not() -> None:
         assert not row.device_bound or row.prog_types == {"xdp"}
 
 
-@pytest.mark.zig
 def test_the_numbers_are_what_the_generator_makes() -> None:
     pytest.importorskip("ziglang", reason="ziglang, whose headers the numbers come from, is not installed")
     require_tool("clang")
