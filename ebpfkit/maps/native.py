@@ -32,7 +32,7 @@ __all__ = [
     "layout_of", "store_code",
 ]  # fmt: skip
 
-_SPARE_NODES = 64  # of a trie: a replaced value stays readable for a while, as after the kernel's grace period
+_SPARE_NODES = 64  # a value that was replaced or deleted stays readable for a while, as in the kernel
 _CELLS_KEPT = 1 << 16
 _LITTLE_ENDIAN = ORDER == "little"
 
@@ -115,7 +115,7 @@ class Table:
         self.kind = kind
         self.spec = spec
         self.key_bytes = round_up(spec.key_size, 8)
-        self.total = spec.max_entries + (_SPARE_NODES if kind == "lpm_trie" else 0)
+        self.total = spec.max_entries + _SPARE_NODES
         self.fields = self._plan()
         self._memory = mmap.mmap(-1, self.size)
         self._held = (ctypes.c_char * self.size).from_buffer(self._memory)

@@ -419,14 +419,8 @@ class StoreCode(IrText):
         self.label("present")
         self._branch(self.op(f"icmp eq i64 %flags, {BPF_NOEXIST}"), "exists", "replace")
         self._refusal("exists", errno.EEXIST)
-        self.label("replace")
-        if self.kind == "lpm_trie":
-            self.go("create")
-        else:
-            self._copy_value(found)
-            if self.kind == "lru_hash":
-                self._touch(found)
-            self.go("ok")
+        self.label("replace")  # by a new node: a program that holds the old value keeps it
+        self.go("create")
         self.label("fresh")
         self._branch(self.op(f"icmp eq i64 %flags, {BPF_EXIST}"), "absent", "room")
         self._refusal("absent", errno.ENOENT)
@@ -472,12 +466,11 @@ class StoreCode(IrText):
         if self.kind == "lru_hash":
             self.call("lru_push", [f"i64 {index}"], "void")
         if self.kind == "lpm_trie":
-            length = self.op(f"and i64 {chunks[0]}, {0xFFFF_FFFF}")
-            self._count_length(length, 1)
-            _, none = self._if(self.op(f"icmp ne i64 {found}, 0"))
-            self.call("unlink", [f"i64 {found}"], "void")  # the old entry, behind the new one
-            self.go(none)
-            self.label(none)
+            self._count_length(self.op(f"and i64 {chunks[0]}, {0xFFFF_FFFF}"), 1)
+        _, none = self._if(self.op(f"icmp ne i64 {found}, 0"))
+        self.call("unlink", [f"i64 {found}"], "void")  # the old entry, behind the new one
+        self.go(none)
+        self.label(none)
         self.go("ok")
 
     def _copy_value(self, index: str) -> None:

@@ -12,7 +12,7 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -323,7 +323,8 @@ def run_capture(machine: Machine, path: str | os.PathLike[str], *, out: BinaryIO
             if magic in _PCAP_MAGIC:
                 walk.mapped(stream, os.fspath(path), *_PCAP_MAGIC[magic])
             else:
-                walk.batches(open_pcap(path))
+                with open_pcap(path) as packets:
+                    walk.batches(packets)
     except OSError as error:
         raise PcapError(f"{os.fspath(path)}: {error.strerror or errno.errorcode.get(error.errno or 0)}") from error
     return walk.totals()
@@ -367,7 +368,7 @@ class _Walk:
             finally:
                 del held
 
-    def batches(self, packets: Iterator[Packet]) -> None:
+    def batches(self, packets: Iterable[Packet]) -> None:
         """Packets from a reader, in batches of records."""
         self.words[_AT["swapped"]], self.words[_AT["unit"]] = 0, 1
         batch = bytearray()

@@ -33,6 +33,8 @@ def call(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> bool:
     found = e.target.map(fact.number) if fact.kind == "map" and fact.off == 0 else None
     if found is None or insn.imm not in (_LOOKUP, _UPDATE, _DELETE):
         return False
+    if insn.imm != _LOOKUP and not found.layout.writable:
+        return False
     done, slow = e.name("next"), e.name("slow")
     if found.layout.kind in ("array", "percpu_array"):
         if insn.imm == _DELETE:
@@ -67,10 +69,11 @@ def _array_update(e: Emitter, found: MapPlace, facts: Facts, slow: str) -> str:
     flags = e.get(4)
     present = e.op(f"icmp ult i64 {index}, {layout.count}")
     may = e.op(f"icmp ne i64 {flags}, {BPF_NOEXIST}")
-    known = e.op(f"icmp ule i64 {flags}, {BPF_EXIST}")
+    plain = e.name("plain")
+    e.branch(e.op(f"icmp ule i64 {flags}, {BPF_EXIST}"), plain, slow, likely=True)
+    e.label(plain)
     code = e.op(f"select i1 {may}, i64 0, i64 {-errno.EEXIST}")
     code = e.op(f"select i1 {present}, i64 {code}, i64 {-errno.E2BIG}")
-    code = e.op(f"select i1 {known}, i64 {code}, i64 {-errno.EINVAL}")
     write, after = e.name("write"), e.name("written")
     e.branch(e.op(f"icmp eq i64 {code}, 0"), write, after)
     e.label(write)
