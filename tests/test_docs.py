@@ -22,7 +22,7 @@ def test_every_path_in_the_documentation_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_the_documentation_exists(page: Path) -> None:
-    named = set(re.findall(r"`(?:\S*/)?ebpfkit (\w+)", page.read_text()))
+    named = set(re.findall(r"`(?:\S*/)?ebpfkit ([\w-]+)", page.read_text()))
     assert named <= set(COMMANDS)
 
 

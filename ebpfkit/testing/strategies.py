@@ -105,11 +105,12 @@ def programs(draw: st.DrawFn, max_size: int = 40, cpu: int = 4) -> list[Instruct
     memory = [op for op in _STORING + _LOADING + _ATOMIC if op.cpu <= cpu]
     start = [Instruction(OPCODES["LDDW"], Register(i), imm=draw(numbers())) for i in range(10)]
     start += [Instruction(OPCODES["STXDW"], R10, Register(i % 10), off) for i, off in enumerate(_SLOTS)]
+    jumps = st.sampled_from([op for op in _JUMPING if op.cpu <= cpu])
     steps = st.one_of(_computations(level), _computations(level), _accesses(memory))
     body = draw(st.lists(steps, min_size=min(5, max_size), max_size=max_size))
     places = draw(st.sets(st.integers(0, len(body) - 1), max_size=6)) if body else set()
     for position in sorted(places, reverse=True):
-        op = draw(st.sampled_from([op for op in _JUMPING if op.cpu <= cpu]))
+        op = draw(jumps)
         distance = draw(st.integers(0, min(5, len(body) - position)))
         src = draw(_NUMBERED) if op.source == "reg" else Register(0)
         imm = draw(_S32) if op.source == "imm" else 0
@@ -133,6 +134,19 @@ _ADDRESSES6 = st.one_of(
     st.binary(min_size=16, max_size=16),
 )
 _MACS = st.one_of(st.sampled_from([b"\xff" * 6, bytes(6), b"\x02\0\0\0\0\x01"]), st.binary(min_size=6, max_size=6))
+_OPTION_WORDS = st.integers(0, 10)
+_TCP_FLAGS = st.sampled_from([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x00, 0xFF])
+_EIGHT, _FOUR = st.binary(min_size=8, max_size=8), st.binary(min_size=4, max_size=4)
+_ICMP_TYPES, _ICMP6_TYPES = st.sampled_from([8, 0, 3, 11]), st.sampled_from([128, 129, 1, 135])
+_FEW_OPTIONS = st.sampled_from([0, 0, 0, 1, 10])
+_PROTOCOLS4, _PROTOCOLS6 = st.sampled_from([_TCP, _UDP, _ICMP, 0, 47]), st.sampled_from([_TCP, _UDP, _ICMP6, 59])
+_FRAGMENTS = st.sampled_from([0, 0, 0, 0x4000, 0x2000, 0x00B9])
+_U16S, _FLOWS = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFF)
+_HOPS = st.sampled_from([64, 1, 0, 255])
+_ONE_IN_FOUR = st.sampled_from([False, False, False, True])
+_TAGS, _TAG_TYPES = st.sampled_from([0, 0, 0, 1, 2]), st.sampled_from([_VLAN, _QINQ])
+_TYPES = st.sampled_from([_IPV4, _IPV4, _IPV4, _IPV6, _IPV6, _ARP, 0x88CC])
+_ARP_OPERATIONS = st.sampled_from([1, 2])
 
 
 def _sum(data: bytes) -> int:
@@ -147,17 +161,17 @@ def _sum(data: bytes) -> int:
 def _transports(draw: st.DrawFn, protocol: int, pseudo: bytes, payload: bytes) -> bytes:
     """A TCP or UDP header with its checksum, or an ICMP message, and the payload."""
     if protocol == _TCP:
-        options = draw(st.integers(0, 10)) * 4
-        flags = draw(st.sampled_from([0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x00, 0xFF]))
+        options = draw(_OPTION_WORDS) * 4
+        flags = draw(_TCP_FLAGS)
         ports = struct.pack("!HH", draw(_PORTS), draw(_PORTS))
-        numbers = draw(st.binary(min_size=8, max_size=8))
+        numbers = draw(_EIGHT)
         head = ports + numbers + bytes([(5 + options // 4) << 4, flags]) + struct.pack("!HHH", 1024, 0, 0)
         segment, at = head + b"\x01" * options + payload, 16
     elif protocol == _UDP:
         segment, at = struct.pack("!HHHH", draw(_PORTS), draw(_PORTS), 8 + len(payload), 0) + payload, 6
     else:
-        kind = draw(st.sampled_from([8, 0, 3, 11] if protocol == _ICMP else [128, 129, 1, 135]))
-        segment, at = bytes([kind, 0, 0, 0]) + draw(st.binary(min_size=4, max_size=4)) + payload, 2
+        kind = draw(_ICMP_TYPES if protocol == _ICMP else _ICMP6_TYPES)
+        segment, at = bytes([kind, 0, 0, 0]) + draw(_FOUR) + payload, 2
     covered = segment if protocol == _ICMP else pseudo + struct.pack("!II", len(segment), protocol) + segment
     total = _sum(covered)
     if protocol == _UDP and not total:
@@ -167,17 +181,17 @@ def _transports(draw: st.DrawFn, protocol: int, pseudo: bytes, payload: bytes) -
 
 @st.composite
 def _ipv4(draw: st.DrawFn, payload: bytes) -> bytes:
-    options = b"\x01" * 4 * draw(st.sampled_from([0, 0, 0, 1, 10]))
-    protocol = draw(st.sampled_from([_TCP, _UDP, _ICMP, 0, 47]))
+    options = b"\x01" * 4 * draw(_FEW_OPTIONS)
+    protocol = draw(_PROTOCOLS4)
     source, dest = draw(_ADDRESSES4), draw(_ADDRESSES4)
     if protocol in (_TCP, _UDP, _ICMP):
         # The pseudo header's length and protocol are two fields of four bytes here: its sum is the same.
         payload = draw(_transports(protocol, source + dest, payload))
-    fragment = draw(st.sampled_from([0, 0, 0, 0x4000, 0x2000, 0x00B9]))
+    fragment = draw(_FRAGMENTS)
     length = 20 + len(options) + len(payload)
     head = struct.pack(
-        "!BBHHHBBH", 0x40 | 5 + len(options) // 4, 0, length, draw(st.integers(0, 0xFFFF)), fragment,
-        draw(st.sampled_from([64, 1, 0, 255])), protocol, 0,
+        "!BBHHHBBH", 0x40 | 5 + len(options) // 4, 0, length, draw(_U16S), fragment,
+        draw(_HOPS), protocol, 0,
     )  # fmt: skip
     head += source + dest + options
     return head[:10] + _sum(head).to_bytes(2, "big") + head[12:] + payload
@@ -185,14 +199,14 @@ def _ipv4(draw: st.DrawFn, payload: bytes) -> bytes:
 
 @st.composite
 def _ipv6(draw: st.DrawFn, payload: bytes) -> bytes:
-    protocol = draw(st.sampled_from([_TCP, _UDP, _ICMP6, 59]))
+    protocol = draw(_PROTOCOLS6)
     source, dest = draw(_ADDRESSES6), draw(_ADDRESSES6)
     if protocol != 59:
         payload = draw(_transports(protocol, source + dest, payload))
-    hop_by_hop = draw(st.booleans()) and draw(st.booleans())
+    hop_by_hop = draw(_ONE_IN_FOUR)
     extension = bytes([protocol, 0, 1, 4, 0, 0, 0, 0]) if hop_by_hop else b""
-    first = struct.pack("!IHBB", 6 << 28 | draw(st.integers(0, 0xFFFFF)), len(extension) + len(payload),
-                        0 if hop_by_hop else protocol, draw(st.sampled_from([64, 1, 255])))  # fmt: skip
+    first = struct.pack("!IHBB", 6 << 28 | draw(_FLOWS), len(extension) + len(payload),
+                        0 if hop_by_hop else protocol, draw(_HOPS))  # fmt: skip
     return first + source + dest + extension + payload
 
 
@@ -204,21 +218,21 @@ def packets(draw: st.DrawFn, *, truncated: bool = True, max_payload: int = 64, m
     being kept; frames below `min_size` are filled up with zeros.
     """
     head = draw(_MACS) + draw(_MACS)
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        head += struct.pack("!HH", draw(st.sampled_from([_VLAN, _QINQ])), draw(st.integers(0, 0xFFFF)))
+    for _ in range(draw(_TAGS)):
+        head += struct.pack("!HH", draw(_TAG_TYPES), draw(_U16S))
     payload = draw(st.binary(max_size=max_payload))
-    kind = draw(st.sampled_from([_IPV4, _IPV4, _IPV4, _IPV6, _IPV6, _ARP, 0x88CC]))
+    kind = draw(_TYPES)
     if kind == _IPV4:
         body = draw(_ipv4(payload))
     elif kind == _IPV6:
         body = draw(_ipv6(payload))
     elif kind == _ARP:
-        body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, draw(st.sampled_from([1, 2])))
+        body = struct.pack("!HHBBH", 1, _IPV4, 6, 4, draw(_ARP_OPERATIONS))
         body += draw(_MACS) + draw(_ADDRESSES4) + draw(_MACS) + draw(_ADDRESSES4)
     else:
         body = payload
     frame = head + kind.to_bytes(2, "big") + body
-    if truncated and draw(st.integers(0, 3)) == 0:
+    if truncated and draw(_ONE_IN_FOUR):
         frame = frame[: draw(st.integers(min(min_size, len(frame)), len(frame)))]
     return frame.ljust(min_size, b"\0")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +54,8 @@ def test_that_fails(ebpf):
 """
 
 
-def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_user.py").write_text(USER_TEST)
+def run_pytest(folder: Path, *arguments: str, text: str = USER_TEST) -> subprocess.CompletedProcess[str]:
+    (folder / "test_user.py").write_text(text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-m", "pytest", "-p", "ebpfkit.testing.plugin", "-p", "no:cacheprovider", "-q"]
@@ -75,6 +77,16 @@ def test_the_fixtures_as_a_user_has_them(tmp_path: Path) -> None:
 def test_where_to_run_is_an_option(tmp_path: Path, chosen: str, expected: str) -> None:
     done = run_pytest(tmp_path, "-vv", "--ebpf-on", chosen, "-k", "everywhere")
     assert expected in done.stdout + done.stderr
+
+
+def test_the_page_on_testing_is_true(tmp_path: Path) -> None:
+    """What docs/testing.md shows, run as it stands."""
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "testing.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    shutil.copy(ROOT / "programs" / "firewall.py", tmp_path)
+    done = run_pytest(tmp_path, text=code)
+    assert "8 passed" in done.stdout, done.stdout
 
 
 def test_the_plugin_loads_nothing_heavy() -> None:
