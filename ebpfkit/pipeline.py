@@ -122,13 +122,15 @@ def _listing(programs: Mapping[str, ProgramSpec]) -> str:
 
 def profile_for(kernel: str | None) -> HostProfile:
     """The profile of a named kernel (None: 6.18 on every machine; "current": the running one)."""
-    from ebpfkit.abi.versions import DEFAULT_KERNEL, basis_of, parse_version
+    from ebpfkit.abi.versions import DEFAULT_KERNEL, KNOWN, basis_of, parse_version
 
     if kernel == "current":
         from ebpfkit.host.probe import host_profile
 
         return host_profile()
-    major, minor = parse_version(kernel or DEFAULT_KERNEL)
+    major, minor = parse_version(DEFAULT_KERNEL if kernel is None else kernel)
+    if f"{major}.{minor}" not in KNOWN:
+        raise UsageError(f"nothing is known of Linux {major}.{minor}: there are {KNOWN[0]} to {KNOWN[-1]}")
     return HostProfile(kernel=f"{major}.{minor}", basis=basis_of(f"{major}.{minor}"))
 
 
@@ -464,7 +466,7 @@ class Attached:
             "mode": getattr(self.link, "mode", None),
             "program": self.name,
             "program_id": self.link.program_id,
-            "map_ids": list(self.loaded.programs[self.name].info.map_ids),
+            "map_ids": sorted(live.info.id for live in self.loaded.maps.values()),
         }
 
     def __enter__(self) -> Attached:
@@ -520,7 +522,7 @@ def unload(dev: str) -> dict[str, Any]:
         "device": removed.device,
         "mode": removed.mode,
         "program_id": removed.program_id,
-        "map_ids": list(removed.map_ids),
+        "map_ids": sorted(removed.map_ids),
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfkit.cli.entries import map_entries
-from ebpfkit.errors import MachineFault, UsageError
+from ebpfkit.errors import EbpfError, MachineFault, UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.cli.capture_files import Outputs
@@ -136,10 +136,17 @@ def _results(machine: MachineRun, frames: Iterator[Packet], repeat: int, outputs
 
 
 def _print_document(results: Iterator[dict[str, Any]], machine: MachineRun) -> None:
-    """One JSON document, written piece by piece so that memory does not grow with the capture."""
+    """One JSON document, written piece by piece so that memory does not grow with the capture.
+
+    When the capture or the program breaks off, the document is closed with an `error`, and the error goes on.
+    """
     click.echo('{"packets": [', nl=False)
-    for position, row in enumerate(results):
-        sys.stdout.write(("," if position else "") + "\n  " + json.dumps(row))
+    try:
+        for position, row in enumerate(results):
+            sys.stdout.write(("," if position else "") + "\n  " + json.dumps(row))
+    except EbpfError as error:
+        click.echo('\n], "error": ' + json.dumps(str(error)) + "}")
+        raise
     click.echo('\n], "maps": ' + json.dumps(map_entries(machine), indent=2) + "}")
 
 

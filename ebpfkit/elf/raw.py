@@ -31,16 +31,22 @@ def program_from_code(
     if isinstance(code, (bytes, bytearray, memoryview)):
         insns = tuple(_with_map(insn, maps) for insn in decode(bytes(code), strict=False))
     else:
-        insns = tuple(code)
-        for insn in insns:
-            if not isinstance(insn, Instruction):
-                raise UsageError(f"expected instructions or raw bytes, found {type(insn).__name__}")
+        insns = _checked(code)
     by_name: dict[str, MapSpec] = {}
     for spec in maps:
         if spec.name in by_name:
             raise UsageError(f"two maps are named {spec.name!r}; names must differ")
         by_name[spec.name] = spec
     return ProgramSpec(name, "", prog_type or "", insns, license=license, maps=by_name)
+
+
+def _checked(code: object) -> tuple[Instruction, ...]:
+    if not isinstance(code, Sequence):
+        raise UsageError(f"expected a program, instructions or raw bytes, found {type(code).__name__}")
+    for insn in code:
+        if not isinstance(insn, Instruction):
+            raise UsageError(f"expected instructions or raw bytes, found {type(insn).__name__}")
+    return tuple(code)
 
 
 def _with_map(insn: Instruction, maps: Sequence[MapSpec]) -> Instruction:

@@ -16,7 +16,7 @@ from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME, is_allowed
 from ebpfkit.abi.map_types import MAP_TYPES
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind
 from ebpfkit.abi.prog_types import PROG_TYPES
-from ebpfkit.abi.versions import KNOWN, MEASURED, is_at_least, parse_version
+from ebpfkit.abi.versions import KNOWN, MEASURED_RELEASES, is_at_least, parse_version
 from tests.abi.loads import create_like_row, exit_with, insn, last_line, load_wide, map_of, raw_map_create, verdict
 from tests.conftest import skip_or_fail
 
@@ -177,7 +177,7 @@ def test_helpers_came_to_program_types_with_kernels() -> None:
     for prog_type, by_release in LATER.items():
         assert prog_type in PROG_TYPES
         for release, names in by_release.items():
-            assert release in MEASURED
+            assert release in MEASURED_RELEASES
             for name in names.split():
                 assert prog_type in HELPERS_BY_NAME[name].prog_types
 

@@ -269,6 +269,8 @@ def test_bad_files_give_one_error_and_status_2(ebpfkit: Command, tmp_path: Path,
         (["build", FIREWALL], "-o"),
         (["build", CAPTURE, "-o", "x.o"], "packets.pcap"),
         (["verify", FIREWALL, "--kernel", "six"], "six"),
+        (["verify", FIREWALL, "--kernel", ""], "''"),
+        (["verify", FIREWALL, "--kernel", "7.99"], "7.99"),
         (["nonsense"], "nonsense"),
         (["load", FIREWALL], "--dev"),
     ],
@@ -294,6 +296,9 @@ def test_bad_captures_name_the_offset(ebpfkit: Command, counter: Path, tmp_path:
     done = ebpfkit("run", counter, "--pcap", cut)
     assert done.status == 2
     assert "cut.pcap" in done.err and "offset" in done.err
+    as_json = ebpfkit("run", counter, "--pcap", cut, "--json")
+    assert as_json.status == 2
+    assert "offset" in as_json.json["error"] and len(as_json.json["packets"]) == 1
 
 
 SENDER = """

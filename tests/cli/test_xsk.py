@@ -82,6 +82,16 @@ def test_dump_prints_and_writes(tmp_path: Path) -> None:
             line = "queue 0  02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff  0x88b5  17 bytes"
             assert lines == [] if arguments else lines[0] == line
         far.close()
+    with VethLab() as lab:
+        far = Far(lab)
+        with lab.near.enter():
+            process = start("dump", lab.near_dev, "-c", 1, "--seconds", 20, "--json")
+            while not far_is_read(lab):
+                time.sleep(0.01)
+        far.send(b"!")
+        (packet,) = json.loads(process.communicate(timeout=30)[0])["packets"]
+        assert packet == {"queue": 0, "length": 15, "data": (HEADER + b"!").hex()}
+        far.close()
     with open(path, "rb") as file:
         assert [packet.data for packet in PcapReader(file)] == [HEADER + text for text in (b"one", b"two", b"three")]
 
