@@ -77,7 +77,7 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
         "inode_storage": _OBJECTS,
         "task_storage": _OBJECTS,
         "struct_ops": "its values are tables of kernel callbacks",
-        "user_ringbuf": "its only reader is bpf_user_ringbuf_drain, which works on dynptrs",
+        "user_ringbuf": "its writer is a user-space process over shared memory; give programs a queue or an array",
         "arena": "its memory is shared with user space by address",
         "rhash": "it is newer than every kernel that its behaviour could be compared with; use a hash",
         "insn_array": "its values are addresses of translated instructions",

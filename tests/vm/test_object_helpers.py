@@ -104,6 +104,21 @@ def test_the_kernel_agrees(name: str) -> None:
     assert our_maps["m"] == their_maps["m"]
 
 
+@pytest.mark.parametrize("name", list(DYNPTRS)[::3])
+def test_native_code_says_the_same(name: str) -> None:
+    obj = object_of(DYNPTRS[name], [VALUES, RING])
+    native, plain = Machine(obj, jit="safe").run(PACKET), Machine(obj).run(PACKET)
+    assert (native.r0, native.data, native.insns) == (plain.r0, plain.data, plain.insns)
+
+
+def test_timers_fire_into_native_code() -> None:
+    machine = Machine(object_of(TIMERS, [VALUES]), clock=lambda: 5000, jit="safe")
+    machine.run(PACKET)
+    assert (machine.fire_timers(5999), machine.fire_timers(6000)) == (0, 1)
+    value = machine.maps["m"].get(b"\x01\0\0\0")
+    assert value is not None and int.from_bytes(value[16:24], "little") == 1
+
+
 def test_a_ring_buffer_record_by_dynptr() -> None:
     machine = Machine(object_of(DYNPTRS["ring buffer"], [VALUES, RING]))
     assert machine.run(PACKET).r0 == 0

@@ -190,6 +190,17 @@ def test_the_kernel_agrees(name: str) -> None:
         assert (packet, hex(ours.r0 & 0xFFFF_FFFF), ours.data) == (packet, hex(result.retval), result.data)
 
 
+@pytest.mark.parametrize("name", list(CALLS)[::6])
+def test_native_code_says_the_same(name: str) -> None:
+    obj = object_of(program(CALLS[name]), prog_type="sched_cls")
+    native = Machine(obj, jit="safe")
+    for packet, data in PACKETS.items():
+        kind = 2 if data[0] & 1 else 3
+        result = native.run(data, context={"pkt_type": kind})
+        plain = run(name, packet)
+        assert (packet, hex(result.r0), result.data, result.insns) == (packet, hex(plain.r0), plain.data, plain.insns)
+
+
 def test_the_table_has_every_helper_of_its_kind() -> None:
     from ebpfkit.vm import helpers_skb
 
