@@ -21,6 +21,8 @@ __all__ = ["MapTable", "read_maps"]
 
 BPF_F_RDONLY_PROG = 1 << 7
 R_BPF_64_ABS64 = 2
+NO_SLOT = 0xFFFF_FFFF  # iproute2: the map is in no slot
+MAX_SLOTS = 1 << 16
 IPROUTE2_SIZE = 36  # nine numbers: the five of libbpf, then id, pinning, inner_id, inner_idx
 LEGACY_FIELDS = ("type", "key_size", "value_size", "max_entries", "map_flags")
 PIN_NONE, PIN_BY_NAME = 0, 1
@@ -268,6 +270,7 @@ def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iprout
         raise ObjectError(f"definitions of {size} bytes are too short; struct bpf_map_def has 20", place=name)
     data = elf.contents(section)
     inner_ids: dict[str, int] = {}
+    slots: dict[str, int] = {}  # where a map goes in the maps of maps that hold its like
     for symbol in symbols:
         place = f"{name}+{symbol.value:#x}"
         if symbol.value % size or symbol.value + size > len(data):
@@ -277,9 +280,11 @@ def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iprout
         extra = words[5:]
         pinning = 0
         if iproute2 and size == IPROUTE2_SIZE:
-            own_id, pinning, inner_id, _ = extra
+            own_id, pinning, inner_id, inner_index = extra
             if own_id:
                 table.ids.setdefault(own_id, symbol.name)
+            if own_id and not inner_id:
+                slots[symbol.name] = inner_index
             if inner_id:
                 inner_ids[symbol.name] = inner_id
         elif any(extra):
@@ -300,7 +305,13 @@ def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iprout
             raise ObjectError(
                 f"map {outer!r} holds maps like the one with id {inner_id}, and there is none", place=name
             )
-        table.maps[outer] = table.maps[outer].replace(inner=inner.replace(name=f"{outer}.inner", pin_by_name=False))
+        spec = table.maps[outer].replace(inner=inner.replace(name=f"{outer}.inner", pin_by_name=False))
+        index = slots.get(inner.name, NO_SLOT)
+        if index != NO_SLOT:
+            if index >= min(spec.max_entries, MAX_SLOTS):
+                raise ObjectError(f"map {inner.name!r} wants slot {index} of {outer!r}, which has none", place=name)
+            spec = spec.replace(value_slots=(*(None,) * index, inner.name))
+        table.maps[outer] = spec
 
 
 def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table: MapTable) -> None:

@@ -38,6 +38,7 @@ def test_iproute2() -> None:
     assert obj.maps["jumps"].value_slots == (None, None, "second", "third")
     inner = obj.maps["outer"].inner
     assert inner is not None and (inner.type, inner.value_size) == ("array", 8)
+    assert obj.maps["outer"].value_slots == (None, "template")
     assert {name: spec.prog_type for name, spec in obj.programs.items()} == {
         "start": "xdp", "second": "xdp", "third": "xdp", "classify": "sched_cls", "plain": "xdp",
     }  # fmt: skip

@@ -4,7 +4,7 @@
 struct bpf_elf_map { __u32 type, size_key, size_value, max_elem, flags, id, pinning, inner_id, inner_idx; };
 
 struct bpf_elf_map SEC("maps") jumps = { PROG_ARRAY, 4, 4, 4, 0, 1, 0, 0, 0 };
-struct bpf_elf_map SEC("maps") template = { ARRAY, 4, 8, 2, 0, 7, 0, 0, 0 };
+struct bpf_elf_map SEC("maps") template = { ARRAY, 4, 8, 2, 0, 7, 0, 0, 1 };
 struct bpf_elf_map SEC("maps") outer = { ARRAY_OF_MAPS, 4, 4, 2, 0, 0, 0, 7, 0 };
 
 SEC("xdp_main") int start(struct xdp_md *ctx) { tail_call(ctx, &jumps, 2); return XDP_PASS; }
