@@ -6,6 +6,7 @@ Needs CAP_BPF. Maps are made once per shape and kept. Not part of the package.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,14 @@ from ebpfkit.abi.attach_types import ATTACH_TYPES
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import encode
 from ebpfkit.asm.insn import MapRef, MapValueRef
+from ebpfkit.btf.types import BtfType, Func, Linkage
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
-from ebpfkit.loader.load import create_map
+from ebpfkit.loader.btf import loadable_btf
+from ebpfkit.loader.load import create_map, load_btf
 from ebpfkit.loader.maps import Map
+from ebpfkit.verifier.program import has_function_types
 
 _STATS = re.compile(r"processed (\d+) insns.*?total_states (\d+)")
 _STEP = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\)|R\d)", re.MULTILINE)
@@ -45,7 +49,7 @@ class KernelOracle:
 
     def __init__(self) -> None:
         self._maps: dict[Any, Fd] = {}
-        self._btf: dict[int, tuple[Any, Fd]] = {}
+        self._btf: dict[Any, tuple[Any, Fd]] = {}
 
     def map_fd(self, spec: MapSpec) -> int:
         """A map of this shape; the same one for the same shape."""
@@ -88,10 +92,29 @@ class KernelOracle:
                 insn = insn.replace(imm=fd | insn.ref.offset << 32, ref=None)
             insns.append(insn)
         code = encode(insns)
+        func_info = b""
+        if has_function_types(spec):
+            func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)
         return self.ask_bytes(
             code, spec.prog_type, license=spec.license, attach_type=spec.attach_type, flags=spec.flags,
-            log_level=log_level, log_size=log_size,
+            log_level=log_level, log_size=log_size, btf=self._btf_fd(spec) if func_info else None, func_info=func_info,
         )  # fmt: skip
+
+    def _btf_fd(self, spec: ProgramSpec) -> Fd:
+        """The object's types in the kernel; functions that are not global are static there too."""
+        btf = spec.btf
+        assert btf is not None
+        key = (id(btf), spec.func_infos)
+        found = self._btf.get(key)
+        if found is None:
+            kernel_btf = loadable_btf(btf)
+            changes: dict[int, BtfType] = {}
+            for info in spec.func_infos:
+                func = kernel_btf.get(info.type_id)
+                if isinstance(func, Func) and func.linkage == Linkage.GLOBAL and not info.is_global:
+                    changes[info.type_id] = Func(func.name, func.type, Linkage.STATIC)
+            found = self._btf[key] = (btf, load_btf(kernel_btf.with_types(changes)))
+        return found[1]
 
     def ask_bytes(
         self,
@@ -103,12 +126,15 @@ class KernelOracle:
         flags: int = 0,
         log_level: int = 1,
         log_size: int = 1 << 16,
+        btf: Fd | None = None,
+        func_info: bytes = b"",
     ) -> Verdict:
         """The same for encoded instructions whose maps are descriptors already."""
         while True:
             result = bpf.prog_load(
                 PROG_TYPES[prog_type].id, code, license, flags=flags, log_level=log_level, log_size=log_size,
                 expected_attach_type=ATTACH_TYPES[attach_type].id if attach_type else 0,
+                btf=btf, func_info=func_info,
             )  # fmt: skip
             if result.fd is not None:
                 result.fd.close()
@@ -128,6 +154,9 @@ class KernelOracle:
         for fd in self._maps.values():
             fd.close()
         self._maps.clear()
+        for _, fd in self._btf.values():
+            fd.close()
+        self._btf.clear()
 
 
 def steps_of(log: str) -> list[int]:

@@ -109,6 +109,11 @@ def _return_fits(w: Walk, index: int, _: ob.ReturnFits) -> None:
     value = w.vals[0]
     if value is None:
         raise Rejection("uninitialised-register", "R0 !read_ok", index=index, register=0)
+    if w.state.frames[0].function.number:
+        if not value.is_scalar:
+            message = f"At subprogram exit the register R0 is not a scalar value ({type_name(value)})"
+            raise Rejection("return-value", message, index=index, register=0)
+        return
     allowed = w.return_range
     if allowed is None:
         return

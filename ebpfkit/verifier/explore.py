@@ -12,10 +12,10 @@ from typing import Any
 
 from ebpfkit.abi import limits
 from ebpfkit.abi.contexts import CONTEXTS
-from ebpfkit.abi.model import FieldResult, HelperSpec, HostProfile, ProgTypeSpec
+from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.verifier import check, special
+from ebpfkit.verifier import check, functions, special
 from ebpfkit.verifier.context import ContextTable
 from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
 from ebpfkit.verifier.domain.values import Values
@@ -61,7 +61,7 @@ class _LoopVisit:
 
 
 class Walk:
-    """One verification of one function of a program (its main function)."""
+    """One verification of a program: its main function, then each global function that a walk reached."""
 
     def __init__(
         self, code: Code, prog_type: ProgTypeSpec, profile: HostProfile, allowed: frozenset[int], max_insns: int
@@ -105,11 +105,10 @@ class Walk:
         self._loops: dict[tuple[int, ...], _LoopVisit] = {}
         self._open_edges = 0
         self.index = 0
-        main = code.subprograms[0]
-        self.state = self._entry_state(main)
-        self.frame = self.state.frames[0]
-        self.vals = self.frame.vals
-        self.ids = self.frame.ids
+        self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
+        self.function_effects: dict[int, frozenset[Effect]] = {}
+        self.called: set[int] = set()  # global functions that a walk reached a call of
+        self._begin(code.subprograms[0])
         self.steps: list[Step] = [self._lazy(index) for index in range(len(code.insns))]
 
     # -- what transfer needs ---------------------------------------------------------------------------------------
@@ -220,11 +219,22 @@ class Walk:
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def _entry_state(self, function: Subprogram) -> State:
+    def _begin(self, function: Subprogram) -> None:
+        """The state in which the function is walked on its own; states stored for other functions are gone."""
         frame = Frame(0, function, -1, self.stack_liveness.root(function))
-        frame.vals[1] = self.values.pointer(CTX)
+        if function.number:
+            functions.enter_global(self, frame, functions.prototype_of(self, function))
+        else:
+            frame.vals[1] = self.values.pointer(CTX)
         frame.vals[10] = self.values.pointer(STACK, 0)
-        return State([frame])
+        self.state = State([frame])
+        self.state.first = function.start
+        self.frame = frame
+        self.vals = frame.vals
+        self.ids = frame.ids
+        self._stored = {}
+        self._loops = {}
+        self._open_edges = 0
 
     def _lazy(self, index: int) -> Step:
         """A step that builds the real one when the walk first gets there."""
@@ -268,11 +278,23 @@ class Walk:
     # -- the walk ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Walk every path; raises Rejection at the first violation."""
+        """Walk every path of every function that is verified apart; raises Rejection at the first violation."""
+        self._run_function(self.code.subprograms[0])
+        done: set[int] = set()
+        while todo := self.called - done:
+            # Ascending, and what a walk newly reaches may wait for the next round: the kernel's order.
+            for function in self.code.subprograms:
+                if function.number in self.called and function.number not in done:
+                    done.add(function.number)
+                    self._begin(function)
+                    self._run_function(function)
+            assert todo <= done
+
+    def _run_function(self, function: Subprogram) -> None:
         flags, steps = self.code.flags, self.steps
         limit = self.max_insns
         processed = self.processed
-        index, previous = self.code.subprograms[0].start, -1
+        index, previous = function.start, -1
         state = self.state
         vals, ids = self.vals, self.ids
         try:

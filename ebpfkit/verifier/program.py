@@ -18,7 +18,7 @@ from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 
-__all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "prepare"]
+__all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "has_function_types", "prepare"]
 
 # Bits of `Code.flags`.
 PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS = 1, 2, 4, 8
@@ -88,6 +88,11 @@ def prepare(spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> Code:
     return code
 
 
+def has_function_types(spec: ProgramSpec) -> bool:
+    """Whether the kernel is told the type of every function: without, all are walked in place."""
+    return spec.btf is not None and bool(spec.func_infos) and all(info.type_id for info in spec.func_infos)
+
+
 def _find_subprograms(code: Code) -> None:
     starts = {0}
     names = {info.name: info.slot for info in code.spec.func_infos}
@@ -114,6 +119,7 @@ def _find_subprograms(code: Code) -> None:
         raise Rejection("too-many-functions", "too many subprograms")
     ordered = sorted(starts)
     infos = {code.index_of.get(info.slot): info for info in code.spec.func_infos}
+    typed = has_function_types(code.spec)
     for number, start in enumerate(ordered):
         end = ordered[number + 1] if number + 1 < len(ordered) else len(code.insns)
         found = infos.get(start)
@@ -122,7 +128,7 @@ def _find_subprograms(code: Code) -> None:
             start,
             end,
             found.name if found is not None else "",
-            found is not None and found.is_global and number > 0,
+            typed and found is not None and found.is_global and number > 0,
             found.type_id if found is not None else 0,
         )
         code.subprograms.append(sub)

@@ -16,7 +16,7 @@ from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.verifier.explore import Walk
 from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
-from ebpfkit.verifier.program import Code, Subprogram, prepare
+from ebpfkit.verifier.program import Code, Subprogram, has_function_types, prepare
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.report import ProgramReport
 
@@ -100,7 +100,7 @@ class _Run:
         )
 
     def _check_functions(self, code: Code) -> None:
-        if self.spec.func_infos and self.spec.btf is not None:
+        if has_function_types(self.spec):
             return
         for sub in code.subprograms[1:]:
             if sub.has_tail_call:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
-from ebpfkit.verifier import arguments, check, obligations
+from ebpfkit.verifier import arguments, check, functions, obligations
 from ebpfkit.verifier.arguments import CallFacts
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
@@ -17,6 +17,7 @@ from ebpfkit.verifier.transfer import stack
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
+    from ebpfkit.verifier.program import Subprogram
 
 __all__ = ["ENDED", "SWITCHED", "build_exit", "build_helper_call", "build_local_call"]
 
@@ -255,7 +256,8 @@ def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
     def step(vals: list[Any], ids: list[int]) -> int:
         check.prove(w, index, demands)
         if function.is_global:
-            raise Unmodelled(f"global functions ({function.name})", index=index)
+            call_global(w, index, function, vals, ids)
+            return index + 1
         frames = w.state.frames
         if len(frames) >= limits.MAX_FRAMES:
             message = f"the call stack of {len(frames) + 1} frames is too deep"
@@ -274,6 +276,19 @@ def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
         return SWITCHED
 
     return w.guarded(index, demands, step)
+
+
+def call_global(w: Walk, index: int, function: Subprogram, vals: list[Any], ids: list[int]) -> None:
+    """A call of a function that is verified apart: only its prototype and its effects count."""
+    w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+    effects = functions.prove_call(w, index, function)
+    if Effect.CHANGES_PACKET in effects:
+        forget_packet(w)
+    w.called.add(function.number)
+    for register in range(6):
+        vals[register] = None
+        ids[register] = 0
+    vals[0] = w.values.unknown
 
 
 def build_exit(w: Walk, index: int, insn: Instruction) -> Step:

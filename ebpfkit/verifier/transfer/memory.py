@@ -236,7 +236,7 @@ def build_packet_load(w: Walk, index: int, insn: Instruction) -> Step:
 
     def step(vals: list[Any], ids: list[int]) -> int:
         check.prove(w, index, demands)
-        if len(w.state.frames) > 1:
+        if len(w.state.frames) > 1 or w.frame.function.number:
             raise Unmodelled("LD_ABS and LD_IND in functions", index=index)
         context = vals[6]
         if context.is_scalar or context.kind != CTX:
