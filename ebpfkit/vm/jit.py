@@ -275,6 +275,10 @@ class Jit(Interpreter):
         words = self._words
         while True:
             unit = self.unit_of(slot)
+            first = unit.linked.instructions.get(slot)
+            if unit.function is None and (first is None or self._is_fault(first)):
+                self._interpret(slot)  # it stops here: not worth compiling
+                return
             self.prepare(unit)
             is_start = slot == unit.linked.base
             if slot not in unit.entries or (is_start and not self._starts_well()):
