@@ -97,14 +97,17 @@ def txonly(
 @click.option("--count", "-c", type=int, help="End after so many packets.")
 @click.option("--seconds", type=float, help="End after so long.")
 @click.option("--attach", type=click.Choice(["native", "skb"]), help="Where the XDP program runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end, with each packet.")
 def dump(
-    dev: str, queues: str | None, path: Path | None, count: int | None, seconds: float | None, attach: str | None
-) -> None:
+    dev: str, queues: str | None, path: Path | None, count: int | None, seconds: float | None, attach: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Print or write the packets that come in. They are taken: the network stack does not see them."""
     from ebpfkit.xsk import XskGroup
     from ebpfkit.xsk.capture import PcapngWriter, describe_packet
 
     taken = 0
+    packets: list[dict[str, Any]] = []
     end = None if seconds is None else time.monotonic() + seconds
     with ExitStack() as undo:
         stop = undo.enter_context(_stop_signals())
@@ -120,9 +123,15 @@ def dump(
                     taken += 1
                     if writer is not None:
                         writer.write(bytes(frame))
-                    else:
+                    if as_json:
+                        packets.append({"queue": sock.queue, "length": len(frame), "data": bytes(frame).hex()})
+                    elif writer is None:
                         click.echo(f"queue {sock.queue}  {describe_packet(bytes(frame))}")
-        lines = group.statistics().explain()
+        statistics = group.statistics()
+    if as_json:
+        print_json({"packets": packets, "statistics": asdict(statistics)})
+        return
+    lines = statistics.explain()
     for line in [f"{taken} packets", *lines]:
         click.echo(line, err=True)
 

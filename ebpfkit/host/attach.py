@@ -9,7 +9,7 @@ from ebpfkit.errors import KernelError
 from ebpfkit.host import causes
 from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
 from ebpfkit.host.owners import find_link_holders
-from ebpfkit.kernel import bpf, netlink
+from ebpfkit.kernel import bpf, ethtool, netlink
 from ebpfkit.kernel.netlink import Device
 
 __all__ = ["describe_owner", "explain_missing_device", "explain_xdp_attach"]
@@ -98,7 +98,7 @@ def explain_xdp_attach(
             return f"{head}the device cannot offload programs; use mode native or skb{said}"
         return f"{head}its driver has no native XDP; use mode skb (`--mode skb`){said}"
     if number == errno.ENOSPC and device.kind == "veth":
-        return head + str(causes.peer_has_more_queues(device.name, device.rx_queues)) + said
+        return head + str(causes.peer_has_more_queues(device.name, _receiving_queues(device))) + said
     limit = _explain_mtu(device, number, has_frags, extack)
     if limit:
         return head + limit + said
@@ -137,6 +137,14 @@ def _release_command(device: Device) -> str:
 def _off_command(device: Device) -> str:
     keyword = {"native": "xdpdrv", "skb": "xdpgeneric", "hw": "xdpoffload"}.get(device.xdp.mode, "xdp")
     return f"`ip link set dev {device.name} {keyword} off`"
+
+
+def _receiving_queues(device: Device) -> int:
+    try:
+        channels = ethtool.get_channels(device.name)
+    except KernelError:
+        channels = None
+    return (channels.receiving if channels else 0) or device.rx_queues
 
 
 def _explain_mtu(device: Device, number: int, has_frags: bool, extack: str) -> str:

@@ -331,7 +331,7 @@ class TestHere:
     def test_a_veth_peer_with_more_queues_is_explained(self) -> None:
         with VethLab(queues=4) as lab, lab.near.enter(), Program.load(objects.returns(2)) as program:
             ethtool.set_channels("near0", rx=2)
-            with pytest.raises(AttachError, match="its peer sends on more queues than the") as refused:
+            with pytest.raises(AttachError, match="its peer sends on more queues than the 2 that near0") as refused:
                 program.attach_xdp("near0", "native")
             assert refused.value.errno == errno.ENOSPC
 
