@@ -45,6 +45,18 @@ __all__ = ["Calls"]
 
 _PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, range, sizeof, offsetof})
 _DEPTH = 32
+_INSTEAD = {
+    "enumerate": "write for i in range(n)",
+    "zip": "write for i in range(n)",
+    "sum": "add up in a for loop",
+    "any": "compare in a for loop, or write x in (1, 2)",
+    "all": "compare in a for loop",
+    "from_bytes": "read a be16, be32 or be64",
+    "str": "compare with IPv4Addr(...), or hand the value out through a RingBuf",
+    "hex": "hand the value out through a RingBuf",
+    "float": "scale it to an integer",
+}
+"""What to write for builtins that have no meaning in a program."""
 
 
 class Calls(HelperCalls):
@@ -273,7 +285,7 @@ class Calls(HelperCalls):
             raise self.error(
                 node, "not-callable", "range() only has a meaning in a for loop", "write for i in range(...)"
             )
-        hint = "write a function with def in the module" if isinstance(callee, type) else ""
+        hint = _INSTEAD.get(name, "write a function with def in the module")
         raise self.error(node, "not-callable", f"{name} cannot be called in a program", hint)
 
     def _extreme(self, name: str, args: list[Value], node: ast.Call) -> Value:

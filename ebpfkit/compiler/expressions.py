@@ -363,7 +363,10 @@ class Expressions(Operators):
         if isinstance(binding, Conflict):
             text = binding.message.replace(f"{name} is ", "").replace("one path to here", "one side")
             text = text.replace("another", "the other")
-            raise self.error(node, "type-conflict", f"the sides of this {what} differ: {text}", "cast both to one type")
+            hint = "cast both to one type"
+            if text.endswith("None on the other") or text.startswith("None "):
+                hint = "write it as if and else, each side with what it does"
+            raise self.error(node, "type-conflict", f"the sides of this {what} differ: {text}", hint)
         value = self.read(name, node)
         del self.live.names[key]
         return value

@@ -1,4 +1,4 @@
-"""The language reference holds: its snippets compile, verify and run the same, its refusals and codes are the compiler's."""
+"""The language reference holds: its snippets run the same everywhere, its refusals and codes are the compiler's."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_is_refused_gives_its_code_and_a_caret(snippet: Snippet, tmp_path: 
 @pytest.mark.parametrize("snippet", of_kind("user"), ids=str)
 def test_what_user_space_writes(snippet: Snippet, tmp_path: Path) -> None:
     first = load_module(next(s.text for s in of_kind("module")), tmp_path)
-    names = {**vars(load_module(PRELUDE, tmp_path)), **{"count": first.count}}
+    names = {**vars(load_module(PRELUDE, tmp_path)), "count": first.count}
     try:
         exec(compile(snippet.text, f"{PAGE}:{snippet.line}", "exec"), names)
     finally:
