@@ -576,7 +576,10 @@ class XdpAction(IntEnum):
 
         @classmethod
         def __ebpf_load__(cls, region, offset):
-            return cls(int.from_bytes(region.read(offset, 4), sys.byteorder))
+            number = int.from_bytes(region.read(offset, 4), sys.byteorder)
+            if number not in cls._value2member_map_:
+                refuse("bad-verdict", f"{number} is no verdict of XDP", "store XDP_PASS or another XdpAction")
+            return cls(number)
 
         @classmethod
         def __ebpf_store__(cls, region, offset, value):

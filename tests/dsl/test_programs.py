@@ -13,6 +13,7 @@ from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import Array
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program
+from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.types import (
     XDP_ABORTED,
     XDP_DROP,
@@ -334,3 +335,12 @@ def test_builtin_names_are_exact_about_widths():
     ):
         with pytest.raises(CompileError, match=text):
             call(body)
+
+
+def test_a_number_in_a_map_that_is_no_verdict_is_refused():
+    class Rule(Struct):
+        action: XdpAction
+
+    rule = Rule.from_bytes(b"\x09\0\0\0")
+    with pytest.raises(CompileError, match="9 is no verdict of XDP"):
+        _ = rule.action
