@@ -18,11 +18,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebpfkit.errors import KernelError, UsageError, XskError
 from ebpfkit.kernel import xdp_socket
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.netlink import Device
+from ebpfkit.xsk.ring import ProducerRing
 from ebpfkit.xsk.setup import BusyPoll, Options, Sizes, map_rings
 from ebpfkit.xsk.stats import XskStatistics
 from ebpfkit.xsk.umem import FrameOwner, Umem
@@ -159,6 +161,38 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], Fd, Fd]:
     return description, owned[0], owned[1]
 
 
+def produce(umem: Umem, ring: ProducerRing, values: NDArray[Any], frames: NDArray[np.intp], owner: int) -> None:
+    """Put entries into a ring and note the frames' new owner, so that a kill at any point can be told afterwards.
+
+    The journal has, for the fill and for the TX ring, the index that the ring's producer will have, and whether owners
+    are being changed. Raises XskError when there is no room in the ring.
+    """
+    assert umem.journal is not None
+    index = ring.reserve(len(values))
+    if index is None:
+        raise XskError(f"the {ring.name} has no room for {len(values)} entries")
+    place = _PLACES[owner]
+    umem.journal[place + 1] = 0
+    umem.journal[place] = (index + len(values)) & 0xFFFF_FFFF
+    ring.write(index, values)
+    umem.journal[place + 1] = 1
+    umem.owners[frames] = owner
+    ring.submit(len(values))
+
+
+_PLACES = {_FILL: 0, _TX: 2}
+
+
+def _undo_half_done(umem: Umem, ring: ProducerRing, place: int) -> None:
+    """Frames whose owner was changed for a ring that never got them are free."""
+    assert umem.journal is not None
+    target, changing = int(umem.journal[place]), int(umem.journal[place + 1])
+    missing = (target - ring.producer_index.load()) & 0xFFFF_FFFF
+    if changing and 0 < missing <= ring.size:
+        umem.owners[umem.frames_of(ring.upcoming(missing))] = _FREE
+    umem.journal[place + 1] = 0
+
+
 def _recover(sock: XskSocket) -> None:
     """Set the owners right after a predecessor that may have been killed between any two instructions.
 
@@ -166,6 +200,9 @@ def _recover(sock: XskSocket) -> None:
     """
     umem = sock.umem
     umem.owners[umem.owners == _USER] = _FREE
+    _undo_half_done(umem, sock.fill, _PLACES[_FILL])
+    if sock._tx is not None:
+        _undo_half_done(umem, sock._tx, _PLACES[_TX])
     umem.owners[umem.frames_of(sock.fill.unconsumed())] = _FILL
     umem.owners[umem.frames_of(sock.completion.unread())] = _TX
     if sock._rx is not None:

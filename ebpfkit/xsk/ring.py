@@ -121,6 +121,13 @@ class ProducerRing(Ring):
         start = self.consumer_index.load() & self._mask
         return np.roll(self._entries, -start)[: len(self)].copy()
 
+    def upcoming(self, count: int) -> NDArray[np.uint64]:
+        """The addresses in the `count` entries behind those submitted, whatever is there."""
+        start = self.producer_index.load() & self._mask
+        entries = np.roll(self._entries, -start)[:count]
+        addresses: NDArray[np.uint64] = (entries["addr"] if entries.dtype.names else entries).copy()
+        return addresses
+
     def produce(self, values: NDArray[Any]) -> bool:
         """Reserve, write and submit at once; False when there is no room for all."""
         index = self.reserve(len(values))

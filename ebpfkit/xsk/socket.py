@@ -11,7 +11,6 @@ import errno
 import os
 import time
 import warnings
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -24,8 +23,11 @@ from numpy.typing import NDArray
 from ebpfkit.abi import uapi
 from ebpfkit.errors import UsageError, XskError
 from ebpfkit.kernel import netlink, xdp_socket
+from ebpfkit.xsk import forking
 from ebpfkit.xsk.frame import Frame
+from ebpfkit.xsk.handover import produce
 from ebpfkit.xsk.metadata import TxTimestamp, read_timestamp
+from ebpfkit.xsk.pieces import in_pieces, whole_packets
 from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
 from ebpfkit.xsk.setup import MODES, BusyPoll, Opened, Options, Pool, Sizes, open_bound
 from ebpfkit.xsk.stats import XskStatistics
@@ -41,7 +43,7 @@ LONGEST_WAIT = 1.0
 _LATER = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS, errno.EINTR})
 _PAUSE = 50e-6
 # As plain numbers: members of an enum are slow to look up.
-_FILL, _USER, _TX = int(FrameOwner.FILL), int(FrameOwner.USER), int(FrameOwner.TX)
+_FREE, _FILL, _USER, _TX = (int(owner) for owner in (FrameOwner.FREE, FrameOwner.FILL, FrameOwner.USER, FrameOwner.TX))
 _CONTINUED = uapi.XDP_PKT_CONTD
 _LONGEST_PACKET = 32  # descriptors; the kernel's limit is below it (MAX_SKB_FRAGS + 1)
 
@@ -129,7 +131,7 @@ class XskSocket:
         self.sizes, self.options = sizes, options
         self.multi_buffer = options.multi_buffer
         self._opened, self._forked = opened, False
-        _OPEN.add(self)
+        forking.watch(self)
         self._pool: Pool = opened.pool
         self.fill: ProducerRing = opened.pool.fill
         self.completion: ConsumerRing = opened.pool.completion
@@ -282,7 +284,7 @@ class XskSocket:
             if count < _LONGEST_PACKET:  # enough for any packet
                 self.rx.cancel(found)
                 return self._peek(_LONGEST_PACKET)
-            whole = _whole_packets(descriptors)
+            whole = whole_packets(descriptors)
             self.rx.cancel(found - whole)
             descriptors = descriptors[:whole]
         if self.umem.unaligned:
@@ -346,6 +348,10 @@ class XskSocket:
         wanted = min(self._fill_target - waiting, len(self.umem))
         if wanted <= 0:
             return 0
+        if self.umem.journal is not None and not self.umem.is_spread:
+            addresses = self.umem.take_free(wanted, _FREE)
+            produce(self.umem, self.fill, addresses, self.umem.frames_of(addresses), _FILL)
+            return wanted
         addresses = self.umem.take_free(wanted, _FILL)
         if self.umem.is_spread:
             self.umem.holders[self.umem.frames_of(addresses)] = self._pool.number
@@ -397,7 +403,9 @@ class XskSocket:
             self._outbox += packet.descriptors()
             packet.invalidate()
         elif self.multi_buffer and len(packet) > self.umem.frame_size - self.umem.data_offset:
-            self._outbox += self._in_pieces(bytes(packet), timeout)
+            step = self.umem.frame_size - self.umem.data_offset
+            self._await_frames(-(-len(packet) // step), timeout)
+            self._outbox += in_pieces(self.umem, bytes(packet), self._allocate)
         else:
             if isinstance(packet, Frame) and packet.rest:
                 raise UsageError("a packet of several frames goes only to a socket with multi_buffer=True")
@@ -410,21 +418,6 @@ class XskSocket:
         if not self._receiving and (flush or len(self._outbox) >= BATCH):
             self.flush()
 
-    def _in_pieces(self, data: bytes, timeout: float | None) -> list[tuple[int, int, int]]:
-        """A packet over as many frames as it needs: their descriptors."""
-        step = self.umem.frame_size - self.umem.data_offset
-        pieces = [data[at : at + step] for at in range(0, len(data), step)]
-        self._await_room(len(pieces), timeout)
-        if len(self.umem) < len(pieces):
-            self._await(lambda: len(self.umem) >= len(pieces), "too few frames came back from sending", timeout)
-        rows = []
-        for piece in pieces:
-            address = self._allocate(len(piece))
-            self.umem.memory[address : address + len(piece)] = piece
-            rows.append((address, len(piece), _CONTINUED))
-        rows[-1] = (*rows[-1][:2], 0)
-        return rows
-
     def _post(self) -> None:
         """What was sent frame by frame goes into the TX ring, where room for it was made sure of."""
         if self._outbox:
@@ -433,10 +426,14 @@ class XskSocket:
             self._put(descriptors)
 
     def _put(self, descriptors: NDArray[Any]) -> None:
-        frames = self.umem.move(descriptors["addr"], _USER, _TX)
-        if self.umem.is_spread:
-            self.umem.holders[frames] = self._pool.number
-        self.tx.produce(descriptors)
+        if self.umem.journal is not None and not self.umem.is_spread:
+            frames = self.umem.move(descriptors["addr"], _USER, _USER)  # which checks them
+            produce(self.umem, self.tx, descriptors, frames, _TX)
+        else:
+            frames = self.umem.move(descriptors["addr"], _USER, _TX)
+            if self.umem.is_spread:
+                self.umem.holders[frames] = self._pool.number
+            self.tx.produce(descriptors)
         self._room = self.tx.free()
         self.counters.sent += self._packets(descriptors)
         self._pool.sent += len(descriptors)
@@ -513,6 +510,12 @@ class XskSocket:
         self._await(lambda: self.tx.free(count) >= count, "the TX ring stayed full", timeout)
         self._room = self.tx.free()
 
+    def _await_frames(self, count: int, timeout: float | None) -> None:
+        """Wait for room in the TX ring and for free frames."""
+        self._await_room(count, timeout)
+        if len(self.umem) < count:
+            self._await(lambda: len(self.umem) >= count, "too few frames came back from sending", timeout)
+
     def _await(self, is_ready: Callable[[], bool], what: str, timeout: float | None) -> None:
         if is_ready():
             return
@@ -576,7 +579,7 @@ class XskSocket:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close(check=False)
 
-    def _abandon_in_child(self) -> None:
+    def abandon_in_child(self) -> None:
         """After fork: the rings are not mapped here; only the copy of the descriptor holds the queue, so close it."""
         opened, self._opened, self._forked = self._opened, None, True
         if opened is not None:
@@ -599,25 +602,8 @@ def _find_device(dev: str | int) -> netlink.Device:
     return find_device(dev)
 
 
-def _whole_packets(descriptors: NDArray[Any]) -> int:
-    """How many descriptors belong to whole packets, when the last packet may still be cut off."""
-    last = np.flatnonzero((descriptors["options"] & _CONTINUED) == 0)
-    return int(last[-1]) + 1 if len(last) else 0
-
-
 def _fill_target(frame_count: int, sizes: Sizes) -> int:
     """How many frames the fill ring is kept at: all of it, or its share when there are not frames enough for TX too."""
     if not sizes.tx or frame_count >= sizes.fill + sizes.tx:
         return min(sizes.fill, frame_count)
     return max(1, frame_count * sizes.fill // (sizes.fill + sizes.tx))
-
-
-_OPEN: weakref.WeakSet[XskSocket] = weakref.WeakSet()
-
-
-def _abandon_all_in_child() -> None:
-    for socket in list(_OPEN):
-        socket._abandon_in_child()
-
-
-os.register_at_fork(after_in_child=_abandon_all_in_child)

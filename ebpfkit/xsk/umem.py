@@ -31,6 +31,7 @@ __all__ = ["FrameOwner", "Umem"]
 PACKET_HEADROOM = 256
 """Bytes in front of every received packet, which the kernel keeps for XDP programs (XDP_PACKET_HEADROOM)."""
 _NAMED = 8
+_JOURNAL_ROOM = 24
 
 
 class FrameOwner(IntEnum):
@@ -101,9 +102,10 @@ class Umem:
         owners_at = round_up(self.length, mmap.PAGESIZE)
         self.shared_memory = shared_memory
         if shareable and shared_memory is None:
-            self.shared_memory = xdp_socket.create_memory("ebpfkit-umem", owners_at + round_up(frame_count, 4096))
+            shared_size = owners_at + round_up(frame_count + _JOURNAL_ROOM, mmap.PAGESIZE)
+            self.shared_memory = xdp_socket.create_memory("ebpfkit-umem", shared_size)
         if self.shared_memory is not None:
-            mapped = owners_at + round_up(frame_count, mmap.PAGESIZE)
+            mapped = owners_at + round_up(frame_count + _JOURNAL_ROOM, mmap.PAGESIZE)
             self.address = xdp_socket.map_shared(self.shared_memory, mapped)
             xdp_socket.exclude_from_fork(self.address, mapped)
         else:
@@ -119,8 +121,11 @@ class Umem:
         # The same bytes twice: single frames are faster through the bytearray, batches through the array. Shared with
         # another process they lie behind the frames, so that the owners outlive a process that is killed.
         self._owner_of: bytearray | memoryview = bytearray(frame_count)
+        self.journal: NDArray[np.uint32] | None = None  # of shared memory: see `handover.produce`
         if self.shared_memory is not None:
             self._owner_of = whole[owners_at : owners_at + frame_count]
+            journal_at = owners_at + round_up(frame_count, 8)
+            self.journal = np.frombuffer(whole, np.uint32, 4, journal_at)
         self.owners: NDArray[np.uint8] = np.frombuffer(self._owner_of, np.uint8)
         self.holders: NDArray[np.uint16] = np.zeros(frame_count, np.uint16)  # which queue has a frame of the kernel's
         self.is_spread = False  # over several queues, so that `holders` counts

@@ -120,6 +120,39 @@ def test_after_kill_9_the_next_process_goes_on_with_every_frame(lab: VethLab, fa
             again.close()
 
 
+@pytest.mark.parametrize("ring", ["fill", "tx"])
+@pytest.mark.parametrize("step", ["write", "submit"])
+def test_a_kill_in_the_middle_of_a_ring_operation_loses_no_frame(
+    lab: VethLab, far: Far, ring: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, lab.near.enter(), XskGroup(lab.near_dev, shareable=True, **SMALL) as group:
+        sock = group[0]
+        far.send(*[b"x"] * 8)
+        assert sock.wait(5)
+        batch = sock.rx.consume(64)
+        sock.umem.move(batch["addr"], FrameOwner.FILL, FrameOwner.USER)
+        monkeypatch.setattr(sock.fill if ring == "fill" else sock.tx, step, die)
+        with pytest.raises(Killed):
+            sock.refill() if ring == "fill" else sock.send_batch(batch)
+        with Handle.of(sock) as handle:
+            handle.send(ours)
+            sock._leave()
+        again = take_over(theirs)
+        waiting = sum(1 for _ in again.receive(0.2)) + len(batch)
+        assert waiting == 8
+        umem = again.umem
+        assert umem.count(FrameOwner.FILL) == len(again.fill) == 64
+        assert len(umem) == umem.count(FrameOwner.FREE) == 256 - 64
+        again.close()
+
+
 def test_what_cannot_be_handed_over(lab: VethLab, far: Far) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, lab.near.enter():
