@@ -167,7 +167,7 @@ class Jit(Interpreter):
         if operation in ("map_value", "map_idx_value"):
             address = self.machine.map_value_address(insn) & U64_MAX
             region = self.memory.find(address)
-            if region is None:
+            if region is None or not self.space.is_kept(region):  # an offset may lead to some other region
                 return address, OTHER
             return address, Fact("place", region.base, address - region.base)
         target = linked.target(slot, to_signed(insn.imm, 32))
@@ -185,7 +185,6 @@ class Jit(Interpreter):
         callback = ctypes.cast(self._slow_callback, ctypes.c_void_p).value
         assert callback is not None
         safe = self.space if isinstance(self.space, SafeSpace) else None
-        context = self.machine.context
         return Target(
             trusted=self.trusted,
             stack=self.stack_place,
@@ -193,7 +192,7 @@ class Jit(Interpreter):
             slow=callback,
             table=safe.table_address if safe else 0,
             stores=self.space.stores_address,
-            context=context.region.base if context is not None else 0,
+            fields=self.space.fields_address if isinstance(self.space, TrustedSpace) else 0,
             arity=self._arity,
             place=self._place,
             field=self._field,

@@ -2,8 +2,8 @@
 
 In safe mode each address is checked against a window and translated: of the frame, of a value whose map is known, of
 the table of regions, of any native store, in this order; what matches nothing goes to Python, which has the remaining
-kinds of memory and the words for faults. In trusted mode an address is used as it is, unless it may point to the
-context, which is no memory.
+kinds of memory and the words for faults. In trusted mode an address is used as it is, unless it may point to
+fields (of a context or a socket), which are no memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ebpfkit.vm.jit_flow import Fact, Facts
 from ebpfkit.vm.jit_text import LIKELY, MACHINE, MASK, PROGRAM, State
 from ebpfkit.vm.native_memory import (
     ENTRY_BYTES,
+    FIELDS_BYTES,
     MAX_STORE_ENTRIES,
     MIDDLE,
     STORE_BIT,
@@ -34,7 +35,6 @@ __all__ = ["KINDS", "access", "place", "value_address"]
 
 KINDS: Final = frozenset({Kind.LOAD, Kind.LOADSX, Kind.STORE, Kind.LOAD_ACQUIRE, Kind.STORE_RELEASE, Kind.ATOMIC})
 _SIZE_INDEX: Final = MappingProxyType({1: 0, 2: 1, 4: 2, 8: 3})
-_CONTEXT_BYTES = 4096
 
 
 def access(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> None:
@@ -138,10 +138,10 @@ def place(e: Emitter, fact: Fact, register: int, off: int, size: int, slow: str,
         return e.pointer(e.add(e.op("load i64, ptr %sp"), fact.off + off))
     address = e.add(e.get(register), off & MASK)
     if e.target.trusted:
-        if fact.kind == "unknown" and e.target.context:
+        if fact.kind == "unknown":
             inside = e.name("memory")
-            distance = e.op(f"sub i64 {address}, {e.target.context}")
-            e.branch(e.op(f"icmp uge i64 {distance}, {_CONTEXT_BYTES}"), inside, slow, likely=True)
+            distance = e.op(f"sub i64 {address}, {e.target.fields}")
+            e.branch(e.op(f"icmp uge i64 {distance}, {FIELDS_BYTES}"), inside, slow, likely=True)
             e.label(inside)
         return e.pointer(address)
     if fact.kind == "place" and fact.off is not None:

@@ -56,6 +56,8 @@ class MapPlace:
 class Target:
     """What the code is for: addresses of this process, and what the machine knows about places.
 
+    `fields` is where pointers to contexts and sockets are in trusted mode.
+
     `stack` is the bottom of the frames in the process, `stack_base` what the program sees of it, `slow` the address of
     the function that does one instruction in Python, `place` gives (address in the process, bytes, writable bytes) of
     a constant address, `field` the word of the state that holds a field of the context (offset, size).
@@ -67,7 +69,7 @@ class Target:
     slow: int
     table: int
     stores: int
-    context: int
+    fields: int
     arity: Callable[[int], int]
     place: Callable[[int], tuple[int, int, int] | None]
     field: Callable[[int, int], int | None]

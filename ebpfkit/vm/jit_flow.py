@@ -16,11 +16,11 @@ from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.vm.interpreter import written_register
 
-__all__ = ["OTHER", "UNKNOWN", "Fact", "Flow", "Linked", "walk"]
+__all__ = ["CALLBACK_HELPERS", "OTHER", "UNKNOWN", "Fact", "Flow", "Linked", "walk"]
 
 
 class Fact(NamedTuple):
-    """`kind`: "unknown", "other" (no context pointer), "stack", "context", "map", "value" (number is the map) or
+    """`kind`: "unknown", "other" (no pointer to fields), "stack", "context", "map", "value" (number is the map) or
     "place" (number is a constant address). `off` is what was added, None when that is not constant."""
 
     kind: str
@@ -33,7 +33,7 @@ OTHER: Final = Fact("other")
 _MOVING = ("stack", "context", "value", "place")
 _FRAME = 10
 _LOOKUP = 1
-_CALLBACK_HELPERS: Final = frozenset({164, 181})
+CALLBACK_HELPERS: Final = frozenset({164, 181})
 _TAIL_CALL = 12
 Facts = tuple[Fact, ...]
 
@@ -63,7 +63,7 @@ class Flow:
 
 def calls_back(insn: Instruction) -> bool:
     """Whether a helper may run functions of the program."""
-    return insn.op.name == "CALL" and insn.imm in _CALLBACK_HELPERS
+    return insn.op.name == "CALL" and insn.imm in CALLBACK_HELPERS
 
 
 def walk(
@@ -144,7 +144,7 @@ def _successors(
 def _after_helper(insn: Instruction, state: Facts) -> Facts:
     if calls_back(insn):
         return (*(UNKNOWN,) * 6, *state[6:])
-    result = OTHER
+    result = UNKNOWN
     if insn.imm == _LOOKUP and state[1].kind == "map" and state[1].off == 0:
         result = Fact("value", state[1].number)
     return (result, *state[1:])
@@ -167,7 +167,9 @@ def _result(insn: Instruction, state: Facts, constant: Callable[[Instruction], F
     if kind is Kind.ALU and UNKNOWN not in (dst, state[insn.src] if insn.op.source == "reg" else OTHER):
         return OTHER
     if kind in (Kind.LOAD, Kind.LOADSX, Kind.LOAD_ACQUIRE):
-        return OTHER if state[insn.src].kind in ("context", "value", "place") else UNKNOWN
+        if state[insn.src].kind == "context":
+            return OTHER if insn.op.size <= 4 else UNKNOWN  # pointers to sockets take 8 bytes
+        return OTHER if state[insn.src].kind in ("value", "place") else UNKNOWN
     return UNKNOWN
 
 

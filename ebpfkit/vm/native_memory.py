@@ -17,7 +17,16 @@ from ebpfkit.maps.base import Cell, MemoryStore
 from ebpfkit.maps.native import Layout
 from ebpfkit.vm.memory import REGION_SHIFT, AddressSpace, Fields, MemoryFault, Region
 
-__all__ = ["ENTRY_BYTES", "TABLE_ENTRIES", "NativeRegion", "NativeSpace", "SafeSpace", "TrustedSpace", "place_of"]
+__all__ = [
+    "ENTRY_BYTES",
+    "FIELDS_BYTES",
+    "TABLE_ENTRIES",
+    "NativeRegion",
+    "NativeSpace",
+    "SafeSpace",
+    "TrustedSpace",
+    "place_of",
+]
 
 TABLE_ENTRIES: Final = 1 << 14
 ENTRY_BYTES: Final = 128
@@ -26,7 +35,8 @@ STORE_SLOTS: Final = 64
 STORE_ENTRY_BYTES: Final = 64
 MAX_STORE_ENTRIES: Final = 1 << 24
 MIDDLE: Final = 1 << (REGION_SHIFT - 1)
-_OPAQUE_BYTES = 4096  # what a pointer without memory behind it takes of the process's addresses
+OPAQUE_BYTES: Final = 4096  # what a pointer without memory behind it takes of the process's addresses
+FIELDS_BYTES: Final = 1 << 22  # all pointers to fields (contexts, sockets), which generated code must not follow
 _FUNCTION_BYTES = 1 << 24
 
 
@@ -102,6 +112,10 @@ class NativeSpace(AddressSpace):
     def moved(self, region: NativeRegion) -> None:
         """The bytes of a region are others now."""
         self.publish(region)
+
+    def is_kept(self, region: Region) -> bool:
+        """Whether a region stays where it is for ever: the first value of a map that programs address directly."""
+        return any(region is kept for kept in self._fixed.values())
 
     def register_store(self, store: MemoryStore, layout: Layout) -> int | None:
         """The first slot of a native store (one for each CPU), or None when it cannot have any."""
@@ -205,6 +219,11 @@ class TrustedSpace(NativeSpace):
         self._starts: list[int] = []
         self._by_start: list[NativeRegion] = []
         self._opaque: dict[int, Any] = {}
+        self._arena = mmap.mmap(-1, FIELDS_BYTES)
+        self._arena_held = (ctypes.c_char * FIELDS_BYTES).from_buffer(self._arena)
+        self.fields_address = ctypes.addressof(self._arena_held)
+        self._arena_used: dict[int, int] = {}
+        self._arena_next = 0
 
     def add(
         self,
@@ -222,8 +241,10 @@ class TrustedSpace(NativeSpace):
     def _insert(self, region: NativeRegion) -> None:
         if region.place:
             region.base = region.place
+        elif region.fields is not None:
+            region.base = self._place_of_fields(region)
         else:
-            size = _FUNCTION_BYTES if region.name == "function address" else _OPAQUE_BYTES
+            size = _FUNCTION_BYTES if region.name == "function address" else OPAQUE_BYTES
             memory = mmap.mmap(-1, size)
             held = (ctypes.c_char * size).from_buffer(memory)
             self._opaque[id(region)] = (memory, held)
@@ -237,6 +258,17 @@ class TrustedSpace(NativeSpace):
             if known is region:
                 del self._starts[at], self._by_start[at]
         self._opaque.pop(id(region), None)
+        self._arena_used.pop(id(region), None)
+
+    def _place_of_fields(self, region: NativeRegion) -> int:
+        places = FIELDS_BYTES // OPAQUE_BYTES
+        if len(self._arena_used) >= places:
+            raise MemoryFault(f"more than {places} contexts and sockets at once")
+        taken = set(self._arena_used.values())
+        while self._arena_next in taken:
+            self._arena_next = (self._arena_next + 1) % places
+        self._arena_used[id(region)] = self._arena_next
+        return self.fields_address + self._arena_next * OPAQUE_BYTES
 
     def moved(self, region: NativeRegion) -> None:
         self.remove(region)
@@ -247,7 +279,7 @@ class TrustedSpace(NativeSpace):
         if at < 0:
             return None
         region = self._by_start[at]
-        size = len(region.data) or _OPAQUE_BYTES
+        size = len(region.data) or OPAQUE_BYTES
         return region if address - region.base <= size else None
 
     def address_of_cell(self, cell: Cell, name: str, writable: bool = True, *, keep: bool = False) -> int:

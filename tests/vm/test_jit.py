@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
 from ebpfkit.asm.codec import decode
-from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.insn import Instruction, MapValueRef, Register
 from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
+from ebpfkit.elf.model import MapSpec
 from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import EbpfError, MachineFault, NotSupported, UsageError
 from ebpfkit.verifier import Report, verify_program
+from ebpfkit.vm.helpers import IMPLEMENTED
 from ebpfkit.vm.interpreter import UNSUPPORTED
+from ebpfkit.vm.jit_flow import CALLBACK_HELPERS
 from ebpfkit.vm.machine import Machine
 
 from .cases import FAULTS, Case, all_cases
@@ -85,3 +89,24 @@ def test_trust_needs_the_verifier() -> None:
         Machine(bad, jit="trusted", report=report)
     with pytest.raises(UsageError, match="no JIT mode"):
         Machine(program, jit="fast")
+
+
+def test_helpers_that_call_back_are_known() -> None:
+    """Native code gives all registers and the budget along to exactly these."""
+    from ebpfkit.abi.helpers import HELPERS_BY_NAME
+
+    calling = {name for name, f in IMPLEMENTED.items() if "interpreter.call(" in inspect.getsource(f)}
+    assert {HELPERS_BY_NAME[name].id for name in calling} == CALLBACK_HELPERS
+
+
+def test_an_offset_behind_a_map_value_reaches_nothing_else() -> None:
+    """Addresses of map values are constants in the code; one that leads elsewhere is checked like any other."""
+    data = MapSpec("data", "array", 4, 8, 1)
+    for offset in (0, 4, 8, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0):
+        program = [
+            Instruction(OPCODES["LDDW_MAP_VALUE"], Register(1), imm=offset << 32, ref=MapValueRef("data", offset)),
+            *parse("r0 = *(u32 *)(r1 +0)\nexit"),
+        ]
+        ours = outcome(program, "safe", maps=[data])
+        assert (ours[0] == 0) == (offset <= 4)
+        assert ours[0] is outcome(program, None, maps=[data])[0] or ours[0] == 0
