@@ -1,0 +1,82 @@
+"""The only place that chains stages: build, verify, run, load, attach.
+
+Each function takes what a user has at hand (a decorated function, an object, raw instructions) and walks it down the
+one road: compile, link, verify, then the virtual machine or the kernel. Rendering and arguments are the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.pipeline.judging import diagnose, profile_for, running_kernel, verify
+from ebpfkit.pipeline.loading import (
+    Attached,
+    Link,
+    Loaded,
+    attach,
+    attach_source,
+    load,
+    unload,
+    verify_before_load,
+)
+from ebpfkit.pipeline.running import (
+    EXECUTORS,
+    MachineRun,
+    Result,
+    entries_of,
+    require_verified,
+    run,
+    snapshot,
+)
+from ebpfkit.pipeline.sources import (
+    RUNNING_BTF,
+    Source,
+    build,
+    compile_stages,
+    import_file,
+    open_source,
+    refuse_initial_contents,
+    with_contents,
+)
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.report import Report
+
+__all__ = [
+    "EXECUTORS",
+    "RUNNING_BTF",
+    "Attached",
+    "Link",
+    "Loaded",
+    "MachineRun",
+    "Report",
+    "Result",
+    "Source",
+    "attach",
+    "attach_source",
+    "build",
+    "compile_stages",
+    "diagnose",
+    "entries_of",
+    "import_file",
+    "load",
+    "open_source",
+    "profile_for",
+    "refuse_initial_contents",
+    "require_verified",
+    "run",
+    "running_kernel",
+    "snapshot",
+    "unload",
+    "verify",
+    "verify_before_load",
+    "with_contents",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Report":
+        from ebpfkit.verifier.report import Report
+
+        return Report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

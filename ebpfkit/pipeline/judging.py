@@ -1,0 +1,104 @@
+"""A linked program before the verifier: for which kernel, and what its verdict means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.abi.model import HostProfile
+from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.errors import UsageError
+from ebpfkit.pipeline.sources import build
+
+if TYPE_CHECKING:
+    from ebpfkit.diag.explain import Diagnosis
+    from ebpfkit.verifier.report import ProgramReport, Report
+
+__all__ = ["diagnose", "profile_for", "running_kernel", "verify"]
+
+
+def profile_for(kernel: str | None) -> HostProfile:
+    """The profile of a named kernel (None: 6.18 on every machine; "current": the running one)."""
+    from ebpfkit.abi.versions import DEFAULT_KERNEL, KNOWN, basis_of, parse_version
+
+    if kernel == "current":
+        from ebpfkit.host.probe import host_profile
+
+        return host_profile()
+    major, minor = parse_version(DEFAULT_KERNEL if kernel is None else kernel)
+    if f"{major}.{minor}" not in KNOWN:
+        raise UsageError(f"nothing is known of Linux {major}.{minor}: there are {KNOWN[0]} to {KNOWN[-1]}")
+    return HostProfile(kernel=f"{major}.{minor}", basis=basis_of(f"{major}.{minor}"))
+
+
+def running_kernel() -> str:
+    """The running kernel's series, such as "6.18"."""
+    return profile_for("current").kernel
+
+
+Verifiable = Any  # a decorated function, ObjectFile, ProgramSpec, list of Instruction, raw instruction bytes
+
+
+def verify(
+    x: Verifiable,
+    prog_type: str = "xdp",
+    maps: Sequence[MapSpec] = (),
+    kernel: str | None = None,
+    *,
+    profile: HostProfile | None = None,
+    max_insns: int = 1_000_000,
+) -> Report:
+    """Predict the verdict of the kernel's verifier, without a kernel.
+
+    `x` is a decorated function, an `ObjectFile`, a `ProgramSpec`, a list of `Instruction` or raw instruction bytes
+    (whose wide map loads then refer to `maps` by index); `prog_type` and `maps` count for the last two. `kernel` is a
+    version such as "6.6"; without one it means 6.18 on every machine. `max_insns` bounds the walk, as the kernel's
+    million does.
+    """
+    from ebpfkit.verifier import Report, verify_program
+
+    chosen = profile or profile_for(kernel)
+    specs = _specs_of(x, prog_type, maps, kernel)
+    return Report(tuple(verify_program(spec, chosen, max_insns=max_insns) for spec in specs))
+
+
+def _specs_of(x: Verifiable, prog_type: str, maps: Sequence[MapSpec], kernel: str | None) -> list[ProgramSpec]:
+    from ebpfkit.dsl.program import Program
+    from ebpfkit.elf.raw import program_from_code
+
+    if isinstance(x, Program):
+        return list(build(x, kernel=kernel).programs.values())
+    if isinstance(x, ObjectFile):
+        return list(x.programs.values())
+    if isinstance(x, ProgramSpec):
+        return [x]
+    return [program_from_code(x, prog_type=prog_type, maps=maps)]
+
+
+def diagnose(report: ProgramReport, spec: ProgramSpec | None = None) -> Diagnosis:
+    """A verdict that is no acceptance, explained: what, why, and what to write instead.
+
+    `spec`, the program it is about, gives the text of the instruction.
+    """
+    from ebpfkit.diag.explain import explain_rejection
+
+    return explain_rejection(
+        report.rule,
+        report.message,
+        insn=report.insn,
+        span=report.span,
+        instruction=_instruction_text(spec, report.insn),
+        registers={report.register: report.state} if report.register else {},
+        program=report.name,
+        kernel=report.kernel,
+    )
+
+
+def _instruction_text(spec: ProgramSpec | None, slot: int | None) -> str:
+    from ebpfkit.asm.codec import slot_starts
+    from ebpfkit.asm.printer import format_instruction
+
+    if spec is None or slot is None:
+        return ""
+    found = dict(zip(slot_starts(spec.instructions), spec.instructions))
+    return format_instruction(found[slot], slot) if slot in found else ""

@@ -1,0 +1,196 @@
+"""Linked programs into the kernel and onto devices, with the facades of their maps bound to what is live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.elf.model import ProgramSpec
+from ebpfkit.errors import UsageError
+from ebpfkit.pipeline.judging import profile_for, running_kernel
+from ebpfkit.pipeline.sources import Source, build, facades_of, programs_of, with_contents
+
+if TYPE_CHECKING:
+    from ebpfkit.dsl.maps import MapFacade
+    from ebpfkit.dsl.program import Program
+    from ebpfkit.loader.collection import Collection
+    from ebpfkit.loader.links.base import Link as LiveLink
+
+__all__ = ["Attached", "Link", "Loaded", "attach", "attach_source", "load", "unload", "verify_before_load"]
+
+
+class Loaded:
+    """Programs and maps in the kernel, closed together. `loaded[facade]` or `loaded["name"]` is a map."""
+
+    def __init__(self, collection: Collection, facades: Iterable[MapFacade] = ()) -> None:
+        self.collection = collection
+        self.facades = [facade for facade in facades if facade.name in collection.maps]
+        for facade in self.facades:
+            facade.bind(collection.maps[facade.name])
+
+    @property
+    def programs(self) -> Mapping[str, Any]:
+        return self.collection.programs
+
+    @property
+    def maps(self) -> Mapping[str, Any]:
+        return self.collection.maps
+
+    def __getitem__(self, which: MapFacade | str) -> Any:
+        if isinstance(which, str):
+            return self.collection.maps[which]
+        return which.view(self.collection.maps[which.name])
+
+    def close(self) -> None:
+        """Let go of programs and maps; facades return to memory."""
+        for facade in self.facades:
+            facade.unbind(self.collection.maps[facade.name])
+        self.collection.close()
+
+    def __enter__(self) -> Loaded:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Link:
+    """An attached program. Leaving the `with` block detaches it; the maps stay readable until `close`."""
+
+    def __init__(self, link: LiveLink, loaded: Loaded) -> None:
+        self.link = link
+        self.loaded = loaded
+
+    def detach(self) -> None:
+        """Detach; the maps keep their last contents and stay bound."""
+        self.link.close()
+
+    def close(self) -> None:
+        """Detach, and let go of the programs and maps."""
+        self.detach()
+        self.loaded.close()
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+
+def load(program: Program | Sequence[Program], *, verify_first: bool = True, **variables: int | bytes) -> Loaded:
+    """Compile for the running kernel, verify, and load; the facades of the maps are bound to the live maps.
+
+    What was put into the maps before goes along. `variables` gives global variables other first values. Raises
+    VerifierError for a rejection, ours or the kernel's, with the Python line.
+    """
+    from ebpfkit.loader import Collection
+
+    programs = programs_of(program)
+    facades = facades_of(programs)
+    obj = with_contents(build(programs, kernel=running_kernel()), facades)
+    if verify_first:
+        for spec in obj.programs.values():
+            verify_before_load(spec)
+    return Loaded(Collection.load(obj, variables=variables), facades.values())
+
+
+def verify_before_load(spec: ProgramSpec) -> list[str]:
+    """Judge for the running kernel before anything reaches it: raises VerifierError, or returns what is to be said."""
+    from ebpfkit.verifier import verify_program
+
+    report = verify_program(spec, profile_for("current"))
+    if error := report.to_error():
+        raise error
+    if report.verdict == "unsupported":
+        return [f"{spec.name}: not judged by our verifier ({report.message}); the kernel's verdict decides"]
+    return []
+
+
+def attach(
+    program: Program, dev: str, mode: str | None = None, *, via: str = "link", verify_first: bool = True
+) -> Link:
+    """Load one program and attach it to a device; `mode` is "native", "skb" or "hw" (None: the kernel chooses)."""
+    loaded = load(program, verify_first=verify_first)
+    try:
+        return Link(loaded.programs[program.name].attach_xdp(dev, mode=mode, via=via), loaded)
+    except BaseException:
+        loaded.close()
+        raise
+
+
+class Attached:
+    """A program of a FILE on a device, as `ebpfkit load` holds it."""
+
+    def __init__(self, link: LiveLink, loaded: Loaded, name: str, dev: str) -> None:
+        self.link, self.loaded, self.name, self.dev = link, loaded, name, dev
+
+    def summary(self) -> dict[str, Any]:
+        """Device, mode, program id and map ids."""
+        return {
+            "device": self.dev,
+            "mode": getattr(self.link, "mode", None),
+            "program": self.name,
+            "program_id": self.link.program_id,
+            "map_ids": sorted(live.info.id for live in self.loaded.maps.values()),
+        }
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.link.close()
+        self.loaded.close()
+
+
+def attach_source(
+    source: Source, name: str, dev: str, *, mode: str | None = None, settings: Sequence[str] = (), pin: bool = False
+) -> Attached:
+    """Load one program of a FILE, with its maps, and attach it; `pin` leaves link and maps behind for `unload`."""
+    from ebpfkit.loader import Collection
+    from ebpfkit.loader.pin import pin_attachment
+
+    variables = dict(_setting(text) for text in settings)
+    obj = with_contents(source.object, source.facades)
+    loaded = Loaded(Collection.load(obj, programs=[name], variables=variables), source.facades.values())
+    try:
+        link = loaded.programs[name].attach_xdp(dev, mode=mode)
+        try:
+            if pin:
+                pin_attachment(link, dev, loaded.programs[name], loaded.maps)
+        except BaseException:
+            link.close()
+            raise
+    except BaseException:
+        loaded.close()
+        raise
+    return Attached(link, loaded, name, dev)
+
+
+def _setting(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name, int(value, 0)
+    except ValueError:
+        raise UsageError(f"--set takes NAME=VALUE with a whole number, not {text!r}") from None
+
+
+def unload(dev: str) -> dict[str, Any]:
+    """Detach what was pinned for a device and remove its pins; what was taken away, as `Attached.summary` tells it."""
+    from ebpfkit.loader.pin import remove
+
+    removed = remove(dev)
+    return {
+        "device": removed.device,
+        "mode": removed.mode,
+        "program_id": removed.program_id,
+        "map_ids": sorted(removed.map_ids),
+    }

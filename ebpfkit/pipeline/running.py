@@ -1,0 +1,237 @@
+"""One function or file on packets: plain Python, the virtual machine, its JIT, the kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+from weakref import WeakKeyDictionary
+
+from ebpfkit.elf.model import ObjectFile, ProgramSpec
+from ebpfkit.errors import MapError, NotSupported, UsageError
+from ebpfkit.pipeline.judging import verify
+from ebpfkit.pipeline.sources import Source, build, with_contents
+
+if TYPE_CHECKING:
+    from ebpfkit.dsl.maps import MapFacade
+    from ebpfkit.dsl.program import Program
+    from ebpfkit.maps.store import MapStore
+    from ebpfkit.verifier.report import Report
+    from ebpfkit.vm.jit_loop import CaptureTotals
+    from ebpfkit.vm.machine import Machine
+    from ebpfkit.vm.machine import Result as MachineResult
+
+__all__ = ["EXECUTORS", "MachineRun", "Result", "entries_of", "require_verified", "run", "snapshot"]
+
+
+EXECUTORS = ("python", "interpreter", "jit", "kernel", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run of a program did.
+
+    `action` is what it returned (an `XdpAction` for XDP programs), `data` the packet afterwards, `maps` the contents of
+    every map it uses, by name (key to value, in the types of the map), `insns` the instructions executed, or None where
+    nothing counts them.
+    """
+
+    action: int
+    data: bytes
+    maps: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    insns: int | None = None
+
+
+def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any) -> Result:
+    """Run a decorated function on one packet.
+
+    `on` is "python" (the function itself), "interpreter" (the virtual machine), "jit" (the virtual machine's native
+    code; with `trusted=True` without checks, for what our verifier accepts) or "kernel" (BPF_PROG_TEST_RUN); "native"
+    is not there yet and says so. In Python and in the virtual machine the maps of the module keep what the run did to
+    them; a run in the kernel starts from a copy of their contents, and `Result.maps` tells what became of it.
+    """
+    if on not in EXECUTORS:
+        raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")
+    runners = {"python": _run_python, "interpreter": _run_interpreter, "jit": _run_jit, "kernel": _run_kernel}
+    runner = runners.get(on)
+    if runner is None:
+        raise NotSupported(f"the executor {on!r}", why=f"use on={', '.join(map(repr, runners))}")
+    return runner(program, bytes(frame), **options)
+
+
+LOOPBACK = 1  # the interface that BPF_PROG_TEST_RUN shows to a program: every executor shows the same
+
+
+def _run_python(program: Program, frame: bytes, **options: Any) -> Result:
+    from ebpfkit.dsl.execute import run_python
+
+    done = run_python(program, frame, **{"ingress_ifindex": LOOPBACK, **options})
+    return Result(done.action, done.data, _contents_of(program))
+
+
+def _run_interpreter(program: Program, frame: bytes, **options: Any) -> Result:
+    from ebpfkit.vm import Machine
+
+    machine = Machine(_built_for_run(program), maps=[_memory_of(facade) for facade in program.maps])
+    done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
+    number = done.r0 & 0xFFFF_FFFF
+    action = _action(number)
+    return Result(action, done.data, _contents_of(program), done.insns)
+
+
+_JITTED: WeakKeyDictionary[Program, tuple[tuple[object, ...], Machine]] = WeakKeyDictionary()
+
+
+def _run_jit(program: Program, frame: bytes, *, trusted: bool = False, **options: Any) -> Result:
+    done = _jit_machine(program, trusted).run(frame, **{"ifindex": LOOPBACK, **options})
+    return Result(_action(done.r0 & 0xFFFF_FFFF), done.data, _contents_of(program), done.insns)
+
+
+def _jit_machine(program: Program, trusted: bool) -> Machine:
+    """A machine with native code, kept as long as the program and the stores of its maps stay the same."""
+    from ebpfkit.vm import Machine
+
+    obj = _built_for_run(program)
+    stores = _native_stores(program.maps)
+    key = (obj, trusted, *stores)
+    known = _JITTED.get(program)
+    if known is None or len(known[0]) != len(key) or any(a is not b for a, b in zip(known[0], key)):
+        report = require_verified(obj) if trusted else None
+        machine = Machine(obj, maps=stores, jit="trusted" if trusted else "safe", report=report)
+        known = _JITTED[program] = (key, machine)
+    return known[1]
+
+
+def _native_stores(facades: Iterable[MapFacade]) -> list[MapStore]:
+    """The in-memory stores of maps, made such that native code works on them."""
+    stores = []
+    for facade in facades:
+        if _memory_of(facade) is facade.memory_store:
+            facade.make_native()
+        stores.append(_memory_of(facade))
+    return stores
+
+
+def require_verified(obj: ObjectFile) -> Report:
+    """The verifier's report on every program of the object. Raises VerifierError, or NotSupported for no verdict."""
+    report = verify(obj)
+    for error in report.errors:
+        raise error
+    for one in report:
+        if not one.ok:
+            raise NotSupported(f"trusted native code for '{one.name}'", why=f"it could not be verified: {one.message}")
+    return report
+
+
+def _run_kernel(program: Program, frame: bytes) -> Result:
+    from ebpfkit.loader import Collection
+
+    facades = {facade.name: facade for facade in program.maps}
+    with Collection.load(with_contents(_built_for_run(program), facades)) as collection:
+        done = collection.programs[program.name].test_run(frame)
+        contents = {name: snapshot(facade, collection.maps[name]) for name, facade in facades.items()}
+    action = _action(done.retval)
+    return Result(action, done.data, contents)
+
+
+def _action(number: int) -> int:
+    """A verdict as `XdpAction`; a number that is none stays a number."""
+    from ebpfkit.dsl.types import XdpAction
+
+    try:
+        return XdpAction(number)
+    except ValueError:
+        return number
+
+
+_BUILT: WeakKeyDictionary[Program, tuple[object, ObjectFile]] = WeakKeyDictionary()
+
+
+def _built_for_run(program: Program) -> ObjectFile:
+    """The compiled program, made once for as long as the constants of its module keep their values."""
+    constants = tuple(
+        (name, value)
+        for name, value in program.function.__globals__.items()
+        if isinstance(value, (int, str, bytes)) and not name.startswith("__")
+    )
+    known = _BUILT.get(program)
+    if known is None or known[0] != constants:
+        known = _BUILT[program] = (constants, build(program))
+    return known[1]
+
+
+def _memory_of(facade: MapFacade) -> MapStore:
+    """The in-memory store of a map. Raises UsageError while the map is bound to one in the kernel."""
+    store = facade.store
+    if not hasattr(store, "lookup"):
+        raise UsageError(
+            f"{facade.name!r} is bound to a map in the kernel, out of the virtual machine's reach: close the load first"
+        )
+    return store
+
+
+def _contents_of(program: Program) -> dict[str, dict[Any, Any]]:
+    return {facade.name: snapshot(facade, facade.store) for facade in program.maps}
+
+
+def snapshot(facade: MapFacade, store: MapStore) -> dict[Any, Any]:
+    """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists."""
+    view = facade.view(store)
+    return {view.decode_key(key): view.decode_value(value) for key, value in entries_of(store)}
+
+
+def entries_of(store: MapStore) -> list[tuple[bytes, bytes]]:
+    """The entries of a store; of arrays, whose every slot exists, those that are not zero.
+
+    None for maps that user space cannot read, as the kernel has it (sockets by index, program arrays, ring buffers).
+    """
+    if store.spec.key_size == 0:
+        return []
+    try:
+        return [(key, value) for key, value in store.items() if "array" not in store.spec.type or any(value)]
+    except MapError as error:
+        if error.errno in UNREADABLE:
+            return []
+        raise
+
+
+UNREADABLE = (errno.EOPNOTSUPP, 524)  # ENOTSUPP is the kernel's own number, which errno.h does not have
+
+
+class MachineRun:
+    """A program of a FILE in the virtual machine, packet after packet, with the contents of its maps at the end."""
+
+    def __init__(self, source: Source, spec: ProgramSpec, *, jit: str | None = None) -> None:
+        from ebpfkit.vm import Machine
+
+        self.source = source
+        self.spec = spec
+        facades = [facade for name, facade in source.facades.items() if name in source.object.maps]
+        stores = [_memory_of(facade) for facade in facades] if jit is None else _native_stores(facades)
+        report = require_verified(source.object) if jit == "trusted" else None
+        self.machine = Machine(source.object, maps=stores, program=spec.name, jit=jit, report=report)
+
+    @property
+    def walks_captures(self) -> bool:
+        """Whether `run_capture` works: native code, for XDP."""
+        return self.machine.jit is not None and self.machine.is_xdp
+
+    def run_capture(self, path: str | os.PathLike[str], out: BinaryIO | None = None) -> CaptureTotals:
+        """A whole capture in native code; `out` gets the packets as a pcap."""
+        from ebpfkit.vm.jit_loop import run_capture
+
+        return run_capture(self.machine, path, out=out)
+
+    def run(self, packet: bytes) -> MachineResult:
+        """One packet."""
+        return self.machine.run(packet)
+
+    def action_name(self, r0: int) -> str:
+        """The verdict's name in the kernel's words, or the number where the program type has no such verdict."""
+        from ebpfkit.abi.prog_types import PROG_TYPES
+
+        number = r0 & 0xFFFF_FFFF
+        row = PROG_TYPES.get(self.spec.prog_type)
+        return next((name for name, value in (row.verdicts if row else {}).items() if value == number), str(number))
