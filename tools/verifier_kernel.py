@@ -51,7 +51,7 @@ class KernelOracle:
         self._maps: dict[Any, Fd] = {}
         self._btf: dict[Any, tuple[Any, Fd]] = {}
 
-    def map_fd(self, spec: MapSpec) -> int:
+    def map_fd(self, spec: MapSpec, btf: Fd | None = None) -> int:
         """A map of this shape; the same one for the same shape."""
         key = (
             spec.type,
@@ -62,6 +62,7 @@ class KernelOracle:
             spec.frozen,
             spec.data,
             spec.inner,
+            (spec.btf_value_type, btf.fileno()) if btf else None,
         )
         found = self._maps.get(key)
         if found is None:
@@ -69,7 +70,7 @@ class KernelOracle:
             if spec.inner is not None:
                 self.map_fd(spec.inner)
                 inner = create_map(spec.inner)
-            found = self._maps[key] = create_map(spec, inner=inner)
+            found = self._maps[key] = create_map(spec, inner=inner, btf=btf)
             if spec.data is not None:
                 Map(spec, found).set(bytes(4), spec.data.ljust(spec.value_size, b"\0"))
             if spec.frozen:
@@ -79,6 +80,7 @@ class KernelOracle:
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
         maps = list(spec.maps.values())
+        btf = self._btf_fd(spec) if has_function_types(spec) else None
         insns = []
         for insn in spec.instructions:
             if insn.op.name.startswith("LDDW_MAP") and not isinstance(insn.ref, MapRef | MapValueRef):
@@ -86,9 +88,9 @@ class KernelOracle:
                 if number < len(maps):
                     insn = insn.replace(imm=insn.imm >> 32 << 32 | self.map_fd(maps[number]))
             elif isinstance(insn.ref, MapRef):
-                insn = insn.replace(imm=self.map_fd(spec.maps[insn.ref.name]), ref=None)
+                insn = insn.replace(imm=self.map_fd(spec.maps[insn.ref.name], btf), ref=None)
             elif isinstance(insn.ref, MapValueRef):
-                fd = self.map_fd(spec.maps[insn.ref.name])
+                fd = self.map_fd(spec.maps[insn.ref.name], btf)
                 insn = insn.replace(imm=fd | insn.ref.offset << 32, ref=None)
             insns.append(insn)
         code = encode(insns)
@@ -97,7 +99,7 @@ class KernelOracle:
             func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)
         return self.ask_bytes(
             code, spec.prog_type, license=spec.license, attach_type=spec.attach_type, flags=spec.flags,
-            log_level=log_level, log_size=log_size, btf=self._btf_fd(spec) if func_info else None, func_info=func_info,
+            log_level=log_level, log_size=log_size, btf=btf, func_info=func_info,
         )  # fmt: skip
 
     def _btf_fd(self, spec: ProgramSpec) -> Fd:

@@ -147,6 +147,8 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
             check.check_unmoved(index, register, value)
     elif kind is _A.RINGBUF_MEM:
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
+    elif kind is _A.SPIN_LOCK:
+        fits, wanted = value.kind == MAP_VALUE and not value.nullable, "map_value, ptr_, ptr_"
     elif kind in _SOCKETS:
         fits, wanted = value.kind == OPAQUE and not value.nullable, "sock_common, sock, tcp_sock, xdp_sock, ptr_"
         if fits and value.target == "xdp_sock":
@@ -251,8 +253,7 @@ def check_memory(
     elif value.kind == MAP_VALUE:
         check.check_map_permission(index, register, value, write)
         check.check_region(index, register, value, 0, size, value.target.spec.value_size, "map value", zero_ok)
-        if w.has_special_fields(value.target.spec):
-            raise Unmodelled(f"special fields in the values of map {value.target.spec.name}", index=index)
+        check.check_special_fields(w, index, register, value, 0, size)
     elif value.kind == MEM:
         if write and value.readonly:
             message = f"R{register} cannot write into {value.type_name()}"

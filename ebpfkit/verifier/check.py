@@ -97,6 +97,9 @@ def _no_references(w: Walk, index: int, demand: ob.NoReferences) -> None:
             f"Unreleased reference id={held} alloc_insn={site}; {demand.where} would lead to reference leak",
             index=index,
         )
+    if w.state.lock is not None:
+        message = f"{demand.where} cannot be used inside bpf_spin_lock-ed region"
+        raise Rejection("lock", message, index=index)
 
 
 def _allowed(w: Walk, index: int, demand: ob.Allowed) -> None:
@@ -215,11 +218,19 @@ def check_map_permission(index: int, register: int, p: Pointer, write: bool) -> 
         raise Rejection("write-only-memory", message, index=index, register=register)
 
 
+def check_special_fields(w: Walk, index: int, register: int, p: Pointer, offset: int, size: int) -> None:
+    """None of the bytes in reach belongs to a lock or timer."""
+    for field in w.special_fields(p.target.spec):
+        low, high = p.var.smin + p.off + offset, p.var.umax + p.off + offset + size
+        if low < field.offset + field.size and field.offset < high:
+            message = f"{field.kind} cannot be accessed directly by load/store"
+            raise Rejection("special-field", message, index=index, register=register)
+
+
 def _map_value(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
     check_map_permission(index, demand.register, p, demand.write)
     check_region(index, demand.register, p, demand.offset, demand.size, p.target.spec.value_size, "map value")
-    if w.has_special_fields(p.target.spec):
-        raise Unmodelled(f"special fields in the values of map {p.target.spec.name}", index=index)
+    check_special_fields(w, index, demand.register, p, demand.offset, demand.size)
 
 
 def _memory(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:

@@ -91,7 +91,7 @@ class Walk:
         self.narrow_memo: dict[Any, Any] = {}
         self.distance_memo: dict[Any, Any] = {}
         self._inner: dict[MapTarget, MapTarget] = {}
-        self._special: dict[MapTarget | str, bool] = {}
+        self._special: dict[int, tuple[special.SpecialField, ...]] = {}
         self._ids = 0
         self.next = 0
         self.processed = 0
@@ -147,11 +147,16 @@ class Walk:
             found = self._inner[outer] = MapTarget(-1, inner)
         return found
 
-    def has_special_fields(self, spec: MapSpec) -> bool:
-        found = self._special.get(spec.name)
+    def special_fields(self, spec: MapSpec) -> tuple[special.SpecialField, ...]:
+        """The locks and timers in the values of a map."""
+        found = self._special.get(id(spec))
         if found is None:
-            found = self._special[spec.name] = special.has_special_fields(spec, self.code.spec.btf)
+            found = self._special[id(spec)] = special.special_fields(spec, self.code.spec.btf)
         return found
+
+    def lock_of(self, spec: MapSpec) -> special.SpecialField | None:
+        """The spin lock in the values of a map."""
+        return next((field for field in self.special_fields(spec) if field.kind == special.LOCK), None)
 
     def push(self, target: int, previous: int) -> State:
         """A copy of the current state that will be walked from `target` later."""

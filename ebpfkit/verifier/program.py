@@ -17,6 +17,7 @@ from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.special import check_program_type
 
 __all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "has_function_types", "prepare"]
 
@@ -250,6 +251,7 @@ def check_map_fits(spec: ProgramSpec, target: MapSpec, index: int) -> None:
     """Whether this program type may use the map at all."""
     if target.type in ("arena", "struct_ops", "insn_array"):
         raise Unmodelled(f"maps of type {target.type}", index=index)
+    check_program_type(target, spec.btf, spec.prog_type, index)
     if spec.flags & (1 << 4) and target.type not in _SLEEPABLE_MAPS:
         raise Rejection("invalid-map", "Sleepable programs can only use array, hash, ringbuf and local storage maps")
 

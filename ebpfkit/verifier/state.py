@@ -133,11 +133,12 @@ class History:
 class State:
     """One path being walked."""
 
-    __slots__ = ("depth", "first", "frames", "goto_depth", "history", "parent", "previous", "references")
+    __slots__ = ("depth", "first", "frames", "goto_depth", "history", "lock", "parent", "previous", "references")
 
     def __init__(self, frames: list[Frame]) -> None:
         self.frames = frames
         self.references: tuple[tuple[int, int], ...] = ()  # (reference id, logical index that acquired it)
+        self.lock: tuple[int, Any] | None = None  # the spin lock held: identity and map of the value that it is in
         self.parent: Checkpoint | None = None
         self.history: History | None = None
         self.first = 0  # first instruction after the parent checkpoint
@@ -149,6 +150,7 @@ class State:
         twin = State.__new__(State)
         twin.frames = [frame.copy() for frame in self.frames]
         twin.references = self.references
+        twin.lock = self.lock
         twin.parent = self.parent
         twin.history = self.history
         twin.first = self.first
@@ -167,13 +169,14 @@ class Checkpoint:
 
     __slots__ = (
         "branches", "chain", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index",
-        "last", "marks", "misses", "parent", "quick", "references", "site",
+        "last", "lock", "marks", "misses", "parent", "quick", "references", "site",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
         self.index = index
         self.frames = [frame.copy() for frame in state.frames]
         self.references = state.references
+        self.lock = state.lock
         self.parent = state.parent
         self.history = state.history
         self.first = state.first

@@ -270,6 +270,8 @@ class Comparison:
         if stored.chain is not state.frames[-1].chain or len(stored.references) != len(state.references):
             return False
         ids = IdMap()
+        if not _same_lock(stored, state, ids):
+            return False
         for old, new in zip(stored.references, state.references):
             if not ids.match(old[0], new[0]):
                 return False
@@ -350,6 +352,8 @@ class Comparison:
                     checks.slots.remove(slot_check)
                     checks.slots.insert(0, slot_check)
                 return False
+        if not _same_lock(stored, state, ids):
+            return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
                 return False
@@ -386,6 +390,14 @@ class Comparison:
                 if self._matters(slot.types):
                     checks.slots.append((number, place, slot, bool(slots >> place & 1)))
         return checks
+
+
+def _same_lock(stored: Checkpoint, state: State, ids: IdMap) -> bool:
+    """Whether the same spin lock, or none, is held."""
+    mine, other = stored.lock, state.lock
+    if mine is None or other is None:
+        return mine is other
+    return mine[1] is other[1] and ids.match(mine[0], other[0])
 
 
 def _limited(frame: Frame, depth: int) -> dict[int, Slot]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit._bits import to_signed
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
@@ -12,8 +13,9 @@ from ebpfkit.verifier.arguments import CallFacts
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
-from ebpfkit.verifier.state import SPILL, Frame, Slot, reference_word
+from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
 from ebpfkit.verifier.transfer import stack
+from ebpfkit.verifier.transfer.jumps import keeps_identity
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
@@ -28,11 +30,11 @@ _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
 _BPF_F_RDONLY_PROG = 1 << 7
 _UNMODELLED_EFFECTS = {
-    Effect.LOCKS: "spin locks",
-    Effect.UNLOCKS: "spin locks",
     Effect.CALLS_BACK: "callbacks",
     Effect.DYNPTR_ACQUIRES: "dynptrs",
 }
+_LOCKING = frozenset({Effect.LOCKS, Effect.UNLOCKS})
+_VALUES = {RetKind.MAP_VALUE, RetKind.MAP_VALUE_OR_NULL}
 _UNMODELLED_HELPERS = {
     "kptr_xchg": "kptrs",
     "timer_init": "timers",
@@ -101,6 +103,8 @@ def call_helper(
 ) -> None:
     """Prove the arguments, then do to the state what the call does."""
     facts = CallFacts()
+    if w.state.lock is not None and Effect.UNLOCKS not in spec.effects:
+        raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     for plan in plans:
         arguments.prove_argument(w, index, plan, facts)
@@ -116,6 +120,8 @@ def call_helper(
         if size:
             stack.blank(w, index, register, pointer, size)
             stack.overwrite_bytes(w, index, pointer, 0, size)
+    if spec.effects & _LOCKING:
+        _lock(w, index, Effect.LOCKS in spec.effects)
     if Effect.RELEASES in spec.effects:
         _release(w, index, spec, facts)
     if Effect.TAIL_CALL in spec.effects:
@@ -126,6 +132,36 @@ def call_helper(
     _give_result(w, index, spec, facts, vals, ids)
     if Effect.CHANGES_PACKET in spec.effects:
         forget_packet(w)
+
+
+def _lock(w: Walk, index: int, acquire: bool) -> None:
+    """Take or drop the spin lock that R1 points to."""
+    p = w.vals[1]
+    spec = p.target.spec
+    if p.var.const is None:
+        message = "R1 doesn't have constant offset. bpf_spin_lock has to be at the constant offset"
+        raise Rejection("lock", message, index=index, register=1)
+    field = w.lock_of(spec)
+    if field is None:
+        raise Rejection("lock", f"map '{spec.name}' has no valid bpf_spin_lock", index=index, register=1)
+    at = p.off + to_signed(p.var.const, 64)
+    if at != field.offset:
+        message = f"off {at} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}"
+        raise Rejection("lock", message, index=index, register=1)
+    identity = w.ids[1] & ID_MASK
+    if not identity and spec.max_entries != 1:
+        raise Unmodelled("a spin lock in a value whose identity is lost", index=index)
+    held = w.state.lock
+    if acquire:
+        if held is not None:
+            raise Rejection("lock", "Locking two bpf_spin_locks are not allowed", index=index, register=1)
+        w.state.lock = (identity, p.target)
+        return
+    if held is None:
+        raise Rejection("lock", "bpf_spin_unlock without taking a lock", index=index, register=1)
+    if held[0] != identity or held[1] is not p.target:
+        raise Rejection("lock", "bpf_spin_unlock of different lock", index=index, register=1)
+    w.state.lock = None
 
 
 def _check_map(index: int, spec: HelperSpec, map_type: str) -> None:
@@ -185,8 +221,6 @@ def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: 
             and map_spec.type in _ELIDABLE
         )
         result = values.pointer(MAP_VALUE, facts.target, nullable=not present)
-        if present and w.has_special_fields(map_spec):
-            raise Unmodelled(f"special fields in the values of map {map_spec.name}", index=index)
         acquires = map_spec.type in ("sockmap", "sockhash") and spec.name == "map_lookup_elem"
     elif kind is RetKind.RINGBUF_MEM_OR_NULL:
         result = values.pointer(MEM, facts.size, nullable=True, record=True)
@@ -201,7 +235,7 @@ def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: 
     else:
         raise Unmodelled(f"results of kind {kind.value} (helper {spec.name})", index=index)
     vals[0] = result
-    identity = w.new_id() if result.nullable else 0
+    identity = w.new_id() if result.nullable or (kind in _VALUES and keeps_identity(w, result)) else 0
     if acquires:
         identity = w.new_id()
         w.state.references = (*w.state.references, (identity, index))
@@ -280,6 +314,8 @@ def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
 
 def call_global(w: Walk, index: int, function: Subprogram, vals: list[Any], ids: list[int]) -> None:
     """A call of a function that is verified apart: only its prototype and its effects count."""
+    if w.state.lock is not None:
+        raise Rejection("lock", "global function calls are not allowed while holding a lock", index=index)
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     effects = functions.prove_call(w, index, function)
     if Effect.CHANGES_PACKET in effects:

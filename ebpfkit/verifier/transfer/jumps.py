@@ -345,8 +345,15 @@ def _prove_range(w: Walk, state: State, register: int, measured: Pointer, open_e
 
 
 def _drop_null(w: Walk, frame: Frame, register: int) -> None:
-    frame.vals[register] = non_null(w, frame.vals[register])
-    frame.ids[register] &= ~ID_MASK
+    value = frame.vals[register]
+    frame.vals[register] = non_null(w, value)
+    if not keeps_identity(w, value):
+        frame.ids[register] &= ~ID_MASK
+
+
+def keeps_identity(w: Walk, p: Pointer) -> bool:
+    """Whether it matters which value this is after the null test too: one with a lock in it."""
+    return p.kind == MAP_VALUE and p.target.spec.inner is None and w.lock_of(p.target.spec) is not None
 
 
 def non_null(w: Walk, p: Pointer) -> Any:
@@ -387,7 +394,8 @@ def resolve_null(w: Walk, state: State, register: int, is_null: bool) -> None:
         if is_null:
             result, new_id = w.values.zero, 0
         else:
-            result, new_id = non_null(w, value), mine & ~ID_MASK
+            result = non_null(w, value)
+            new_id = mine if keeps_identity(w, value) else mine & ~ID_MASK
         if place >= 0:
             frame.vals[place], frame.ids[place] = result, new_id
         else:
