@@ -89,6 +89,7 @@ def diagnose(report: ProgramReport, spec: ProgramSpec | None = None) -> Diagnosi
         span=report.span,
         instruction=_instruction_text(spec, report.insn),
         registers={report.register: report.state} if report.register else {},
+        path=report.path,
         program=report.name,
         kernel=report.kernel,
     )

@@ -8,6 +8,7 @@ instructions are walked, and the limit on those decides verdicts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ebpfkit.abi import limits
@@ -15,7 +16,7 @@ from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.verifier import check, functions, special
+from ebpfkit.verifier import causes, check, functions, special
 from ebpfkit.verifier.context import ContextTable
 from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
 from ebpfkit.verifier.domain.values import Values
@@ -347,6 +348,30 @@ class Walk:
                 ids = self.ids = frame.ids
         finally:
             self.processed = processed
+
+    def follow(self, function: Subprogram, path: Sequence[int]) -> list[causes.Seen]:
+        """Walk one path again, up to but without its last instruction, in a walk of its own, and note every step."""
+        twin = Walk(self.code, self.prog_type, self.profile, self.allowed, self.max_insns)
+        twin._begin(function)
+        seen: list[causes.Seen] = []
+        for index, wanted in pairwise(path):
+            state = twin.state
+            state.parent, state.history, state.first = None, None, index
+            twin.index = index
+            depth, before = len(state.frames), twin.vals[:]
+            following = twin.steps[index](twin.vals, twin.ids)
+            if following < 0:
+                following = twin.next if following != ENDED else -1
+            if following != wanted:
+                other = next((pushed for pushed, target in twin._pending if target == wanted), None)
+                if other is None:
+                    raise Rejection("other", "the path does not repeat", index=index)
+                twin.state = other
+            twin._pending.clear()
+            twin.frame = twin.state.frames[-1]
+            twin.vals, twin.ids = twin.frame.vals, twin.frame.ids
+            seen.append(causes.Seen(index, depth, before, len(twin.state.frames), twin.vals[:]))
+        return seen
 
     def _finish_path(self) -> None:
         self.update_stack_liveness()

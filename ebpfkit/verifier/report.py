@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebpfkit.errors import VerifierError
 from ebpfkit.span import Span
+
+if TYPE_CHECKING:
+    from ebpfkit.diag.explain import PathStep
 
 __all__ = ["ProgramReport", "Report"]
 
@@ -19,7 +22,8 @@ class ProgramReport:
     `verdict` is "accept", "reject" or "unsupported"; `basis` "measured" or "documented". For a rejection `rule` names
     the broken rule (see `ebpfkit.diag.rules`), `message` is in the kernel's wording, `insn` the 8-byte slot and `span`
     the author's place; `register` and `state` say which register mattered and what it was, in words; `mend` what to
-    write instead. For "unsupported", `message` names what is not modelled. `seconds` is the time taken.
+    write instead; `path` the steps that made the register what it was. For "unsupported", `message` names what is not
+    modelled. `seconds` is the time taken.
     """
 
     name: str
@@ -35,6 +39,7 @@ class ProgramReport:
     register: str = ""
     state: str = ""
     mend: str = ""
+    path: tuple[PathStep, ...] = ()
     insns_processed: int = 0
     total_states: int = 0
     stack_depth: int = 0

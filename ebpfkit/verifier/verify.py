@@ -14,6 +14,7 @@ from ebpfkit.abi.versions import basis_of, is_at_least
 from ebpfkit.asm.codec import slot_starts
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
+from ebpfkit.verifier.causes import causes_of
 from ebpfkit.verifier.explore import Walk
 from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
 from ebpfkit.verifier.program import Code, Subprogram, has_function_types, prepare
@@ -136,6 +137,7 @@ class _Run:
             register=register,
             state=state,
             mend=_mend(outcome.rule),
+            path=causes_of(walk, outcome) if walk else (),
             **place,
             **common,
         )

@@ -104,6 +104,43 @@ def test_a_rejection_says_what_where_why_and_what_to_write() -> None:
     assert pickle.loads(pickle.dumps(report)) == report
 
 
+WAYS = {
+    "a range and what was added": (
+        """r6 = *(u32 *)(r1 +12); r2 = *(u32 *)(r1 +0); r3 = *(u32 *)(r1 +4); r4 = r2; r4 += 14; if r4 > r3 goto out;
+        r6 &= 31; r5 = r2; r5 += r6; r9 = 1; r0 = *(u8 *)(r5 +14); out: r0 = 2; exit""",
+        [0, 1, 5, 6, 7, 8],
+        "R5 is now the packet + (0..31), 0 bytes proved",
+    ),
+    "in a function": (
+        """call f; r0 = 2; exit; f: r1 = map[hash] ll; r2 = r10; r2 += -4; *(u32 *)(r10 -4) = 0; call 1; r6 = r0;
+        r0 = *(u64 *)(r6 +0); exit""",
+        [8, 9],
+        "R6 is now a value of map hash, may be null",
+    ),
+    "through an argument": (
+        "r1 = *(u32 *)(r1 +12); r1 &= 7; call f; exit; f: r2 = r10; r2 += r1; *(u8 *)(r2 -4) = 1; r0 = 0; exit",
+        [0, 1, 4, 5],
+        "R2 is now the stack of frame 1 + (0..7)",
+    ),
+    "on the taken side of a branch": (
+        """r7 = 1; r2 = *(u32 *)(r1 +12); if r2 > 5 goto a; r7 = 2; a: if r2 > 5 goto b; r0 = 0; exit; b: r7 = 9;
+        r0 = *(u8 *)(r7 +0); exit""",
+        [7],
+        "R7 is now 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_rejection_says_how_it_came_about(name: str) -> None:
+    asm, slots, last = WAYS[name]
+    report = verify_program(program(asm))
+    assert report.verdict == "reject"
+    assert [step.insn for step in report.path] == slots, report.path
+    assert report.path[-1].note == last
+    assert all(step.span is not None for step in report.path)
+
+
 def test_slots_count_wide_loads_twice() -> None:
     report = verify_program(program("r1 = 0x1122334455667788 ll; r0 = r7; exit"))
     assert (report.insn, report.rule) == (2, "uninitialised-register")
