@@ -14,6 +14,7 @@ from typing import Any
 from ebpfkit.abi import limits
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
+from ebpfkit.abi.versions import is_at_least
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.verifier import causes, check, functions, special
@@ -286,6 +287,8 @@ class Walk:
     def run(self) -> None:
         """Walk every path of every function that is verified apart; raises Rejection at the first violation."""
         self._run_function(self.code.subprograms[0])
+        if not is_at_least(self.profile.kernel, functions.LAZY_SINCE):
+            self.called.update(function.number for function in self.code.subprograms if function.is_global)
         done: set[int] = set()
         while todo := self.called - done:
             # Ascending, and what a walk newly reaches may wait for the next round: the kernel's order.

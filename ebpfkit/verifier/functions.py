@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.model import ArgKind, Effect
+from ebpfkit.abi.versions import is_at_least
 from ebpfkit.errors import ObjectError
 from ebpfkit.verifier import check
 from ebpfkit.verifier.arguments import CallFacts, check_memory
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.state import Frame
 
-__all__ = ["Parameter", "ParameterKind", "effects_of", "enter_global", "prove_call", "prototype_of"]
+__all__ = ["LAZY_SINCE", "Parameter", "ParameterKind", "effects_of", "enter_global", "prove_call", "prototype_of"]
 
 _MAX_PARAMETERS = 5
+LAZY_SINCE = "6.8"
+"""The first kernel that verifies only global functions that are reached, and that knows tags of parameters."""
 _CONTEXT_STRUCTS = {
     "xdp": "xdp_md",
     "socket_filter": "__sk_buff",
@@ -126,6 +129,8 @@ def _read_parameter(w: Walk, btf: Btf, number: int, type_id: int, tags: set[str]
     from ebpfkit.btf.types import Int, Ptr, Struct
 
     type_ = btf.resolve(type_id)
+    if tags and not is_at_least(w.profile.kernel, LAZY_SINCE):
+        raise Unmodelled(f"tagged parameters before Linux {LAZY_SINCE}", index=index)
     if tags - _TAGS:
         raise _refuse(index, f"arg#{number} has unsupported set of tags")
     if unmodelled := tags & {"trusted", "untrusted", "arena"}:

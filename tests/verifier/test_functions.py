@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from test_objects import PRELUDE
 
+from ebpfkit.abi.model import HostProfile
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.verifier import verify_program
@@ -189,3 +190,15 @@ def test_global_functions(name: str, oracle: KernelOracle, tmp_path: Path) -> No
     assert report.verdict == verdict, f"{report}\n{kernel.log[-600:]}"
     if verdict == "accept":
         assert report.insns_processed == kernel.processed, kernel.log
+
+
+def test_older_kernels_verify_every_global_function(tmp_path: Path) -> None:
+    spec = build(tmp_path, CASES["only reached in code that is not walked"][1])
+    assert verify_program(spec).ok
+    assert verify_program(spec, HostProfile(kernel="6.1")).verdict == "reject"
+
+
+def test_tags_before_their_time_are_unsupported(tmp_path: Path) -> None:
+    spec = build(tmp_path, CASES["tagged nonnull"][1])
+    report = verify_program(spec, HostProfile(kernel="6.1"))
+    assert report.verdict == "unsupported" and "6.8" in report.message
