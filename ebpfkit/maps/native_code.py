@@ -184,16 +184,34 @@ class StoreCode(IrText):
     # The table.
 
     def _find(self) -> None:
-        """find(hash, chunks): the index of the node with this key, or 0."""
+        """find(hash, chunks): the index of the node with this key, or 0.
+
+        A node may be taken out, or put into another chain, while this stands on it. So a chain that does not end in a
+        node of this bucket is walked again from its start; the steps of all walks together are bounded.
+        """
         self._begin("find", ["i64 %hash", *self._chunk_arguments()])
-        total = self._field("total")
+        total = self.op(f"shl i64 {self._field('total')}, 6")
         nodes, stride = self._field("nodes"), self._field("node_stride")
+        mask = self._field("mask")
         first = self._read(self._bucket("%hash"))
         self.go("loop")
         self.label("loop")
-        self.line(f"%i = phi i64 [ {first}, %begin ], [ %next, %step ]")
-        self.line(f"%left = phi i64 [ {total}, %begin ], [ %less, %step ]")
-        self._branch(self.op("icmp eq i64 %i, 0"), "none", "check")
+        self.line(f"%i = phi i64 [ {first}, %begin ], [ %next, %step ], [ %again, %retry ]")
+        self.line("%last = phi i64 [ 0, %begin ], [ %i, %step ], [ 0, %retry ]")
+        self.line(f"%left = phi i64 [ {total}, %begin ], [ %less, %step ], [ %fewer, %retry ]")
+        self._branch(self.op("icmp eq i64 %i, 0"), "end", "check")
+        self.label("end")
+        self._branch(self.op("icmp eq i64 %last, 0"), "none", "confirm")
+        self.label("confirm")
+        ours = self.op(f"or i64 {self.op(f'and i64 %hash, {mask}')}, {_USED}")
+        theirs = self._read(self._part(self._node("%last"), 4))
+        place = self.op(f"and i64 {theirs}, {self.op(f'or i64 {mask}, {_USED}')}")
+        self._branch(self.op(f"icmp eq i64 {place}, {ours}"), "none", "retry")
+        self.label("retry")
+        self.line("%fewer = sub i64 %left, 1")
+        start = self.op(f"load atomic i32, ptr {self._bucket('%hash')} acquire, align 4")
+        self.line(f"%again = zext i32 {start} to i64")
+        self._branch(self.op("icmp eq i64 %fewer, 0"), "none", "loop")
         self.label("check")
         offset = self.op(f"mul i64 {self.op('sub i64 %i, 1')}, {stride}")
         node = self.op(f"add i64 {offset}, {nodes}")

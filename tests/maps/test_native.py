@@ -69,7 +69,8 @@ def test_what_is_too_large_stays_in_python() -> None:
     assert type(create_native_store(spec)) is type(create_store(spec))
 
 
-def test_read_and_written_while_a_program_runs() -> None:
+@pytest.mark.parametrize("entries", [2, 64])  # in a table of two buckets nearly every entry shares a chain
+def test_read_and_written_while_a_program_runs(entries: int) -> None:
     """A program counts in a hash table in one thread; another one reads the count and changes other entries."""
     asm = """
         *(u32 *)(r10 -4) = 1
@@ -86,7 +87,7 @@ def test_read_and_written_while_a_program_runs() -> None:
         r0 = 0
         exit
     """
-    spec = MapSpec("counts", "hash", 4, 8, 64)
+    spec = MapSpec("counts", "hash", 4, 8, entries)
     obj = ObjectFile(
         {"p": ProgramSpec("p", "xdp", "xdp", tuple(parse(asm)), license="GPL", maps={"counts": spec})},
         {"counts": spec},
