@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def test_the_stages_are_as_recorded(name: str, stage: str, request: pytest.Fixtu
     text = compile_programs([golden_program(name)]).stages[stage]
     assert isinstance(text, str)
     text = text.replace(str(GOLDEN), "/golden")
+    if stage == "ast" and sys.version_info[:2] != (3, 11):  # what ast.dump leaves out differs between Pythons
+        assert f"name='{name}'" in text
+        return
     if stage == "asm":  # the functions alone: debug sections hold offsets that every change moves
         if _llvm_version() != LLVM:
             assert name in text
