@@ -39,6 +39,28 @@ def has_kernel_privileges() -> bool:
     return bool(effective >> CAP_NET_ADMIN & 1 and effective >> CAP_BPF & 1) and hasattr(ctypes.CDLL(None), "syscall")
 
 
+BPFFS = "/sys/fs/bpf"
+_MNT_DETACH = 2
+_mounted = False
+
+
+def _has_bpffs() -> bool:
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    return any(line.split()[1:3] == [BPFFS, "bpf"] for line in mounts)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A fresh machine may have no bpffs where everyone looks for it: mount one for as long as the tests run."""
+    global _mounted
+    if has_kernel_privileges() and not _has_bpffs():
+        _mounted = ctypes.CDLL(None).mount(b"bpf", BPFFS.encode(), b"bpf", 0, None) == 0
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _mounted:
+        ctypes.CDLL(None).umount2(BPFFS.encode(), _MNT_DETACH)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("kernel") and not has_kernel_privileges():
         skip_or_fail("needs CAP_BPF and CAP_NET_ADMIN")
