@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.ir import Builder, Function, Imm, Operand, Place, Scope
 from ebpfkit.compiler.source import find_source
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["is_gpl_compatible", "lower_program"]
 
 VERDICT: IntType = XdpAction.__ebpf_type__  # type: ignore[attr-defined]  # set behind the enumeration
-_GPL = frozenset({"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"})
 """The licence strings that the kernel takes as GPL-compatible."""
 
 
 def is_gpl_compatible(license: str) -> bool:
     """Whether the kernel lets a program with this licence call GPL-only helpers."""
-    return license in _GPL
+    return license in GPL_COMPATIBLE
 
 
 class Lowerer(Statements):

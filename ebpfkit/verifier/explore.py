@@ -13,6 +13,7 @@ from typing import Any
 
 from ebpfkit.abi import limits
 from ebpfkit.abi.contexts import CONTEXTS
+from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.abi.versions import is_at_least
 from ebpfkit.asm.isa import Kind
@@ -35,7 +36,6 @@ __all__ = ["Step", "Walk"]
 
 Step = Callable[[list[Any], list[int]], int]
 
-_GPL = frozenset({"GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"})
 _STRICT_ALIGNMENT = 1 << 0
 _UNMODELLED_FLAGS = {1 << 4: "sleepable programs"}
 _MAX_ROUNDS = 64
@@ -81,7 +81,7 @@ class Walk:
         self.precision = Precision(code)
         self.stack_liveness = StackLiveness(code)
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
-        self.is_gpl = spec.license in _GPL
+        self.is_gpl = spec.license in GPL_COMPATIBLE
         self.packet_helpers = special.PACKET_HELPERS
         self.return_range = prog_type.return_ranges.get(spec.attach_type or "", prog_type.return_range)
         if prog_type.context is None:
