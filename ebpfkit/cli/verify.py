@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--btf",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Types of the kernel to judge for, where the object has CO-RE relocations (BTF or vmlinux file).",
+    help="Types of the kernel to judge for (BTF or vmlinux file): CO-RE relocations and its structures need them.",
 )
 @click.option(
     "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
@@ -45,7 +45,8 @@ def command(
     from ebpfkit.verifier import verify_program
 
     specs = source.select(names)
-    reports = [verify_program(spec, profile, max_insns=max_insns) for spec in specs]
+    kernel_btf = pipeline.open_kernel_btf(btf)
+    reports = [verify_program(spec, profile, max_insns=max_insns, kernel_btf=kernel_btf) for spec in specs]
     problems = {} if names else dict(source.object.problems)
     for name in source.object.needs_target & problems.keys():
         problems[name] += " with --btf FILE, or judge for this machine's kernel with --kernel current"

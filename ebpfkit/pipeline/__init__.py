@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit.pipeline.judging import diagnose, profile_for, running_kernel, verify
+from ebpfkit.pipeline.judging import diagnose, open_kernel_btf, profile_for, running_kernel, verify
 from ebpfkit.pipeline.loading import (
     Attached,
     Link,
@@ -60,6 +60,7 @@ __all__ = [
     "entries_of",
     "import_file",
     "load",
+    "open_kernel_btf",
     "open_source",
     "profile_for",
     "refuse_initial_contents",

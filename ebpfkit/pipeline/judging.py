@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.model import HostProfile
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.errors import UsageError
-from ebpfkit.pipeline.sources import build
+from ebpfkit.pipeline.sources import RUNNING_BTF, build
 
 if TYPE_CHECKING:
+    from ebpfkit.btf.types import Btf
     from ebpfkit.diag.explain import Diagnosis
     from ebpfkit.verifier.report import ProgramReport, Report
 
-__all__ = ["diagnose", "profile_for", "running_kernel", "verify"]
+__all__ = ["diagnose", "open_kernel_btf", "profile_for", "running_kernel", "verify"]
 
 
 def profile_for(kernel: str | None) -> HostProfile:
@@ -29,6 +31,15 @@ def profile_for(kernel: str | None) -> HostProfile:
     if f"{major}.{minor}" not in KNOWN:
         raise UsageError(f"nothing is known of Linux {major}.{minor}: there are {KNOWN[0]} to {KNOWN[-1]}")
     return HostProfile(kernel=f"{major}.{minor}", basis=basis_of(f"{major}.{minor}"))
+
+
+def open_kernel_btf(path: str | os.PathLike[str] | None) -> Btf | None:
+    """The types in a BTF or vmlinux file; None without a file, and where the running kernel has none."""
+    from ebpfkit.btf.vmlinux import read_btf_file
+
+    if path is None or (os.fspath(path) == RUNNING_BTF and not os.path.exists(path)):
+        return None
+    return read_btf_file(path)
 
 
 def running_kernel() -> str:
@@ -47,19 +58,21 @@ def verify(
     *,
     profile: HostProfile | None = None,
     max_insns: int = 1_000_000,
+    btf: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Predict the verdict of the kernel's verifier, without a kernel.
 
     `x` is a decorated function, an `ObjectFile`, a `ProgramSpec`, a list of `Instruction` or raw instruction bytes
     (whose wide map loads then refer to `maps` by index); `prog_type` and `maps` count for the last two. `kernel` is a
     version such as "6.6"; without one it means 6.18 on every machine. `max_insns` bounds the walk, as the kernel's
-    million does.
+    million does. `btf` is a file with that kernel's types (BTF or vmlinux), which "current" finds by itself.
     """
     from ebpfkit.verifier import Report, verify_program
 
     chosen = profile or profile_for(kernel)
     specs = _specs_of(x, prog_type, maps, kernel)
-    return Report(tuple(verify_program(spec, chosen, max_insns=max_insns) for spec in specs))
+    types = open_kernel_btf(RUNNING_BTF if btf is None and kernel == "current" else btf)
+    return Report(tuple(verify_program(spec, chosen, max_insns=max_insns, kernel_btf=types) for spec in specs))
 
 
 def _specs_of(x: Verifiable, prog_type: str, maps: Sequence[MapSpec], kernel: str | None) -> list[ProgramSpec]:

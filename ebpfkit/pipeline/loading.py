@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
-from ebpfkit.pipeline.judging import profile_for, running_kernel
-from ebpfkit.pipeline.sources import Source, build, facades_of, programs_of, with_contents
+from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
+from ebpfkit.pipeline.sources import RUNNING_BTF, Source, build, facades_of, programs_of, with_contents
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
@@ -103,7 +103,7 @@ def verify_before_load(spec: ProgramSpec) -> list[str]:
     """Judge for the running kernel before anything reaches it: raises VerifierError, or returns what is to be said."""
     from ebpfkit.verifier import verify_program
 
-    report = verify_program(spec, profile_for("current"))
+    report = verify_program(spec, profile_for("current"), kernel_btf=open_kernel_btf(RUNNING_BTF))
     if error := report.to_error():
         raise error
     if report.verdict == "unsupported":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.model import Effect, HelperSpec
@@ -18,6 +19,9 @@ from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.special import check_program_type
+
+if TYPE_CHECKING:
+    from ebpfkit.btf.types import Btf
 
 __all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "has_function_types", "prepare"]
 
@@ -49,8 +53,9 @@ class Subprogram:
 class Code:
     """What the walk needs to know of the program, indexed by logical instruction."""
 
-    def __init__(self, spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> None:
+    def __init__(self, spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None) -> None:
         self.spec = spec
+        self.kernel_btf = kernel_btf  # the types of the kernel that the program is judged for
         insns: Sequence[Instruction] = spec.instructions
         self.insns = resolve_labels(insns) if any(isinstance(insn.ref, Label) for insn in insns) else insns
         self.slots = slot_starts(self.insns)
@@ -77,9 +82,9 @@ class Code:
         return self.helpers.get(insn.imm) if insn.op.name == "CALL" else None
 
 
-def prepare(spec: ProgramSpec, helpers: dict[int, HelperSpec]) -> Code:
+def prepare(spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None) -> Code:
     """The program ready to be walked; raises Rejection for a broken structure, Unmodelled for what has no model."""
-    code = Code(spec, helpers)
+    code = Code(spec, helpers, kernel_btf)
     if not code.insns:
         raise Rejection("empty-program", "a program has at least one instruction")
     _find_subprograms(code)

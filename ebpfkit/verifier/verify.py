@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
 from ebpfkit.abi.helpers import HELPERS
@@ -21,18 +21,26 @@ from ebpfkit.verifier.program import Code, Subprogram, has_function_types, prepa
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.report import ProgramReport
 
+if TYPE_CHECKING:
+    from ebpfkit.btf.types import Btf
+
 __all__ = ["verify_program"]
 
 _MODELLED_KERNEL = "6.18"
 
 
 def verify_program(
-    spec: ProgramSpec, profile: HostProfile | None = None, *, max_insns: int = limits.MAX_PROCESSED
+    spec: ProgramSpec,
+    profile: HostProfile | None = None,
+    *,
+    max_insns: int = limits.MAX_PROCESSED,
+    kernel_btf: Btf | None = None,
 ) -> ProgramReport:
     """Predict the verdict of the kernel that `profile` describes (default: Linux 6.18, two CPUs, privileged).
 
-    `max_insns` bounds the instructions walked; beyond the kernel's million it changes nothing. Raises UsageError for an
-    unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
+    `max_insns` bounds the instructions walked; beyond the kernel's million it changes nothing. `kernel_btf` are the
+    types of that kernel (its BTF): programs that look into its structures have no verdict without them. Raises
+    UsageError for an unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
     """
     profile = profile or HostProfile()
     prog_type = PROG_TYPES.get(spec.prog_type)
@@ -40,7 +48,7 @@ def verify_program(
         known = ", ".join(sorted(PROG_TYPES))
         raise UsageError(f"{spec.prog_type!r} is no program type; known are {known}")
     started = time.perf_counter()
-    run = _Run(spec, prog_type, profile, max_insns)
+    run = _Run(spec, prog_type, profile, max_insns, kernel_btf)
     was_enabled = gc.isenabled()
     # The walk makes many small objects and no garbage cycles worth looking for while it runs.
     gc.disable()
@@ -61,11 +69,19 @@ class _Run:
 
     walk_type: type[Walk] = Walk
 
-    def __init__(self, spec: ProgramSpec, prog_type: ProgTypeSpec, profile: HostProfile, max_insns: int) -> None:
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        prog_type: ProgTypeSpec,
+        profile: HostProfile,
+        max_insns: int,
+        kernel_btf: Btf | None = None,
+    ) -> None:
         self.spec = spec
         self.prog_type = prog_type
         self.profile = profile
         self.max_insns = max_insns
+        self.kernel_btf = kernel_btf
         self.code: Code | None = None
         self.walk: Walk | None = None
 
@@ -78,7 +94,7 @@ class _Run:
             size = sum(insn.slots for insn in self.spec.instructions)
             if size > limits.MAX_INSNS:
                 raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
-            code = self.code = prepare(self.spec, helpers)
+            code = self.code = prepare(self.spec, helpers, self.kernel_btf)
             check_instruction_set(code, self.profile.kernel)
             self._check_functions(code)
             self.walk = self.walk_type(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
