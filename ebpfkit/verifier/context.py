@@ -42,13 +42,21 @@ class ContextTable:
                 return None
             if field.write_attach_types is not None and self.attach_type not in field.write_attach_types:
                 return None
+            if field.write_first_only and offset != field.offset:
+                return None
         elif not field.readable:
             return None
         inside = offset - field.offset
         if size == field.size:
             return field.result if inside % field.size == 0 else None
         if size > field.size:
+            if not write and size in field.wider_sizes:
+                return field.result if inside == 0 else None
             fits = field.wide and size == 8 and inside + size <= field.size * field.count
             return field.result if fits else None
-        narrow = field.write_narrow if write else field.narrow
-        return field.result if narrow else None
+        if write:
+            return field.result if field.write_narrow else None
+        if field.narrow_sizes:
+            return field.result if size in field.narrow_sizes else None
+        fits = field.narrow and (not field.narrow_at_start or inside % field.size == 0)
+        return field.result if fits else None
