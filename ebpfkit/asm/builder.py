@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from ebpfkit._bits import U64_MAX
+from ebpfkit._bits import U64_MAX, to_signed
 from ebpfkit.asm.codec import encode, resolve_labels
-from ebpfkit.asm.insn import R0, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register
+from ebpfkit.asm.insn import R0, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register, VarRef
 from ebpfkit.asm.isa import OPCODES, Opcode
 from ebpfkit.asm.parser import helper_numbers
 from ebpfkit.asm.scanner import is_label_name
@@ -96,21 +96,41 @@ class Builder:
         """A read-modify-write: add, or, and, xor, their `fetch_` forms, xchg, cmpxchg (with r0); 4 or 8 bytes."""
         return self.emit(Instruction(self._opcode(f"ATOMIC{size * 8}_{operation.upper()}"), base, src, off))
 
+    def load_acquire(self, size: int, dst: Register, base: Register, off: int = 0) -> Self:
+        """`dst = load_acquire(base + off)`, `size` bytes (Linux 6.15)."""
+        return self.emit(Instruction(self._opcode(f"LOAD_ACQ_{_letters(size)}"), dst, base, off))
+
+    def store_release(self, size: int, base: Register, off: int, src: Register) -> Self:
+        """`store_release(base + off, src)`, `size` bytes (Linux 6.15)."""
+        return self.emit(Instruction(self._opcode(f"STORE_REL_{_letters(size)}"), base, src, off))
+
+    def load_packet(self, size: int, off: int, index: Register | None = None) -> Self:
+        """The legacy load `r0 = skb[off]`, or `skb[index + off]`; 1, 2 or 4 bytes in network order."""
+        if index is None:
+            return self.emit(Instruction(self._opcode(f"LD_ABS_{_letters(size)}"), imm=off))
+        return self.emit(Instruction(self._opcode(f"LD_IND_{_letters(size)}"), src=index, imm=off))
+
+    def addr_space_cast(self, dst: Register, src: Register, to: int, source: int) -> Self:
+        """`dst = addr_space_cast(src, to, source)` between the kernel's addresses (0) and an arena's (1)."""
+        if not 0 <= to <= 0xFFFF or not 0 <= source <= 0xFFFF:
+            raise AsmError(f"address spaces {to} and {source} are not within 0..65535")
+        return self.emit(Instruction(OPCODES["ADDR_SPACE_CAST"], dst, src, imm=to_signed(to << 16 | source, 32)))
+
     def load_imm64(self, dst: Register, value: int) -> Self:
         """`dst = value ll`; a negative value is taken as two's complement."""
         if not -(1 << 63) <= value <= U64_MAX:
             raise AsmError(f"{value} does not fit 64 bits")
         return self.emit(Instruction(OPCODES["LDDW"], dst, imm=value & U64_MAX))
 
-    def load_map(self, dst: Register, map_: str | int) -> Self:
-        """The address of a map, by name or by file descriptor."""
+    def load_map(self, dst: Register, map_: str | int, *, by_index: bool = False) -> Self:
+        """The address of a map, by name, by file descriptor or by its place in the array of descriptors."""
         if isinstance(map_, str):
             return self.emit(Instruction(OPCODES["LDDW_MAP_FD"], dst, ref=MapRef(map_)))
-        return self.emit(Instruction(OPCODES["LDDW_MAP_FD"], dst, imm=map_))
+        return self.emit(Instruction(OPCODES["LDDW_MAP_IDX" if by_index else "LDDW_MAP_FD"], dst, imm=map_))
 
-    def load_map_value(self, dst: Register, map_: str | int, offset: int = 0) -> Self:
-        """The address `offset` bytes into the first value of an array map, by name or by file descriptor."""
-        op = OPCODES["LDDW_MAP_VALUE"]
+    def load_map_value(self, dst: Register, map_: str | int, offset: int = 0, *, by_index: bool = False) -> Self:
+        """The address `offset` bytes into the first value of an array map, which is named as in `load_map`."""
+        op = OPCODES["LDDW_MAP_IDX_VALUE" if by_index and not isinstance(map_, str) else "LDDW_MAP_VALUE"]
         if isinstance(map_, str):
             return self.emit(Instruction(op, dst, imm=offset << 32, ref=MapValueRef(map_, offset)))
         return self.emit(Instruction(op, dst, imm=map_ | offset << 32))
@@ -118,6 +138,10 @@ class Builder:
     def load_function(self, dst: Register, label: str) -> Self:
         """The address of a local function, for a callback."""
         return self.emit(Instruction(OPCODES["LDDW_FUNC"], dst, ref=Label(label)))
+
+    def load_variable(self, dst: Register, name: str, btf_id: int = 0) -> Self:
+        """The address of a kernel variable (`.ksyms`), by name or by BTF id."""
+        return self.emit(Instruction(OPCODES["LDDW_VAR"], dst, imm=btf_id, ref=VarRef(name, btf_id)))
 
     def jump(self, operation: str, dst: Register, operand: Operand, target: str | int, *, width: int = 64) -> Self:
         """`if dst OP operand goto target` for jeq, jne, jgt, jge, jlt, jle, jset, jsgt, jsge, jslt, jsle."""
@@ -131,6 +155,19 @@ class Builder:
         """An unconditional jump; `long` has a 32-bit distance (CPU v4)."""
         off, ref = _target(target)
         return self.emit(Instruction(OPCODES["JA32" if long else "JA"], off=off, ref=ref))
+
+    def may_goto(self, target: str | int) -> Self:
+        """Jumps when the loop budget of the kernel is spent (Linux 6.9)."""
+        off, ref = _target(target)
+        return self.emit(Instruction(OPCODES["MAY_GOTO"], off=off, ref=ref))
+
+    def goto_indirect(self, target: Register) -> Self:
+        """`gotox target` (Linux 6.19)."""
+        return self.emit(Instruction(OPCODES["JA_INDIRECT"], target))
+
+    def call_indirect(self, function: Register) -> Self:
+        """`callx function`, which no Linux takes."""
+        return self.emit(Instruction(OPCODES["CALLX"], function))
 
     def call(self, helper: str | int) -> Self:
         """Calls a helper by name (with `bpf_`) or number."""

@@ -36,6 +36,7 @@ class Kind(Enum):
     GOTO_INDIRECT = "goto_indirect"  # gotox rX
     MAY_GOTO = "may_goto"
     CALL = "call"  # helper, local function or kfunc: see `operation`
+    CALL_INDIRECT = "call_indirect"  # callx rX
     EXIT = "exit"
     WIDE = "wide"  # 64-bit immediate, map, variable or code address: see `operation`
     PACKET = "packet"  # legacy absolute and indirect packet loads
@@ -43,7 +44,10 @@ class Kind(Enum):
 
 
 class Group(Enum):
-    """Conformance groups of RFC 9669 section 2.4; LINUX marks what the kernel added since."""
+    """Conformance groups of RFC 9669 section 2.4; LINUX marks what the kernel added since.
+
+    CALLX is the call through a register: compilers write it, drafts of the RFC had it, no Linux takes it.
+    """
 
     BASE32 = "base32"
     BASE64 = "base64"
@@ -53,6 +57,7 @@ class Group(Enum):
     DIVMUL64 = "divmul64"
     PACKET = "packet"
     LINUX = "linux"
+    CALLX = "callx"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,8 +66,8 @@ class Opcode:
 
     `width` is the width of the operation in bits (32 or 64), `size` that of a memory access or a partial operand in
     bytes, `source` "reg" or "imm" where there is a choice. `off_code`, `imm_code` and `src_code` are the fixed values
-    that tell rows of one opcode byte apart. `cpu` is the LLVM CPU level, `since` the first Linux version. Rows are
-    compared by identity and pickle by name.
+    that tell rows of one opcode byte apart. `cpu` is the LLVM CPU level, `since` the first Linux version ("": all have
+    it; `in_linux` False: none). Rows are compared by identity and pickle by name.
     """
 
     name: str
@@ -78,6 +83,7 @@ class Opcode:
     group: Group = Group.BASE64
     cpu: int = 1
     since: str = ""
+    in_linux: bool = True
 
     @property
     def slots(self) -> int:
@@ -125,6 +131,7 @@ _OPERANDS = {
     (Kind.GOTO, ""): _fields("off"),
     (Kind.GOTO_INDIRECT, "reg"): _fields("dst"),
     (Kind.MAY_GOTO, ""): _fields("off"),
+    (Kind.CALL_INDIRECT, "reg"): _fields("dst"),
     (Kind.EXIT, ""): _fields(""),
     (Kind.WIDE, ""): _fields("dst imm"),
     (Kind.INVALID, ""): _fields("imm"),
@@ -341,6 +348,7 @@ def _jump_rows() -> Iterator[Opcode]:
     )
     for src, (name, operation, group, since) in enumerate(_CALL_SOURCES):
         yield Opcode(name, 0x80 | _JMP64, Kind.CALL, operation, 64, src_code=src, group=group, since=since)
+    yield Opcode("CALLX", 0x88 | _JMP64, Kind.CALL_INDIRECT, "callx", 64, "reg", group=Group.CALLX, in_linux=False)
     yield Opcode("EXIT", 0x90 | _JMP64, Kind.EXIT, "exit", 64, group=Group.BASE32)
     for src, (name, operation, since) in enumerate(_WIDE_SOURCES):
         yield Opcode(name, 0x18, Kind.WIDE, operation, 64, src_code=src, since=since)

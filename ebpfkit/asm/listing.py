@@ -129,6 +129,8 @@ def reconcile(line: Scanner, insn: Instruction, data: bytes) -> Instruction:
             and (insn.op.name != "LDDW" or insn.imm == given.imm)
         ):
             return given.replace(ref=insn.ref if given.op is insn.op else None)
+        if kinds == (Kind.CALL_INDIRECT, Kind.CALL_INDIRECT) and (given.dst, given.imm) == (0, insn.dst):
+            return given  # LLVM before 19 kept the register in the immediate
         if given.op.off_code and (given.dst, given.src, given.imm) == (insn.dst, insn.src, insn.imm):
             return given  # an older tool printed sdiv as div, a move with sign extension as a move
         if given.op.kind is Kind.INVALID and _differs_in_offset_only(insn, given.imm):

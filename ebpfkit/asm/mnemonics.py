@@ -20,7 +20,15 @@ from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 if TYPE_CHECKING:
     from ebpfkit.asm.statement import Statement
 
-__all__ = ["NO_MNEMONIC", "format_mnemonic", "is_mnemonic", "mnemonics", "read_mnemonic"]
+__all__ = [
+    "CALL_REGISTER",
+    "NO_MNEMONIC",
+    "format_mnemonic",
+    "is_mnemonic",
+    "mnemonics",
+    "read_mnemonic",
+    "read_register",
+]
 
 NO_MNEMONIC: Final = {
     "INVALID": "written as .8byte",
@@ -34,6 +42,8 @@ NO_MNEMONIC: Final = {
 
 _LETTERS = {1: "b", 2: "h", 4: "w", 8: "dw"}
 _PERCENT_REGISTER = re.compile(r"%?r([0-9]{1,2})\b", re.ASCII)
+CALL_REGISTER: Final = re.compile(r"%?r(?:[0-9]|1[0-5])\b", re.ASCII)
+"""What makes `call` one through a register, as the conformance suite writes it."""
 _TARGET = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _LOCKED = re.compile(r"(?:(fetch)[ \t_]+)?(x?add|or|and|xor|xchg|cmpxchg)(32|64)?\b", re.ASCII)
 _CALL_KIND = re.compile(r"(helper|local|runtime)\b", re.ASCII)
@@ -43,7 +53,7 @@ def _rows() -> Iterator[tuple[str, Opcode]]:
     """Every mnemonic and a row it may mean; register and immediate forms share one."""
     for op in OPCODES.values():
         suffix = "32" if op.width == 32 else ""
-        if op.name in NO_MNEMONIC or op.kind in (Kind.ATOMIC, Kind.CALL):
+        if op.name in NO_MNEMONIC or op.kind in (Kind.ATOMIC, Kind.CALL, Kind.CALL_INDIRECT):
             continue
         if op.kind in (Kind.ALU, Kind.MOV, Kind.JUMP):
             yield f"{op.operation}{suffix}", op
@@ -101,16 +111,16 @@ def read_mnemonic(line: Statement, word: str) -> Instruction:
     if kind is Kind.PACKET:
         src = Register(0)
         if op.operation == "ind":
-            src = _register(line, form)
+            src = read_register(line, form)
             _comma(line, form)
         return Instruction(op, src=src, imm=_immediate(line, form))
     if kind is Kind.STORE:
         base, off = _memory(line, form)
         _comma(line, form)
         if op.source == "reg":
-            return Instruction(op, base, _register(line, form), off)
+            return Instruction(op, base, read_register(line, form), off)
         return Instruction(op, base, off=off, imm=_immediate(line, form))
-    dst = _register(line, form)
+    dst = read_register(line, form)
     if kind is Kind.SWAP or (kind is Kind.ALU and op.operation == "neg"):
         if op.operation == "neg" and line.take(","):  # an immediate that has no meaning, as some assemblers want it
             _immediate(line, form)
@@ -123,7 +133,7 @@ def read_mnemonic(line: Statement, word: str) -> Instruction:
         return Instruction(op, dst, base, off)
     src, imm = Register(0), 0
     if kind is Kind.MOVSX or _PERCENT_REGISTER.match(line.text, line.skip()):
-        op, src = rows["reg"], _register(line, form)
+        op, src = rows["reg"], read_register(line, form)
     else:
         op, imm = rows["imm"], _immediate(line, form)
     if kind is not Kind.JUMP:
@@ -162,7 +172,7 @@ def read_locked(line: Statement) -> Instruction | None:
     stem = f"FETCH_{operation.upper()}" if fetch else operation.upper()
     base, off = _memory(line, _LOCK_FORM)
     _comma(line, _LOCK_FORM)
-    return Instruction(OPCODES[f"ATOMIC{width or 64}_{stem}"], base, _register(line, _LOCK_FORM), off)
+    return Instruction(OPCODES[f"ATOMIC{width or 64}_{stem}"], base, read_register(line, _LOCK_FORM), off)
 
 
 def read_kind_of_call(line: Statement) -> Instruction | None:
@@ -179,7 +189,8 @@ def read_kind_of_call(line: Statement) -> Instruction | None:
     return Instruction(op, imm=_immediate(line, _CALL_FORM))
 
 
-def _register(line: Statement, form: str) -> Register:
+def read_register(line: Statement, form: str) -> Register:
+    """A register as this spelling writes it, `%r1` or `r1`; `form` is the text to suggest."""
     found = line.accept(_PERCENT_REGISTER)
     if not found:
         raise line.form_error(f"expected a register, found {line.rest_word()!r}", form)
@@ -209,7 +220,7 @@ def _immediate(line: Statement, form: str) -> int:
 def _memory(line: Statement, form: str) -> tuple[Register, int]:
     if not line.take("["):
         raise line.form_error(f"expected memory in brackets, found {line.rest_word()!r}", form)
-    base = _register(line, form)
+    base = read_register(line, form)
     off = 0
     if line.text.startswith(("+", "-"), line.skip()):
         off = line.offset("place")
@@ -261,6 +272,8 @@ def format_mnemonic(insn: Instruction) -> str:
         if op.operation == "helper":
             return f"call {insn.imm}" if insn.imm >= 0 else f"call helper {insn.imm}"
         return f"call runtime {insn.imm}{f' {{off={insn.off}}}' if insn.off else ''}"
+    if op.kind is Kind.CALL_INDIRECT:
+        return f"callx {dst}"
     if op.kind is Kind.ATOMIC:
         fetch, name = ("fetch ", op.operation[6:]) if op.operation.startswith("fetch_") else ("", op.operation)
         return f"lock {fetch}{name}{'32' if op.size == 4 else ''} [{dst}{insn.off:+d}], {src}"

@@ -207,6 +207,10 @@ def _format_goto_indirect(insn: Instruction, slot: int, names: Resolver) -> str:
     return f"gotox r{int(insn.dst)}"
 
 
+def _format_call_indirect(insn: Instruction, slot: int, names: Resolver) -> str:
+    return f"callx r{int(insn.dst)}"
+
+
 def _format_may_goto(insn: Instruction, slot: int, names: Resolver) -> str:
     return f"may_goto {_target(insn)}"
 
@@ -292,6 +296,7 @@ _FORMATS: dict[Kind, Callable[[Instruction, int, Resolver], str]] = {
     Kind.GOTO_INDIRECT: _format_goto_indirect,
     Kind.MAY_GOTO: _format_may_goto,
     Kind.CALL: _format_call,
+    Kind.CALL_INDIRECT: _format_call_indirect,
     Kind.EXIT: _format_exit,
     Kind.WIDE: _format_wide,
     Kind.PACKET: _format_packet,

@@ -14,7 +14,15 @@ from functools import cache
 from ebpfkit._bits import S32_MAX, S32_MIN, U32_MAX, U64_MAX, to_signed
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register, VarRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
-from ebpfkit.asm.mnemonics import is_mnemonic, near_mnemonic, read_kind_of_call, read_locked, read_mnemonic
+from ebpfkit.asm.mnemonics import (
+    CALL_REGISTER,
+    is_mnemonic,
+    near_mnemonic,
+    read_kind_of_call,
+    read_locked,
+    read_mnemonic,
+    read_register,
+)
 from ebpfkit.asm.printer import ALU_SYMBOLS, JUMP_SYMBOLS, LOCK_SYMBOLS, SWAP_WORDS, helpers
 from ebpfkit.asm.scanner import NAME, PC, REGISTER, TARGET_NAME, Scanner, is_label_name
 from ebpfkit.errors import AsmError
@@ -166,7 +174,7 @@ class Statement(Scanner):
         if is_mnemonic(name):
             return read_mnemonic(self, name)
         if name == "callx":
-            raise self.error("callx calls through a pointer, which no kernel takes", "call", self.start)
+            return Instruction(OPCODES["CALLX"], read_register(self, "`callx %r1`"))
         if name == "nospec":
             return Instruction(OPCODES["INVALID"], imm=_NOSPEC)
         if name in ("goto", "gotol", "may_goto"):
@@ -254,6 +262,8 @@ class Statement(Scanner):
         return register
 
     def read_call(self) -> Instruction:
+        if CALL_REGISTER.match(self.text, self.skip()):
+            return Instruction(OPCODES["CALLX"], read_register(self, "`callx %r1`"))
         if self.accept(PC):
             imm = self.offset("call", 32)
             self.accept(TARGET_NAME)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="disasm", short_help="Print the instructions of an object or of raw bytes.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prog", "names", multiple=True, metavar="NAME", help="Only this program (may be repeated).")
 @click.option("--raw", is_flag=True, help="FILE holds bare instruction bytes, no ELF.")
 @click.option("--no-source", is_flag=True, help="Leave the source lines out.")
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the drawing here, not to stdout."
 )
+@click.option("--isa", is_flag=True, help="List the instruction set instead: opcodes, conformance groups, kernels.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of programs as JSON.")
 def command(
-    file: Path,
+    file: Path | None,
     names: tuple[str, ...],
     raw: bool,
     no_source: bool,
@@ -41,6 +42,7 @@ def command(
     style: str,
     drawing: str | None,
     output: Path | None,
+    isa: bool,
     as_json: bool,
 ) -> None:
     """Print the programs of FILE (Python or object), jump targets as labels; `ebpfkit asm` reads it back."""
@@ -49,6 +51,15 @@ def command(
     from ebpfkit.asm.printer import format_program
     from ebpfkit.elf.raw import program_from_code
 
+    if isa:
+        from ebpfkit.cli.isa_table import show_isa
+
+        show_isa(as_json)
+        return
+    if file is None:
+        raise UsageError(
+            "FILE is missing: an object, a Python file, or with --raw instruction bytes (or ask for --isa)"
+        )
     if output is not None and drawing is None:
         raise UsageError("-o goes with --cfg: text goes to stdout")
     specs = [program_from_code(file.read_bytes(), name=file.stem)] if raw else pipeline.open_source(file).select(names)

@@ -5,11 +5,9 @@ The versions are the `since` of the opcode table's rows. What an instruction doe
 
 from __future__ import annotations
 
-from functools import cache
-
 from ebpfkit.abi.versions import is_at_least, is_in_force
-from ebpfkit.asm.isa import OPCODES, Kind, Opcode
-from ebpfkit.verifier.program import Code
+from ebpfkit.asm.isa import Kind, Opcode
+from ebpfkit.verifier.program import Code, is_known_byte
 from ebpfkit.verifier.rejection import Rejection
 
 __all__ = ["check_instruction_set", "check_loops"]
@@ -17,16 +15,11 @@ __all__ = ["check_instruction_set", "check_loops"]
 _MAX_INSNS_BEFORE_LARGE = 4_096
 
 
-@cache
-def _is_old_byte(code: int, kernel: str) -> bool:
-    return any(op.code == code and is_at_least(kernel, op.since) for op in OPCODES.values() if op.kind != Kind.INVALID)
-
-
 def _refusal(op: Opcode, kernel: str) -> tuple[str, str]:
     """Rule and message for an instruction that this kernel does not know."""
     if op.kind is Kind.WIDE:
         return "invalid-wide-load", "unrecognized bpf_ld_imm64 insn"
-    if not _is_old_byte(op.code, kernel):
+    if not is_known_byte(op.code, kernel):
         return "unknown-opcode", f"unknown opcode {op.code:02x}"
     return "reserved-field", f"{op.name} uses reserved fields"
 

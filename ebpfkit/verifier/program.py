@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.model import Effect, HelperSpec
+from ebpfkit.abi.versions import DEFAULT_KERNEL, is_at_least
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
-from ebpfkit.asm.isa import Kind
+from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
@@ -23,16 +25,26 @@ from ebpfkit.verifier.special import check_program_type
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["FORCED", "JUMP_CLASS", "JUMP_POINT", "PRUNE_POINT", "Code", "Subprogram", "has_function_types", "prepare"]
+__all__ = [
+    "CALLS_BACK",
+    "FORCED",
+    "JUMP_CLASS",
+    "JUMP_POINT",
+    "PRUNE_POINT",
+    "Code",
+    "Subprogram",
+    "has_function_types",
+    "is_known_byte",
+    "prepare",
+]
 
 # Bits of `Code.flags`.
-PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS = 1, 2, 4, 8
+PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK = 1, 2, 4, 8, 16
 
 _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
 _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
 _JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
-_KNOWN_CODES: set[int] = set()
 
 
 @dataclass(slots=True)
@@ -46,6 +58,7 @@ class Subprogram:
     is_global: bool = False
     type_id: int = 0
     has_tail_call: bool = False
+    is_async: bool = False  # the walk met a helper that has it called later
     depth: int = 0  # deepest stack access of the walk, in bytes
     callees: list[tuple[int, int]] = field(default_factory=list)  # (call site, subprogram number)
 
@@ -82,14 +95,16 @@ class Code:
         return self.helpers.get(insn.imm) if insn.op.name == "CALL" else None
 
 
-def prepare(spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None) -> Code:
+def prepare(
+    spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None, kernel: str = DEFAULT_KERNEL
+) -> Code:
     """The program ready to be walked; raises Rejection for a broken structure, Unmodelled for what has no model."""
     code = Code(spec, helpers, kernel_btf)
     if not code.insns:
         raise Rejection("empty-program", "a program has at least one instruction")
     _find_subprograms(code)
     _check_jumps(code)
-    _resolve_wide_loads(code)
+    _resolve_wide_loads(code, kernel)
     _check_reachability(code)
     return code
 
@@ -114,8 +129,6 @@ def _find_subprograms(code: Code) -> None:
         target = code.index_of.get(slot)
         if target is None:
             raise Rejection("invalid-call", f"jump into the middle of ldimm64 insn {slot}", index=index)
-        if insn.op.name == "LDDW_FUNC":
-            raise Unmodelled("callbacks (address of a function)", index=index)
         code.targets[index] = target
         starts.add(target)
     for info in code.spec.func_infos:
@@ -182,16 +195,21 @@ def _check_undefined_jump(code: Code, index: int, first: int, behind: int) -> No
         raise Rejection("jump-out-of-range", message, index=index)
 
 
-def _known_codes() -> set[int]:
-    if not _KNOWN_CODES:
-        from ebpfkit.asm.isa import OPCODES
-
-        # What the running interpreter's table knows; `gotox` came after it.
-        _KNOWN_CODES.update(op.code for op in OPCODES.values() if op.name not in ("INVALID", "JA_INDIRECT"))
-    return _KNOWN_CODES
+@cache
+def is_known_byte(byte: int, kernel: str) -> bool:
+    """Whether the kernel's own table has some instruction with this opcode byte."""
+    rows = (op for op in OPCODES.values() if op.code == byte and op.kind is not Kind.INVALID)
+    return any(op.in_linux and is_at_least(kernel, op.since) for op in rows)
 
 
-def _resolve_wide_loads(code: Code) -> None:
+def _check_indirect(op: Opcode, kernel: str, index: int) -> None:
+    """Jumps and calls through a register: no kernel has the call, older ones have neither."""
+    if not is_known_byte(op.code, kernel):
+        raise Rejection("unknown-opcode", f"unknown opcode {op.code:02x}", index=index)
+    raise Unmodelled("indirect jumps (gotox)", index=index)
+
+
+def _resolve_wide_loads(code: Code, kernel: str) -> None:
     targets: dict[int, MapTarget] = {}
     maps = list(code.spec.maps.values())
     names = {name: number for number, name in enumerate(code.spec.maps)}
@@ -202,13 +220,13 @@ def _resolve_wide_loads(code: Code) -> None:
             if byte == 0x18:
                 wrong = "unrecognized" if insn.imm >> 12 & 0xF > 6 else "invalid"
                 raise Rejection("invalid-wide-load", f"{wrong} bpf_ld_imm64 insn", index=index)
-            if byte not in _known_codes():
+            if not is_known_byte(byte, kernel):
                 raise Rejection("unknown-opcode", f"unknown opcode {byte:02x}", index=index)
             continue
         if op.kind in (Kind.LOAD, Kind.LOADSX) and insn.imm:
             raise Rejection("reserved-field", "BPF_LDX uses reserved fields", index=index)
-        if op.name == "JA_INDIRECT":
-            raise Rejection("unknown-opcode", "unknown opcode 0d", index=index)
+        if op.kind in (Kind.GOTO_INDIRECT, Kind.CALL_INDIRECT):
+            _check_indirect(op, kernel, index)
         if op.kind is not Kind.WIDE:
             continue
         if insn.off:
@@ -287,6 +305,16 @@ def successors(code: Code, index: int) -> list[int]:
     return result
 
 
+def _call_flags(code: Code, index: int) -> int:
+    """Marks of a call that has a function of the program called."""
+    helper = code.helper_of(index)
+    if helper is None:
+        return 0
+    if Effect.CALLS_BACK in helper.effects:
+        return CALLS_BACK | FORCED | PRUNE_POINT | JUMP_POINT
+    return PRUNE_POINT if Effect.CALLS_BACK_LATER in helper.effects else 0
+
+
 def _check_reachability(code: Code) -> None:
     insns, flags = code.insns, code.flags
     count = len(insns)
@@ -321,6 +349,15 @@ def _check_reachability(code: Code) -> None:
                 flags[index] |= PRUNE_POINT
                 flags[target] |= PRUNE_POINT | JUMP_POINT
                 edges.append(target)
+            flags[index] |= _call_flags(code, index)
+        elif kind is Kind.WIDE and code.targets[index] is not None:
+            function = code.targets[index]
+            assert function is not None
+            flags[index] |= PRUNE_POINT
+            for edge in (index + 1, function):
+                if edge < count:
+                    flags[edge] |= PRUNE_POINT | JUMP_POINT
+                edges.append(edge)
         elif kind is not Kind.EXIT and not _is_encoded_exit(insn):
             edges.append(index + 1)
         for edge in edges:

@@ -94,7 +94,7 @@ class _Run:
             size = sum(insn.slots for insn in self.spec.instructions)
             if size > limits.MAX_INSNS:
                 raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
-            code = self.code = prepare(self.spec, helpers, self.kernel_btf)
+            code = self.code = prepare(self.spec, helpers, self.kernel_btf, self.profile.kernel)
             check_instruction_set(code, self.profile.kernel)
             self._check_functions(code)
             self.walk = self.walk_type(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)

@@ -20,6 +20,7 @@ from ebpfkit.asm.codec import resolve_labels
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.errors import MachineFault, NotSupported
+from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.semantics import Step, condition_maker, step_maker
 
@@ -31,8 +32,9 @@ MAX_LOOPS: Final = 8 * 1024 * 1024  # may_goto's own limit in each frame
 _R10 = 10
 _REGISTERS = 11
 _ZEROS = bytes(FRAME_BYTES)
-_FORMATS = MappingProxyType({1: "=B", 2: "=H", 4: "=I", 8: "=Q"})
-_SIGNED_FORMATS = MappingProxyType({1: "=b", 2: "=h", 4: "=i"})
+_FORMATS = MappingProxyType({1: "B", 2: "H", 4: "I", 8: "Q"})
+_SIGNED_FORMATS = MappingProxyType({1: "b", 2: "h", 4: "i"})
+_ORDERS = MappingProxyType({"little": "<", "big": ">"})
 
 UNSUPPORTED: Final = MappingProxyType(
     {
@@ -40,6 +42,7 @@ UNSUPPORTED: Final = MappingProxyType(
         "JA_INDIRECT": "there are no instruction-array maps in memory",
         "LDDW_VAR": "kernel variables exist in a kernel only",
         "CALL_KFUNC": "kernel functions exist in a kernel only",
+        "CALLX": "functions have no addresses that a program may hold: name the function, or call it by number",
     }
 )
 """Instructions that raise NotSupported when they are executed, and why."""
@@ -141,6 +144,10 @@ class Interpreter:
             index = self._constants[value] = len(self.registers)
             self.registers.append(value)
         return index
+
+    def _codec(self, size: int, *, signed: bool = False) -> struct.Struct:
+        """How a number of `size` bytes is in memory."""
+        return struct.Struct(_ORDERS[self.memory.order] + (_SIGNED_FORMATS if signed else _FORMATS)[size])
 
     def function_address(self, slot: int) -> int:
         return self._function_region.base + slot
@@ -266,7 +273,8 @@ def _refuse(insn: Instruction) -> Step:
 
 
 def _compute(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
-    return step_maker(insn.op)(int(insn.dst), vm._operand(insn), here + 1)
+    order = vm.memory.order if insn.op.kind is Kind.SWAP else ORDER
+    return step_maker(insn.op, order)(int(insn.dst), vm._operand(insn), here + 1)
 
 
 def _target(insn: Instruction, here: int, base: int, end: int, distance: int) -> int:
@@ -316,7 +324,7 @@ def _load(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) ->
     signed = insn.op.kind is Kind.LOADSX
     size, off, following = insn.op.size, insn.off, here + 1
     dst, src = int(insn.dst), int(insn.src)
-    unpack = struct.Struct((_SIGNED_FORMATS if signed else _FORMATS)[size]).unpack_from
+    unpack = vm._codec(size, signed=signed).unpack_from
     find, slow = vm.memory.regions.get, vm.memory.load
 
     def step(registers: list[int]) -> int:
@@ -351,7 +359,7 @@ def _store(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -
     size, off, following = insn.op.size, insn.off, here + 1
     dst, src = int(insn.dst), vm._operand(insn)
     mask = (1 << size * 8) - 1
-    pack = struct.Struct(_FORMATS[size]).pack_into
+    pack = vm._codec(size).pack_into
     find, slow = vm.memory.regions.get, vm.memory.store
 
     def step(registers: list[int]) -> int:
@@ -384,7 +392,7 @@ def _atomic(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) 
     size, off, following = insn.op.size, insn.off, here + 1
     dst, src = int(insn.dst), int(insn.src)
     mask = U32_MAX if size == 4 else U64_MAX
-    codec = struct.Struct(_FORMATS[size])
+    codec = vm._codec(size)
     unpack, pack = codec.unpack_from, codec.pack_into
     find, fault = vm.memory.regions.get, vm.memory.fault
     operation = insn.op.operation

@@ -195,6 +195,15 @@ def test_what_disasm_prints_assembles(ebpfkit: Command, tmp_path: Path, style: s
     assert ebpfkit("asm", again).out == ebpfkit("asm", text).out
 
 
+def test_disasm_lists_the_instruction_set(ebpfkit: Command) -> None:
+    rows = {row["name"]: row for row in ebpfkit("disasm", "--isa", "--json").json}
+    assert (rows["SDIV32_REG"]["opcode"], rows["SDIV32_REG"]["fixed"]) == ("0x3c", "off=0x1")
+    assert (rows["SDIV32_REG"]["group"], rows["SDIV32_REG"]["kernel"]) == ("divmul32", "6.6")
+    assert rows["CALLX"]["kernel"] == "none"
+    assert "w1 s/= w2" in ebpfkit("disasm", "--isa").out
+    assert ebpfkit("disasm").status == 2
+
+
 @pytest.mark.parametrize("format", ["svg", "dot", "mermaid"])
 def test_disasm_draws_blocks(ebpfkit: Command, counter: Path, tmp_path: Path, format: str) -> None:
     target = tmp_path / "cfg"

@@ -33,6 +33,22 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kernel", ["5.10", "6.18", "7.1"])
+def test_no_kernel_calls_through_a_register(kernel: str) -> None:
+    report = ebpfkit.verify(ZERO + _slot(0x8D, 1) + ZERO + EXIT, prog_type="socket_filter", kernel=kernel)
+    assert (report.verdict, report.errors[0].rule, report.errors[0].message) == (
+        "reject", "unknown-opcode", "unknown opcode 8d at instruction 1",
+    )  # fmt: skip
+
+
+def test_indirect_jumps_are_unknown_to_a_kernel_or_to_us() -> None:
+    jump = ZERO + _slot(0x0D, 1) + ZERO + EXIT
+    older = ebpfkit.verify(jump, prog_type="socket_filter", kernel="6.18")
+    assert (older.verdict, older.errors[0].message) == ("reject", "unknown opcode 0d at instruction 1")
+    newer = ebpfkit.verify(jump, prog_type="socket_filter", kernel="6.19")
+    assert newer.verdict == "unsupported" and "gotox" in newer.programs[0].message
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_it_needs_its_kernel(case: str) -> None:
     raw, below, since, rule = CASES[case]
