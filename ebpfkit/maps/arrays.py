@@ -7,7 +7,7 @@ import errno
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
-from ebpfkit.maps.base import MAX_STORE_BYTES, ORDER, Cell, MemoryStore, PerCpuValues
+from ebpfkit.maps.base import MAX_STORE_BYTES, Cell, MemoryStore, PerCpuValues
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
 
 __all__ = ["ArrayStore", "PerCpuArrayStore"]
@@ -52,10 +52,12 @@ class ArrayStore(MemoryStore):
         return bytearray(self._stride * self._spec.max_entries)
 
     def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
+        if not self.per_cpu:
+            cpu = 0
         cell = self._cells.get((cpu, key))
         if cell is not None:
             return cell
-        index = int.from_bytes(key, ORDER)
+        index = int.from_bytes(key, self.order)
         if index >= self._spec.max_entries:
             return None
         if len(self._cells) >= _CELLS_KEPT:
@@ -67,7 +69,7 @@ class ArrayStore(MemoryStore):
     def _slot_error(self, key: bytes, flags: int) -> int:
         if flags & ~BPF_F_LOCK > BPF_EXIST:
             return -errno.EINVAL
-        if int.from_bytes(key, ORDER) >= self._spec.max_entries:
+        if int.from_bytes(key, self.order) >= self._spec.max_entries:
             return -errno.E2BIG
         if flags & BPF_NOEXIST:
             return -errno.EEXIST
@@ -76,15 +78,15 @@ class ArrayStore(MemoryStore):
     def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
         code = self._slot_error(key, flags)
         if not code:
-            start = int.from_bytes(key, ORDER) * self._stride
-            self._blocks[cpu][start : start + self._spec.value_size] = value
+            start = int.from_bytes(key, self.order) * self._stride
+            self._blocks[cpu if self.per_cpu else 0][start : start + self._spec.value_size] = value
         return code
 
     def remove(self, key: bytes) -> int:
         return -errno.EINVAL
 
     def _keys(self) -> list[bytes]:
-        return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
+        return [index.to_bytes(4, self.order) for index in range(self._spec.max_entries)]
 
 
 class PerCpuArrayStore(ArrayStore):

@@ -4,7 +4,8 @@ A map has two sides. User space works through copies and exceptions (`get`, `set
 works through live cells and error numbers (`lookup`, `update`, `remove`, as in the helpers). Stores of each family live
 in `arrays`, `hashes`, `trie`, `queues` and `references`; which class serves a map type is decided in `memory`.
 
-Keys and numbers are in the byte order of this machine, as in the kernel.
+Keys and numbers are in the byte order of this machine, as in the kernel, unless the store serves programs of the other
+order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Literal
 
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
@@ -28,7 +29,8 @@ BPF_F_RDONLY, BPF_F_WRONLY, BPF_F_ZERO_SEED = 1 << 3, 1 << 4, 1 << 6
 BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG = 1 << 7, 1 << 8
 ENOTSUPP: Final = 524  # the kernel's own number: it reaches user space for some map operations
 MAX_STORE_BYTES: Final = 1 << 29  # what one preallocated store may take before create_store answers ENOMEM
-ORDER: Final = sys.byteorder
+ByteOrder = Literal["little", "big"]
+ORDER: Final[ByteOrder] = sys.byteorder
 
 Cell = bytearray | memoryview
 
@@ -52,10 +54,12 @@ class MemoryStore:
     """One map in memory, with the kernel's semantics and error numbers.
 
     `cpus` is how many CPUs a per-CPU value has; `id` names the store inside maps of maps, as a map id does;
-    `is_program_writable` is False for read-only data, which programs cannot change.
+    `is_program_writable` is False for read-only data, which programs cannot change. `order` is the byte order of the
+    programs that use it, in which keys are numbers.
     """
 
     per_cpu = False
+    order: ByteOrder = ORDER
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         if cpus < 1:

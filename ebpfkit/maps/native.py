@@ -20,7 +20,7 @@ from typing import Any, Final
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.maps.arrays import ArrayStore
-from ebpfkit.maps.base import BPF_F_RDONLY_PROG, MAX_STORE_BYTES, ORDER, Cell, MemoryStore
+from ebpfkit.maps.base import BPF_F_RDONLY_PROG, MAX_STORE_BYTES, ORDER, ByteOrder, Cell, MemoryStore
 from ebpfkit.maps.hashes import HashStore
 from ebpfkit.maps.memory import create_store
 from ebpfkit.maps.native_code import DECLARATIONS, HEADER_BYTES, WORDS, StoreCode, node_stride
@@ -69,7 +69,7 @@ def _array_layout(store: ArrayStore, writable: bool) -> Layout:
     stride, size = round_up(store.spec.value_size, 8), store.spec.value_size
 
     def cell(cpu: int, entry: int) -> Cell:
-        found = store.lookup(entry.to_bytes(4, ORDER), cpu)
+        found = store.lookup(entry.to_bytes(4, store.order), cpu)
         assert found is not None
         return found
 
@@ -273,7 +273,7 @@ class NativeLpmTrieStore(LpmTrieStore):
         return self.table.delete(key)
 
     def _keys(self) -> list[bytes]:
-        return sorted(self.table.keys(), key=lambda key: -int.from_bytes(key[:4], ORDER))
+        return sorted(self.table.keys(), key=lambda key: -int.from_bytes(key[:4], self.order))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -285,13 +285,15 @@ NATIVE: Final = MappingProxyType[str, type[MemoryStore]](
 """The class for each map type that has a native store of its own; arrays are native as they are."""
 
 
-def create_native_store(spec: MapSpec, *, cpus: int = 1) -> MemoryStore:
+def create_native_store(spec: MapSpec, *, cpus: int = 1, order: ByteOrder = ORDER) -> MemoryStore:
     """As `maps.memory.create_store`, with a native store for the types that have one and fit into memory."""
     kind = NATIVE.get(spec.type)
     bucket = 16 + 4 * round_up(spec.key_size, 8) + round_up(spec.value_size, 8)
     too_large = spec.max_entries * bucket > MAX_STORE_BYTES or spec.key_size > 512
-    if kind is None or too_large or not spec.max_entries or sys.byteorder != "little":
-        return create_store(spec, cpus=cpus)
+    swapped = order != ORDER and spec.type == "lpm_trie"  # its code reads prefix lengths in this machine's order
+    if kind is None or too_large or swapped or not spec.max_entries or sys.byteorder != "little":
+        return create_store(spec, cpus=cpus, order=order)
     store = kind(spec, cpus)
+    store.order = order
     store.set_many(spec.contents)
     return store

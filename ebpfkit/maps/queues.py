@@ -1,4 +1,4 @@
-"""Maps without keys: `queue`, `stack`, `bloom_filter`, and the ring buffer."""
+"""Maps without keys: `queue`, `stack`, `bloom_filter`, and the ring buffers, to and from user space."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
-from ebpfkit.maps.base import ENOTSUPP, MAX_STORE_BYTES, Cell, MemoryStore
+from ebpfkit.maps.base import ENOTSUPP, MAX_STORE_BYTES, MemoryStore
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
-__all__ = ["BloomFilterStore", "QueueStore", "Record", "RingBufferStore", "StackStore"]
+__all__ = ["BloomFilterStore", "QueueStore", "Record", "RingBufferStore", "StackStore", "UserRingBufferStore"]
 
 PAGE = 4096
 _HEADER = 8  # bytes before each record in the ring
@@ -137,15 +137,11 @@ class Record:
     state: str = "reserved"  # "reserved", "submitted", "discarded"
 
 
-class RingBufferStore(MemoryStore):
-    """A byte ring with a producer and a consumer position, in which a record takes 8 bytes more than its data.
-
-    A record is seen by the reader only after every earlier one was submitted or discarded.
-    """
+class _Ring(MemoryStore):
+    """A byte ring with a producer and a consumer position, in which a record takes 8 bytes more than its data."""
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         super().__init__(spec, cpus)
-        self._records: deque[Record] = deque()
         self.producer_position = 0
         self.consumer_position = 0
 
@@ -164,6 +160,23 @@ class RingBufferStore(MemoryStore):
     def available(self) -> int:
         """Bytes that wait for the reader, headers included (BPF_RB_AVAIL_DATA)."""
         return self.producer_position - self.consumer_position
+
+    def _read(self, key: bytes) -> bytes | int:
+        return -ENOTSUPP
+
+    def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
+        return -ENOTSUPP
+
+    def remove(self, key: bytes) -> int:
+        return -ENOTSUPP
+
+
+class RingBufferStore(_Ring):
+    """From programs to user space: a record is read only after every earlier one was submitted or discarded."""
+
+    def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
+        super().__init__(spec, cpus)
+        self._records: deque[Record] = deque()
 
     def reserve(self, size: int) -> Record | None:
         """Room for `size` bytes, or None when the ring is full or the record larger than it."""
@@ -200,17 +213,34 @@ class RingBufferStore(MemoryStore):
                 ready.append(bytes(record.data))
         return ready
 
-    def _read(self, key: bytes) -> bytes | int:
-        return -ENOTSUPP
-
-    def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
-        return None
-
-    def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
-        return -ENOTSUPP
-
-    def remove(self, key: bytes) -> int:
-        return -ENOTSUPP
-
     def __len__(self) -> int:
         return len(self._records)
+
+
+class UserRingBufferStore(_Ring):
+    """From user space to programs: `write` puts a sample in, bpf_user_ringbuf_drain takes it out."""
+
+    def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
+        super().__init__(spec, cpus)
+        self._samples: deque[bytes] = deque()
+
+    def write(self, sample: bytes) -> None:
+        """Put a sample in. Raises MapError with E2BIG (larger than the ring) or ENOSPC (programs have not read it)."""
+        total = round_up(len(sample) + _HEADER, 8)
+        if total > self._spec.max_entries:
+            self._fail(errno.E2BIG, f"write {len(sample)} bytes")
+        if self.available + total > self._spec.max_entries:
+            self._fail(errno.ENOSPC, f"write {len(sample)} bytes")
+        self.producer_position += total
+        self._samples.append(bytes(sample))
+
+    def next_sample(self) -> bytes | None:
+        """Take the oldest sample out; None when the ring is empty."""
+        if not self._samples:
+            return None
+        sample = self._samples.popleft()
+        self.consumer_position += round_up(len(sample) + _HEADER, 8)
+        return sample
+
+    def __len__(self) -> int:
+        return len(self._samples)

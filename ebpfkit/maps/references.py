@@ -11,12 +11,12 @@ import errno
 
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
-from ebpfkit.maps.base import ORDER, Cell, MemoryStore, store_by_id
+from ebpfkit.maps.base import Cell, MemoryStore, store_by_id
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = [
-    "ArrayOfMapsStore", "CpuMapStore", "DevMapHashStore", "DevMapStore", "HashOfMapsStore", "PerfEventArrayStore",
-    "ProgArrayStore", "XskMapStore",
+    "ArrayOfMapsStore", "CgroupArrayStore", "CpuMapStore", "DevMapHashStore", "DevMapStore", "HashOfMapsStore",
+    "PerfEventArrayStore", "ProgArrayStore", "XskMapStore",
 ]  # fmt: skip
 
 _MAX_QUEUE_SIZE = 16384  # of a cpumap entry
@@ -27,7 +27,6 @@ class _SlotStore(MemoryStore):
     """Slots by u32 index; `value_sizes` are the sizes the kernel takes. Programs cannot write."""
 
     value_sizes: tuple[int, ...] = (4,)
-    max_slots = 1 << 24
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         super().__init__(spec, cpus)
@@ -40,12 +39,12 @@ class _SlotStore(MemoryStore):
             self._refuse(f"key_size must be 4 and value_size {wanted}, not {spec.key_size} and {spec.value_size}")
 
     def _index(self, key: bytes) -> int:
-        return int.from_bytes(key, ORDER)
+        return int.from_bytes(key, self.order)
 
     def target(self, index: int) -> int | None:
         """The number stored at `index` (the first u32 of the value), or None when the slot is empty."""
         cell = self._slots.get(index)
-        return None if cell is None else int.from_bytes(cell[:4], ORDER)
+        return None if cell is None else int.from_bytes(cell[:4], self.order)
 
     def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
         return self._slots.get(self._index(key))
@@ -61,7 +60,7 @@ class _SlotStore(MemoryStore):
         return 0
 
     def _keys(self) -> list[bytes]:
-        return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
+        return [index.to_bytes(4, self.order) for index in range(self._spec.max_entries)]
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -81,6 +80,10 @@ class ProgArrayStore(_SlotStore):
         if self._index(key) >= self._spec.max_entries:
             return -errno.E2BIG
         return 0 if self._slots.pop(self._index(key), None) is not None else -errno.ENOENT
+
+
+class CgroupArrayStore(ProgArrayStore):
+    """Control groups by index, by their ids."""
 
 
 class PerfEventArrayStore(ProgArrayStore):
@@ -137,7 +140,7 @@ class DevMapStore(_SlotStore):
             return -errno.E2BIG
         if flags == BPF_NOEXIST:
             return -errno.EEXIST
-        if not int.from_bytes(value[:4], ORDER):
+        if not int.from_bytes(value[:4], self.order):
             self._slots.pop(index, None)  # ifindex 0 empties the slot
             return 0
         return self._store(index, value)
@@ -156,7 +159,7 @@ class DevMapHashStore(_SlotStore):
 
     def _write(self, key: bytes, value: bytes, flags: int) -> int:
         index = self._index(key)
-        if flags > BPF_EXIST or not int.from_bytes(value[:4], ORDER):
+        if flags > BPF_EXIST or not int.from_bytes(value[:4], self.order):
             return -errno.EINVAL
         if index in self._slots:
             if flags == BPF_NOEXIST:
@@ -169,7 +172,7 @@ class DevMapHashStore(_SlotStore):
         return 0 if self._slots.pop(self._index(key), None) is not None else -errno.ENOENT
 
     def _keys(self) -> list[bytes]:
-        return [index.to_bytes(4, ORDER) for index in self._slots]
+        return [index.to_bytes(4, self.order) for index in self._slots]
 
 
 class CpuMapStore(DevMapStore):
@@ -177,7 +180,7 @@ class CpuMapStore(DevMapStore):
 
     def _write(self, key: bytes, value: bytes, flags: int) -> int:
         in_order = flags in (BPF_ANY, BPF_EXIST) and self._index(key) < self._spec.max_entries
-        if in_order and int.from_bytes(value[:4], ORDER) > _MAX_QUEUE_SIZE:
+        if in_order and int.from_bytes(value[:4], self.order) > _MAX_QUEUE_SIZE:
             return -errno.EOVERFLOW
         return super()._write(key, value, flags)
 
@@ -206,11 +209,11 @@ class _InnerMaps(MemoryStore):
 
     def _read(self, key: bytes) -> bytes | int:
         store = self._inner.get(bytes(key))
-        return -errno.ENOENT if store is None else store.id.to_bytes(4, ORDER)
+        return -errno.ENOENT if store is None else store.id.to_bytes(4, self.order)
 
     def _candidate(self, value: bytes) -> MemoryStore | int:
         """The store with this id when it may stand in this map."""
-        store = store_by_id(int.from_bytes(value, ORDER))
+        store = store_by_id(int.from_bytes(value, self.order))
         if store is None:
             return -errno.EBADF
         model = self._spec.inner
@@ -224,7 +227,7 @@ class _InnerMaps(MemoryStore):
 
     def set_store(self, key: bytes, store: MemoryStore, flags: int = BPF_ANY) -> None:
         """Put a store under `key`: `set` with its id."""
-        self.set(key, store.id.to_bytes(4, ORDER), flags)
+        self.set(key, store.id.to_bytes(4, self.order), flags)
 
     def __len__(self) -> int:
         return len(self._inner)
@@ -241,7 +244,7 @@ class ArrayOfMapsStore(_InnerMaps):
     def _write(self, key: bytes, value: bytes, flags: int) -> int:
         if flags != BPF_ANY:
             return -errno.EINVAL
-        if int.from_bytes(key, ORDER) >= self._spec.max_entries:
+        if int.from_bytes(key, self.order) >= self._spec.max_entries:
             return -errno.E2BIG
         store = self._candidate(value)
         if isinstance(store, int):
@@ -250,12 +253,12 @@ class ArrayOfMapsStore(_InnerMaps):
         return 0
 
     def _erase(self, key: bytes) -> int:
-        if int.from_bytes(key, ORDER) >= self._spec.max_entries:
+        if int.from_bytes(key, self.order) >= self._spec.max_entries:
             return -errno.E2BIG
         return 0 if self._inner.pop(bytes(key), None) is not None else -errno.ENOENT
 
     def _keys(self) -> list[bytes]:
-        return [index.to_bytes(4, ORDER) for index in range(self._spec.max_entries)]
+        return [index.to_bytes(4, self.order) for index in range(self._spec.max_entries)]
 
 
 class HashOfMapsStore(_InnerMaps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.maps.base import MAX_STORE_BYTES, ORDER, Cell, MemoryStore
+from ebpfkit.maps.base import MAX_STORE_BYTES, Cell, MemoryStore
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = ["LpmTrieStore"]
@@ -32,7 +32,7 @@ class LpmTrieStore(MemoryStore):
             self._refuse("an LPM trie needs the flag BPF_F_NO_PREALLOC (1)")
 
     def _split(self, key: bytes) -> tuple[int, int]:
-        return int.from_bytes(key[:4], ORDER), int.from_bytes(key[4:], "big")
+        return int.from_bytes(key[:4], self.order), int.from_bytes(key[4:], "big")
 
     def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
         length, bits = self._split(key)
