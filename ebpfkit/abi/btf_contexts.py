@@ -1,0 +1,93 @@
+"""What typed tracepoints and iterators hand to programs beyond what BTF says. Generated: do not edit.
+
+Made by tools/probe_btf_contexts.py on Linux 6.18. Rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+RAW_TRACEPOINTS: Final[Mapping[str, str]] = {
+    "break_lease_block": "-n",
+    "break_lease_noblock": "-n",
+    "break_lease_unblock": "-n",
+    "ext4_mballoc_discard": "-n",
+    "ext4_mballoc_free": "-n",
+    "fcntl_setlk": "-n",
+    "fib_table_lookup": "--n",
+    "flock_lock_inode": "-n",
+    "folio_wait_writeback": "-n",
+    "generic_delete_lease": "-n",
+    "hugetlbfs_alloc_inode": "-n",
+    "kfree_skb": "---n",
+    "locks_remove_posix": "-n",
+    "mm_collapse_huge_page_isolate": "n",
+    "mm_khugepaged_collapse_file": "-n",
+    "mm_khugepaged_scan_file": "-n",
+    "mm_khugepaged_scan_pmd": "-n",
+    "mm_page_alloc": "n",
+    "mm_page_alloc_zone_locked": "n",
+    "mm_page_pcpu_drain": "n",
+    "posix_lock_inode": "-n",
+    "qdisc_dequeue": "---n",
+    "sched_pi_setprio": "-n",
+    "sched_stick_numa": "--n",
+    "sched_swap_numa": "--n",
+    "tcp_send_reset": "nn",
+    "tcp_sendmsg_locked": "--n",
+    "time_out_leases": "-n",
+    "tmigr_update_events": "n",
+    "writeback_dirty_folio": "-n",
+    "xfs_blockgc_flush_all": "n",
+    "xfs_blockgc_free_space": "-n",
+    "xfs_blockgc_start": "n",
+    "xfs_blockgc_stop": "n",
+    "xfs_blockgc_worker": "n",
+    "xfs_btree_overlapped_query_range": "--n",
+    "xfs_btree_updkeys": "--n",
+    "xfs_defer_add_item": "n",
+    "xfs_defer_cancel_item": "n",
+    "xfs_defer_cancel_list": "n",
+    "xfs_defer_create_intent": "n",
+    "xfs_defer_finish_item": "n",
+    "xfs_defer_isolate_paused": "n",
+    "xfs_defer_item_pause": "n",
+    "xfs_defer_item_unpause": "n",
+    "xfs_defer_pending_abort": "n",
+    "xfs_defer_pending_finish": "n",
+    "xfs_defer_relog_intent": "n",
+    "xfs_fs_sync_fs": "n",
+    "xfs_inodegc_flush": "n",
+    "xfs_inodegc_push": "n",
+    "xfs_inodegc_queue": "n",
+    "xfs_inodegc_start": "n",
+    "xfs_inodegc_stop": "n",
+    "xfs_inodegc_throttle": "n",
+    "xfs_ioc_free_eofblocks": "-n",
+    "xfs_map_blocks_alloc": "----n",
+    "xfs_map_blocks_found": "----n",
+}
+"""Arguments of tracepoints that are no plain trusted structure: "n" may be null, "e" a number."""
+
+ITERATORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bpf_link": ("trusted_ptr_", "ptr_or_null_"),
+    "bpf_map": ("trusted_ptr_", "trusted_ptr_or_null_"),
+    "bpf_map_elem": ("trusted_ptr_", "trusted_ptr_", "rdonly_buf_or_null", "buf_or_null"),
+    "bpf_prog": ("trusted_ptr_", "ptr_or_null_"),
+    "bpf_sk_storage_map": ("trusted_ptr_", "trusted_ptr_", "ptr_or_null_", "buf_or_null"),
+    "cgroup": ("trusted_ptr_", "trusted_ptr_or_null_"),
+    "dmabuf": ("trusted_ptr_", "ptr_or_null_"),
+    "ipv6_route": ("trusted_ptr_", "ptr_or_null_"),
+    "kmem_cache": ("trusted_ptr_", "trusted_ptr_or_null_"),
+    "ksym": ("trusted_ptr_", "ptr_or_null_"),
+    "netlink": ("trusted_ptr_", "ptr_or_null_"),
+    "sockmap": ("trusted_ptr_", "trusted_ptr_", "rdonly_buf_or_null", "ptr_or_null_"),
+    "task": ("trusted_ptr_", "trusted_ptr_or_null_"),
+    "task_file": ("trusted_ptr_", "ptr_or_null_", "scalar", "ptr_or_null_"),
+    "task_vma": ("trusted_ptr_", "ptr_or_null_", "ptr_or_null_"),
+    "tcp": ("trusted_ptr_", "trusted_ptr_or_null_", "scalar"),
+    "udp": ("trusted_ptr_", "trusted_ptr_or_null_", "scalar", "scalar"),
+    "unix": ("trusted_ptr_", "ptr_or_null_", "scalar"),
+}
+"""The type of each argument of an iterator; structures by the type that BTF says."""
