@@ -25,6 +25,7 @@ NOT_SHOWN = {
     "INVALID": "no instruction",
     "ADDR_SPACE_CAST": "needs an arena map",
     "JA_INDIRECT": "Linux 6.19",
+    "CALLX": "in no kernel",
     "CALL_LOCAL": "in the table of its own below",
     "CALL_KFUNC": "needs the kernel's BTF",
     "LDDW_MAP_FD": "the log shows an address; bpftool's test below has it",
