@@ -20,16 +20,17 @@ def program_from_code(
     maps: Sequence[MapSpec] = (),
     name: str = "prog",
     license: str = "GPL",
+    big_endian: bool = False,
 ) -> ProgramSpec:
     """Wrap raw bytes or instructions as a program; `maps` are what its wide map loads refer to.
 
     In raw bytes, the immediate of a wide load with a map pseudo source is an index into `maps`. In instructions, a map
-    reference by name finds the map of that name. Bytes that are no instruction stay in place as `INVALID`: refusing
+    reference by name finds the map of that name. `big_endian` is the order of raw bytes. Bytes that are no instruction stay in place as `INVALID`: refusing
     them is the verifier's business. Raises UsageError for what is neither bytes nor instructions, AsmError for a cut
     slot.
     """
     if isinstance(code, (bytes, bytearray, memoryview)):
-        insns = tuple(_with_map(insn, maps) for insn in decode(bytes(code), strict=False))
+        insns = tuple(_with_map(insn, maps) for insn in decode(bytes(code), strict=False, big_endian=big_endian))
     else:
         insns = _checked(code)
     by_name: dict[str, MapSpec] = {}

@@ -16,7 +16,6 @@ from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import ContextField, ContextSpec, FieldResult
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.errors import NotSupported, UsageError
-from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.memory import AddressSpace, MemoryFault
 
@@ -78,6 +77,7 @@ class Context:
     def __init__(self, spec: ContextSpec, frame: Frame, memory: AddressSpace) -> None:
         self.spec = spec
         self.frame = frame
+        self.order = memory.order
         self.values: dict[str, int] = {}
         self.pointers: dict[str, int] = {}  # fields that lead to sockets and flow keys: their addresses
         self.settable = frozenset(field.name for field in spec.fields if field.result is FieldResult.SCALAR)
@@ -144,7 +144,7 @@ class Context:
             if not 0 <= within <= whole - size or offset % min(size, 4):
                 continue
             if size == field.size or (size < field.size and field.narrow) or (size > field.size and field.count > 1):
-                below = within if ORDER == "little" else whole - within - size
+                below = within if self.order == "little" else whole - within - size
                 part = self._parts[offset, size] = _part(field, below * 8, size)
                 return part
         message = f"{action} of {size} bytes at offset {offset} of {self.spec.name}: no such field"

@@ -12,7 +12,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, U64_MAX, to_signed
-from ebpfkit.maps.base import ORDER
+from ebpfkit.maps.base import ByteOrder
 from ebpfkit.maps.memory import (
     ArrayOfMapsStore,
     ArrayStore,
@@ -344,8 +344,8 @@ def _fold(total: int) -> int:
     return (total - 1) % U32_MAX + 1 if total else 0
 
 
-def _words(data: bytes) -> int:
-    return sum(int.from_bytes(data[i : i + 4], ORDER) for i in range(0, len(data), 4))
+def _words(data: bytes, order: ByteOrder) -> int:
+    return sum(int.from_bytes(data[i : i + 4], order) for i in range(0, len(data), 4))
 
 
 @implements("csum_diff")
@@ -355,11 +355,11 @@ def csum_diff(vm: Machine, source: int, source_size: int, target: int, target_si
     old = vm.memory.read(source, source_size)
     new = vm.memory.read(target, target_size)
     if old and new:
-        total = _fold(_fold(_words(new) + seed) + (U32_MAX - _fold(_words(old))))
+        total = _fold(_fold(_words(new, vm.order) + seed) + (U32_MAX - _fold(_words(old, vm.order))))
     elif new:
-        total = _fold(_words(new) + seed)
+        total = _fold(_words(new, vm.order) + seed)
     elif old:
-        total = U32_MAX - _fold(_words(old) + (U32_MAX - seed))
+        total = U32_MAX - _fold(_words(old, vm.order) + (U32_MAX - seed))
     else:
         total = seed
     folded = total + (total >> 16 | total << 16 & U32_MAX)
@@ -389,10 +389,10 @@ def redirect_map(vm: Machine, array: int, key: int, flags: int) -> int:
     allowed = _ACTION_MASK | (_BROADCAST_FLAGS if store.spec.type in ("devmap", "devmap_hash") else 0)
     if flags & ~allowed:
         return XDP_ABORTED
-    cell = store.lookup(key.to_bytes(4, ORDER))
+    cell = store.lookup(key.to_bytes(4, vm.order))
     if cell is None and not flags & _BROADCAST_FLAGS & 8:
         return flags & _ACTION_MASK
-    target = int.from_bytes(cell[:4], ORDER) if cell is not None else 0
+    target = int.from_bytes(cell[:4], vm.order) if cell is not None else 0
     vm.redirected = (store.spec.name, key, target)
     return XDP_REDIRECT
 
@@ -423,7 +423,7 @@ def _values(vm: Machine, data: int, size: int) -> list[int] | None:
     if size % 8 or size > 12 * 8 or (size and not data):
         return None
     raw = vm.memory.read(data, size)
-    return [int.from_bytes(raw[i : i + 8], ORDER) for i in range(0, size, 8)]
+    return [int.from_bytes(raw[i : i + 8], vm.order) for i in range(0, size, 8)]
 
 
 def _print(vm: Machine, line: bytes | int) -> int:
@@ -483,7 +483,7 @@ def strtol(vm: Machine, text: int, size: int, flags: int, result: int) -> int:
     value, negative, used = parsed
     if value > (1 << 63 if negative else (1 << 63) - 1):
         return -errno.ERANGE
-    vm.memory.write(result, (-value if negative else value).to_bytes(8, ORDER, signed=True))
+    vm.memory.write(result, (-value if negative else value).to_bytes(8, vm.order, signed=True))
     return used
 
 
@@ -495,7 +495,7 @@ def strtoul(vm: Machine, text: int, size: int, flags: int, result: int) -> int:
     value, negative, used = parsed
     if negative:
         return -errno.EINVAL
-    vm.memory.write(result, value.to_bytes(8, ORDER))
+    vm.memory.write(result, value.to_bytes(8, vm.order))
     return used
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from ebpfkit._bits import U32_MAX, to_signed
 from ebpfkit.errors import NotSupported
-from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.helpers_registry import implements
 from ebpfkit.vm.network import Device, Fib, FibVerdict, Socket
 
 if TYPE_CHECKING:
+    from ebpfkit.maps.base import ByteOrder
     from ebpfkit.vm.machine import Machine
 
 _AF_INET, _AF_INET6 = 2, 10
@@ -45,12 +45,13 @@ def _devices(vm: Machine, helper: str) -> dict[int, Device]:
 class _Parameters:
     """struct bpf_fib_lookup in the program's memory: read whole, written whole."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, order: ByteOrder) -> None:
         self.data = bytearray(data)
+        self.order = order
         self.family = data[0]
-        self.total = int.from_bytes(data[6:8], ORDER)
-        self.ifindex = int.from_bytes(data[8:12], ORDER)
-        self.table = int.from_bytes(data[48:52], ORDER)
+        self.total = int.from_bytes(data[6:8], order)
+        self.ifindex = int.from_bytes(data[8:12], order)
+        self.table = int.from_bytes(data[48:52], order)
 
     @property
     def destination(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -69,7 +70,7 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
     if vm.fib is None:
         raise _missing("fib_lookup", "fib=Fib(...) and devices=[Device(...), ...]")
     devices = _devices(vm, "fib_lookup")
-    request = _Parameters(vm.memory.read(params, _PARAMETERS))
+    request = _Parameters(vm.memory.read(params, _PARAMETERS), vm.order)
     if request.family not in (_AF_INET, _AF_INET6):
         return -errno.EAFNOSUPPORT
     device = devices.get(request.ifindex)
@@ -77,7 +78,7 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
         return -errno.ENODEV
     verdict = _look_up(vm.fib, devices, device, request, flags)
     if verdict is FibVerdict.SUCCESS and not vm.is_xdp and not request.total:
-        egress = devices[int.from_bytes(request.data[8:12], ORDER)]
+        egress = devices[int.from_bytes(request.data[8:12], vm.order)]
         if len(vm.frame_of(context)) > egress.mtu + egress.header + _VLAN_HEADER:
             verdict = FibVerdict.FRAG_NEEDED
     vm.memory.write(params, bytes(request.data))
@@ -102,12 +103,12 @@ def _look_up(fib: Fib, devices: dict[int, Device], device: Device, request: _Par
         return FibVerdict.NOT_FWDED
     mtu = route.mtu or egress.mtu
     if request.total > mtu:
-        request.put(6, mtu.to_bytes(2, ORDER))
+        request.put(6, mtu.to_bytes(2, request.order))
         return FibVerdict.FRAG_NEEDED
     if route.encap:
         return FibVerdict.UNSUPP_LWT
-    request.put(12, route.metric.to_bytes(4, ORDER))
-    request.put(8, egress.ifindex.to_bytes(4, ORDER))
+    request.put(12, route.metric.to_bytes(4, request.order))
+    request.put(8, egress.ifindex.to_bytes(4, request.order))
     if flags & _SRC:
         if found.source is None:
             return FibVerdict.NO_SRC_ADDR
@@ -123,14 +124,14 @@ def _look_up(fib: Fib, devices: dict[int, Device], device: Device, request: _Par
         request.put(58, hardware)
         request.put(52, egress.address)
     request.put(48, bytes(4))
-    request.put(6, (mtu & 0xFFFF).to_bytes(2, ORDER))
+    request.put(6, (mtu & 0xFFFF).to_bytes(2, request.order))
     return FibVerdict.SUCCESS
 
 
 @implements("check_mtu")
 def check_mtu(vm: Machine, context: int, ifindex: int, mtu_len: int, difference: int, flags: int) -> int:
     devices = _devices(vm, "check_mtu")
-    wanted = int.from_bytes(vm.memory.read(mtu_len, 4), ORDER)
+    wanted = int.from_bytes(vm.memory.read(mtu_len, 4), vm.order)
     delta = to_signed(difference & U32_MAX, 32)
     allowed = 0 if vm.is_xdp else _SEGMENTS
     if flags & ~allowed or (flags & _SEGMENTS and (delta or wanted)):
@@ -141,7 +142,7 @@ def check_mtu(vm: Machine, context: int, ifindex: int, mtu_len: int, difference:
         return -errno.ENODEV
     length = wanted + device.header if wanted else len(vm.frame_of(context))
     too_long = length + delta > device.mtu + device.header
-    vm.memory.write(mtu_len, device.mtu.to_bytes(4, ORDER))
+    vm.memory.write(mtu_len, device.mtu.to_bytes(4, vm.order))
     return 1 if too_long else 0
 
 

@@ -12,10 +12,10 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, to_signed
-from ebpfkit.maps.base import ORDER
 from ebpfkit.vm.helpers_registry import implements
 
 if TYPE_CHECKING:
+    from ebpfkit.maps.base import ByteOrder
     from ebpfkit.vm.frame import Frame
     from ebpfkit.vm.machine import Machine
 
@@ -32,11 +32,11 @@ _PSEUDO, _MANGLED_ZERO, _ENFORCE, _IPV6_PSEUDO = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 
 def _protocol(vm: Machine) -> int:
     """The EtherType of the packet."""
-    return int.from_bytes((vm.context_values.get("protocol", 0) & U32_MAX).to_bytes(4, ORDER)[:2], "big")
+    return int.from_bytes((vm.context_values.get("protocol", 0) & 0xFFFF).to_bytes(2, vm.order), "big")
 
 
 def _set_protocol(vm: Machine, protocol: int) -> None:
-    vm.context_values["protocol"] = int.from_bytes(protocol.to_bytes(2, "big"), ORDER)
+    vm.context_values["protocol"] = int.from_bytes(protocol.to_bytes(2, "big"), vm.order)
 
 
 # --- VLAN tags --------------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def _tag(vm: Machine) -> tuple[int, int] | None:
     values = vm.context_values
     if not values.get("vlan_present", 0):
         return None
-    stored = (values.get("vlan_proto", 0) & U32_MAX).to_bytes(4, ORDER)[:2]
+    stored = (values.get("vlan_proto", 0) & 0xFFFF).to_bytes(2, vm.order)
     return int.from_bytes(stored, "big"), values.get("vlan_tci", 0) & 0xFFFF
 
 
@@ -56,14 +56,14 @@ def _set_tag(vm: Machine, tag: tuple[int, int] | None) -> None:
     protocol, tci = tag or (0, 0)
     values["vlan_present"] = int(tag is not None)
     values["vlan_tci"] = tci
-    values["vlan_proto"] = int.from_bytes(protocol.to_bytes(2, "big"), ORDER)
+    values["vlan_proto"] = int.from_bytes(protocol.to_bytes(2, "big"), vm.order)
 
 
 @implements("skb_vlan_push")
 def skb_vlan_push(vm: Machine, context: int, protocol: int, tci: int) -> int:
     """The new tag stays beside the packet; one that was there goes into the bytes."""
     frame = vm.frame_of(context)
-    number = int.from_bytes((protocol & 0xFFFF).to_bytes(2, ORDER), "big")
+    number = int.from_bytes((protocol & 0xFFFF).to_bytes(2, vm.order), "big")
     if number not in (_VLAN_Q, _VLAN_AD):
         number = _VLAN_Q
     before = _tag(vm)
@@ -147,7 +147,7 @@ def skb_change_proto(vm: Machine, context: int, protocol: int, flags: int) -> in
     frame = vm.frame_of(context)
     if flags:
         return -errno.EINVAL
-    target = int.from_bytes((protocol & 0xFFFF).to_bytes(2, ORDER), "big")
+    target = int.from_bytes((protocol & 0xFFFF).to_bytes(2, vm.order), "big")
     packet, at = frame.packet, vm.skb.network_offset
     if (_protocol(vm), target) == (_IPV4, _IPV6):
         frame.replace(packet[:at] + bytes(20) + packet[at:])
@@ -243,24 +243,25 @@ def _checksum_place(frame: Frame, offset: int) -> int:
     return frame.data + offset
 
 
-def _update_checksum(old: int, minus: bytes, plus: bytes, seed: int = 0) -> int:
-    """The Internet checksum after the bytes `minus` became `plus` (RFC 1624, equation 3), all in machine order."""
+def _update_checksum(order: ByteOrder, old: int, minus: bytes, plus: bytes, seed: int = 0) -> int:
+    """The Internet checksum after the bytes `minus` became `plus` (RFC 1624, equation 3), all in this order."""
     total = ~old & 0xFFFF
-    total += sum(~int.from_bytes(minus[i : i + 2], ORDER) & 0xFFFF for i in range(0, len(minus), 2))
-    total += sum(int.from_bytes(plus[i : i + 2], ORDER) for i in range(0, len(plus), 2))
+    total += sum(~int.from_bytes(minus[i : i + 2], order) & 0xFFFF for i in range(0, len(minus), 2))
+    total += sum(int.from_bytes(plus[i : i + 2], order) for i in range(0, len(plus), 2))
     total += seed
     while total > 0xFFFF:
         total = (total >> 16) + (total & 0xFFFF)
     return ~total & 0xFFFF
 
 
-def _replace(frame: Frame, place: int, old: int, new: int, size: int) -> int:
+def _replace(vm: Machine, place: int, old: int, new: int, size: int) -> int:
     """The new value of the checksum at `place`."""
-    field = int.from_bytes(frame.buffer[place : place + 2], ORDER)
+    order = vm.order
+    field = int.from_bytes(vm.frame.buffer[place : place + 2], order)
     if size == 0:
-        return _update_checksum(field, b"", b"", (new & 0xFFFF) + (new >> 16 & 0xFFFF))
+        return _update_checksum(order, field, b"", b"", (new & 0xFFFF) + (new >> 16 & 0xFFFF))
     mask = (1 << 8 * size) - 1
-    return _update_checksum(field, (old & mask).to_bytes(size, ORDER), (new & mask).to_bytes(size, ORDER))
+    return _update_checksum(order, field, (old & mask).to_bytes(size, order), (new & mask).to_bytes(size, order))
 
 
 @implements("l3_csum_replace")
@@ -274,7 +275,7 @@ def l3_csum_replace(vm: Machine, context: int, offset: int, old: int, new: int, 
     size = flags & 0xF
     if size not in (0, 2, 4) or (size == 0 and old):
         return -errno.EINVAL
-    frame.buffer[place : place + 2] = _replace(frame, place, old, new, size).to_bytes(2, ORDER)
+    frame.buffer[place : place + 2] = _replace(vm, place, old, new, size).to_bytes(2, vm.order)
     return 0
 
 
@@ -291,10 +292,10 @@ def l4_csum_replace(vm: Machine, context: int, offset: int, old: int, new: int, 
     size = flags & 0xF
     if size not in (0, 2, 4) or (size == 0 and old):
         return -errno.EINVAL
-    value = _replace(frame, place, old, new, size)
+    value = _replace(vm, place, old, new, size)
     if flags & _MANGLED_ZERO and not value:
         value = 0xFFFF
-    frame.buffer[place : place + 2] = value.to_bytes(2, ORDER)
+    frame.buffer[place : place + 2] = value.to_bytes(2, vm.order)
     return 0
 
 
@@ -381,8 +382,8 @@ def skb_ecn_set_ce(vm: Machine, context: int) -> int:
         before = bytes(frame.buffer[at : at + 2])
         frame.buffer[at + 1] = service | 3
         after = bytes(frame.buffer[at : at + 2])
-        checksum = int.from_bytes(frame.buffer[at + 10 : at + 12], ORDER)
-        frame.buffer[at + 10 : at + 12] = _update_checksum(checksum, before, after).to_bytes(2, ORDER)
+        checksum = int.from_bytes(frame.buffer[at + 10 : at + 12], vm.order)
+        frame.buffer[at + 10 : at + 12] = _update_checksum(vm.order, checksum, before, after).to_bytes(2, vm.order)
     return 1
 
 
@@ -448,10 +449,10 @@ def skb_set_tunnel_key(vm: Machine, context: int, key: int, size: int, flags: in
     if flags & ~0x1F or size not in _KEY_SIZES:
         return -errno.EINVAL
     data = vm.memory.read(key, size).ljust(_KEY_BYTES, b"\0")
-    label = int.from_bytes(data[24:28], ORDER)
+    label = int.from_bytes(data[24:28], vm.order)
     if data[22:24] != b"\0\0" or (label and not flags & _TUNNEL_IPV6):
         return -errno.EINVAL
-    data = data[:24] + (label & _LABEL_MASK).to_bytes(4, ORDER) + data[28:]
+    data = data[:24] + (label & _LABEL_MASK).to_bytes(4, vm.order) + data[28:]
     vm.objects.record("skb_set_tunnel_key", key=data, flags=flags)
     vm.skb.tunnel_key = (data[:4] + data[28:44] + data[20:28] + data[4:20], bool(flags & _TUNNEL_IPV6))
     return 0

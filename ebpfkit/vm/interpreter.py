@@ -394,14 +394,14 @@ def _atomic(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) 
     mask = U32_MAX if size == 4 else U64_MAX
     codec = vm._codec(size)
     unpack, pack = codec.unpack_from, codec.pack_into
-    find, fault = vm.memory.regions.get, vm.memory.fault
+    find, search, fault = vm.memory.regions.get, vm.memory.find, vm.memory.fault
     operation = insn.op.operation
     fetches = operation.startswith("fetch_") or operation == "xchg"
     compute = _ATOMICS.get(operation.removeprefix("fetch_"))
 
     def step(registers: list[int]) -> int:
         address = registers[dst] + off
-        region = find(address >> 32)
+        region = find(address >> 32) or search(address)
         if region is None:
             raise fault(address, size, "write")
         offset = address - region.base

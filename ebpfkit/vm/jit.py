@@ -187,6 +187,7 @@ class Jit(Interpreter):
         safe = self.space if isinstance(self.space, SafeSpace) else None
         return Target(
             trusted=self.trusted,
+            order=self.memory.order,
             stack=self.stack_place,
             stack_base=self._stack[0].base,
             slow=callback,

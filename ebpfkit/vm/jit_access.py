@@ -47,6 +47,9 @@ def access(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> None:
         if not (kind is Kind.LOAD and _load_field(e, insn, fact.off + insn.off)):
             _in_python(e, slot, insn)
         return
+    if kind is Kind.ATOMIC and e.is_swapped and insn.op.operation.removeprefix("fetch_") == "add":
+        _in_python(e, slot, insn)  # no processor adds in the other byte order
+        return
     slow, mark = e.name("slow"), len(e.lines)
     pointer = place(e, fact, base, insn.off, insn.op.size, slow, write=not loads)
     if kind is Kind.ATOMIC:
@@ -87,7 +90,7 @@ def _load_field(e: Emitter, insn: Instruction, offset: int) -> bool:
 
 def _load(e: Emitter, insn: Instruction, pointer: str) -> None:
     size = insn.op.size
-    value = e.op(f"load i{size * 8}, ptr {pointer}, align 1{PROGRAM}")
+    value = e.turned(e.op(f"load i{size * 8}, ptr {pointer}, align 1{PROGRAM}"), size)
     if insn.op.kind is Kind.LOAD_ACQUIRE:
         e.line("fence acquire")
     e.set(insn.dst, e.widen(value, size, signed=insn.op.kind is Kind.LOADSX))
@@ -96,9 +99,9 @@ def _load(e: Emitter, insn: Instruction, pointer: str) -> None:
 def _store(e: Emitter, insn: Instruction, pointer: str) -> None:
     size = insn.op.size
     if insn.op.source == "reg":
-        value = e.cut(e.get(insn.src), size)
+        value = e.turned(e.cut(e.get(insn.src), size), size)
     else:
-        value = str(insn.imm & ((1 << size * 8) - 1))
+        value = e.turned(str(insn.imm & ((1 << size * 8) - 1)), size)
     if insn.op.kind is Kind.STORE_RELEASE:
         e.line("fence release")
     e.line(f"store i{size * 8} {value}, ptr {pointer}, align 1{PROGRAM}")
@@ -113,20 +116,20 @@ def _atomic(e: Emitter, insn: Instruction, pointer: str, slow: str | None) -> No
         low = e.op(f"and i64 {e.op(f'ptrtoint ptr {pointer} to i64')}, {size - 1}")
         e.branch(e.op(f"icmp eq i64 {low}, 0"), aligned, slow, likely=True)
         e.label(aligned)
-    operand = e.cut(e.get(insn.src), size)
+    operand = e.turned(e.cut(e.get(insn.src), size), size)
     if operation == "cmpxchg":
-        expected = e.cut(e.get(0), size)
+        expected = e.turned(e.cut(e.get(0), size), size)
         pair = e.op(
             f"cmpxchg ptr {pointer}, {kind} {expected}, {kind} {operand} seq_cst seq_cst, align {size}{PROGRAM}"
         )
-        e.set(0, e.widen(e.op(f"extractvalue {{ {kind}, i1 }} {pair}, 0"), size))
+        e.set(0, e.widen(e.turned(e.op(f"extractvalue {{ {kind}, i1 }} {pair}, 0"), size), size))
         return
     fetches = operation.startswith("fetch_") or operation == "xchg"
     name = operation.removeprefix("fetch_")
     order = "seq_cst" if fetches else "monotonic"
     old = e.op(f"atomicrmw {name} ptr {pointer}, {kind} {operand} {order}, align {size}{PROGRAM}")
     if fetches:
-        e.set(insn.src, e.widen(old, size))
+        e.set(insn.src, e.widen(e.turned(old, size), size))
 
 
 # --- from an address to a place ---------------------------------------------------------------------------------------

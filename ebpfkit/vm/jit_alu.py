@@ -8,7 +8,7 @@ from typing import Final
 from ebpfkit._bits import U32_MAX, U64_MAX
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
-from ebpfkit.maps.base import ORDER
+from ebpfkit.maps.base import ORDER, ByteOrder
 from ebpfkit.vm.jit_text import Text
 
 __all__ = ["compute", "condition"]
@@ -34,11 +34,11 @@ def _narrow(text: Text, value: str, width: int) -> str:
     return value if width == 64 else text.op(f"trunc i64 {value} to i32")
 
 
-def compute(text: Text, insn: Instruction) -> None:
-    """dst = dst OP operand."""
+def compute(text: Text, insn: Instruction, order: ByteOrder = ORDER) -> None:
+    """dst = dst OP operand; `order` is the program's byte order."""
     op, width = insn.op, insn.op.width
     if op.kind is Kind.SWAP:
-        text.set(insn.dst, _swap(text, text.get(insn.dst), op.operation, op.size))
+        text.set(insn.dst, _swap(text, text.get(insn.dst), op.operation, op.size, order))
         return
     if op.kind is Kind.MOVSX:
         part = text.op(f"trunc i64 {text.get(insn.src)} to i{op.size * 8}")
@@ -79,10 +79,10 @@ def _divide(text: Text, operation: str, kind: str, a: str, b: str, width: int) -
     return text.op(f"select i1 {by_zero}, {kind} {instead}, {kind} {result}")
 
 
-def _swap(text: Text, value: str, operation: str, size: int) -> str:
+def _swap(text: Text, value: str, operation: str, size: int, order: ByteOrder) -> str:
     bits = size * 8
     part = text.cut(value, size)
-    keeps = operation == ("to_le" if ORDER == "little" else "to_be")
+    keeps = operation == ("to_le" if order == "little" else "to_be")
     if not keeps:
         part = text.op(f"call i{bits} @llvm.bswap.i{bits}(i{bits} {part})")
     return text.widen(part, size)

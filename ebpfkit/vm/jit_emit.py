@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.maps.base import MemoryStore
+from ebpfkit.maps.base import ORDER, ByteOrder, MemoryStore
 from ebpfkit.maps.native import Layout
 from ebpfkit.vm import jit_access, jit_alu, jit_maps
 from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS
@@ -64,6 +64,7 @@ class Target:
     """
 
     trusted: bool
+    order: ByteOrder
     stack: int
     stack_base: int
     slow: int
@@ -92,6 +93,7 @@ class Emitter(Text):
         self.linked = linked
         self.flow = flow
         self.target = target
+        self.is_swapped = target.order != ORDER
         self.constants = constants
         self.faults = faults
         self.needed: set[str] = set()
@@ -202,6 +204,12 @@ class Emitter(Text):
         self.write(State.NEXT, self.op("load i64, ptr %at"))
         self.line(f"ret i64 {OUT_OF_BUDGET}")
 
+    def turned(self, value: str, size: int) -> str:
+        """A number from or for memory, when that is in the other byte order."""
+        if not self.is_swapped or size == 1:
+            return value
+        return self.op(f"call i{size * 8} @llvm.bswap.i{size * 8}(i{size * 8} {value})")
+
     # Slow ways.
 
     def _call_slow(self, slot: int) -> str:
@@ -222,7 +230,7 @@ class Emitter(Text):
     def _translate(self, slot: int, insn: Instruction, facts: Facts) -> int | None:
         kind, following = insn.op.kind, slot + insn.slots
         if kind in (Kind.ALU, Kind.MOV, Kind.MOVSX, Kind.SWAP):
-            jit_alu.compute(self, insn)
+            jit_alu.compute(self, insn, self.target.order)
         elif kind in jit_access.KINDS:
             jit_access.access(self, slot, insn, facts)
         elif kind is Kind.WIDE:

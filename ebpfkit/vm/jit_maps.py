@@ -53,7 +53,8 @@ def call(e: Emitter, slot: int, insn: Instruction, facts: Facts) -> bool:
 
 def _index(e: Emitter, facts: Facts, slow: str) -> str:
     key = place(e, facts[2], 2, 0, 4, slow, write=False)
-    return e.op(f"zext i32 {e.op(f'load i32, ptr {key}, align 1{PROGRAM}')} to i64")
+    number = e.turned(e.op(f"load i32, ptr {key}, align 1{PROGRAM}"), 4)
+    return e.op(f"zext i32 {number} to i64")
 
 
 def _array_lookup(e: Emitter, found: MapPlace, facts: Facts, slow: str) -> str:

@@ -20,7 +20,7 @@ from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import NotSupported, UsageError
-from ebpfkit.maps.base import ORDER, Cell
+from ebpfkit.maps.base import ORDER, ByteOrder, Cell
 from ebpfkit.maps.memory import (
     MemoryStore,
     ProgArrayStore,
@@ -106,10 +106,11 @@ class Machine:
     `x` is an ObjectFile (`program` chooses when it holds several), a ProgramSpec, instructions, or raw bytes, whose
     wide map loads name `maps` by index. `maps` are MapSpecs or in-memory stores; those of an object or spec are made by
     themselves, and one given here under the same name takes their place. `prog_type` counts for instructions and
-    bytes; with None, r1 is the address of the memory given to `run` and r2 its length. `clock` gives nanoseconds,
-    `seed` starts the random numbers, so that runs repeat. `jit` is "safe" or "trusted" for native code instead of the
-    interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts nothing, and
-    needs the verifier's `report` that accepted the programs.
+    bytes; with None, r1 is the address of the memory given to `run` and r2 its length. A program that is no object has
+    this machine's byte order unless `big_endian` says so; everything it sees is in that order then. `clock` gives
+    nanoseconds, `seed` starts the random numbers, so that runs repeat. `jit` is "safe" or "trusted" for native code
+    instead of the interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts
+    nothing, and needs the verifier's `report` that accepted the programs.
 
     What programs find around them comes from the caller: `fib` and `devices` for routes and MTUs, `sockets` for socket
     look-ups, `task` for the current task. A helper that asks for what was not given raises NotSupported.
@@ -129,6 +130,7 @@ class Machine:
         maps: Iterable[MapSpec | MapStore] = (),
         *,
         program: str | None = None,
+        big_endian: bool | None = None,
         cpus: int = 1,
         clock: Callable[[], int] | None = None,
         seed: int = 0,
@@ -142,11 +144,13 @@ class Machine:
     ) -> None:
         self.cpus = cpus
         self.cpu = 0
+        self.order = _order_of(x, big_endian)
         self.clock: Callable[[], int] = clock or time.monotonic_ns
         self.random = random.Random(seed)
         self.budget = budget
         self.jit = jit
         self.memory, self.interpreter = self._executor(jit)
+        self.memory.order = self.order
         self.frame = Frame(self.memory)
         self.fib = fib
         self.devices = None if devices is None else {device.ifindex: device for device in devices}
@@ -221,10 +225,10 @@ class Machine:
 
     def _create_store(self, spec: MapSpec) -> MemoryStore:
         if self.jit is None:
-            return create_store(spec, cpus=self.cpus)
+            return create_store(spec, cpus=self.cpus, order=self.order)
         from ebpfkit.maps.native import create_native_store
 
-        return create_native_store(spec, cpus=self.cpus)
+        return create_native_store(spec, cpus=self.cpus, order=self.order)
 
     def _store(self, entry: MapSpec | MapStore) -> MemoryStore:
         if isinstance(entry, MapSpec):
@@ -234,6 +238,9 @@ class Machine:
                 raise UsageError(
                     f"map '{entry.spec.name}' has values for {entry.cpus} CPUs, the machine has {self.cpus}"
                 )
+            if entry.order != self.order:
+                why = f"give create_store its order={self.order!r}"
+                raise UsageError(f"map '{entry.spec.name}' is {entry.order}-endian, the program is not: {why}")
             return entry
         raise UsageError(f"{entry!r} cannot be used by the virtual machine: give a MapSpec or an in-memory store")
 
@@ -245,9 +252,6 @@ class Machine:
     def _open(self, x: Runnable, prog_type: str | None, program: str | None) -> ProgramSpec:
         """The program to start; everything it may need is registered."""
         if isinstance(x, ObjectFile):
-            if x.big_endian != (ORDER == "big"):
-                kind = "big" if x.big_endian else "little"
-                raise NotSupported(f"a {kind}-endian object", why="the virtual machine has this machine's byte order")
             chosen = self._choose(x, program)
             self._create_maps(x.maps)
             for other in x.programs.values():
@@ -259,11 +263,11 @@ class Machine:
             self._create_maps(spec.maps)
         else:
             if isinstance(x, (bytes, bytearray, memoryview)):
-                decode(x)  # strict: bytes that are no instruction are refused here
+                decode(x, big_endian=self.order == "big")  # strict: bytes that are no instruction are refused here
             elif not isinstance(x, Sequence):
                 raise UsageError(f"{x!r} is no object, program, instructions or bytes (a decorated function has run)")
             specs = [store.spec for store in self._stores]
-            spec = program_from_code(x, prog_type=prog_type, maps=specs)
+            spec = program_from_code(x, prog_type=prog_type, maps=specs, big_endian=self.order == "big")
         self._announce(spec)
         self._fill_slots(spec.maps)
         return spec
@@ -313,7 +317,7 @@ class Machine:
                 number = self.maps[target].id if target in self.maps else self._ids.get(target)
                 if number is None:
                     raise UsageError(f"map '{name}' refers to '{target}', which is not there")
-                store.set(index.to_bytes(4, ORDER), number.to_bytes(4, ORDER))
+                store.set(index.to_bytes(4, self.order), number.to_bytes(4, self.order))
 
     def add_program(self, spec: ProgramSpec) -> int:
         """Another program, as a target of tail calls: its id, to be stored in a program array."""
@@ -423,7 +427,7 @@ class Machine:
         if self._starts_at_network:
             self.frame.pull(_ETHERNET_HEADER)
             self.skb.network_offset = 0
-        protocol = int.from_bytes(data[_ETHERNET_TYPE], ORDER)
+        protocol = int.from_bytes(data[_ETHERNET_TYPE], self.order)
         values = {"ifindex": ifindex, "ingress_ifindex": ifindex, "queue_mapping": rx_queue, "protocol": protocol}
         if not self._context.spec.name.startswith("__sk_buff"):
             values = {"ingress_ifindex": ifindex}
@@ -437,7 +441,7 @@ class Machine:
         if self.prog_type == "flow_dissector":
             if self._keys_region is None:
                 self._keys_region = self.memory.add("flow keys", bytearray(_FLOW_KEYS))
-            start = min(_ETHERNET_HEADER, len(data)).to_bytes(2, ORDER)
+            start = min(_ETHERNET_HEADER, len(data)).to_bytes(2, self.order)
             keys = (start * 2).ljust(10, b"\0") + data[_ETHERNET_TYPE].ljust(2, b"\0")
             self._keys_region.data[:] = keys.ljust(_FLOW_KEYS, b"\0")
             self._context.pointers["flow_keys"] = self._keys_region.base
@@ -601,6 +605,15 @@ class Machine:
         for region, _, _ in self._records.values():
             self.memory.remove(region)
         self._records.clear()
+
+
+def _order_of(x: Runnable, big_endian: bool | None) -> ByteOrder:
+    """The byte order of a program: an object knows its own, for anything else the caller says it."""
+    if isinstance(x, ObjectFile):
+        if big_endian not in (None, x.big_endian):
+            raise UsageError(f"the object is {'big' if x.big_endian else 'little'}-endian: leave big_endian= away")
+        big_endian = x.big_endian
+    return ORDER if big_endian is None else "big" if big_endian else "little"
 
 
 def _refuse(name: str, *arguments: int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ebpfkit._bits import U64_MAX
-from ebpfkit.maps.base import ORDER, Cell
+from ebpfkit.maps.base import ORDER, ByteOrder, Cell
 from ebpfkit.maps.memory import MemoryStore
 
 __all__ = ["AddressSpace", "Fields", "MemoryFault", "Region"]
@@ -75,7 +75,9 @@ class Region:
 
 
 class AddressSpace:
-    """All regions of one machine."""
+    """All regions of one machine, whose numbers are in the byte order of its programs."""
+
+    order: ByteOrder = ORDER
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
@@ -139,7 +141,7 @@ class AddressSpace:
             if region.fields is not None:
                 return region.fields.load(offset, size)
             if region.low <= offset and offset + size <= region.high:
-                return int.from_bytes(region.data[offset : offset + size], ORDER)
+                return int.from_bytes(region.data[offset : offset + size], self.order)
         raise self.fault(address, size, "read")
 
     def store(self, address: int, size: int, value: int) -> None:
@@ -151,7 +153,7 @@ class AddressSpace:
                 region.fields.store(offset, size, value)
                 return
             if region.low <= offset and offset + size <= region.write_high:
-                region.data[offset : offset + size] = (value & ((1 << size * 8) - 1)).to_bytes(size, ORDER)
+                region.data[offset : offset + size] = (value & ((1 << size * 8) - 1)).to_bytes(size, self.order)
                 return
         raise self.fault(address, size, "write")
 

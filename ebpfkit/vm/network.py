@@ -7,14 +7,13 @@ asks the machine's own kernel.
 from __future__ import annotations
 
 import ipaddress
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
 from ebpfkit.errors import UsageError
-from ebpfkit.maps.base import ORDER
+from ebpfkit.maps.base import ORDER, ByteOrder
 
 __all__ = [
     "KINDS", "LOCAL_TABLE", "MAIN_TABLE", "Device", "Fib", "FibVerdict", "Lookup", "Neighbour", "Route",
@@ -27,7 +26,6 @@ KINDS: Final = ("unicast", "local", "broadcast", "blackhole", "unreachable", "pr
 """What a route may be, in the words of `ip route`."""
 
 _V4_OF_V6 = bytes([127, 0, 0, 6])  # what the kernel keeps as the IPv4 address of an IPv6 socket
-_FIXED = struct.Struct("=6I")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -279,12 +277,11 @@ TCP_STATES: Final = {
 """States of a TCP socket by name, with the kernel's numbers."""
 
 
-def socket_bytes(socket: Socket) -> bytes:
-    """The socket as `struct bpf_sock` shows it to programs."""
+def socket_bytes(socket: Socket, order: ByteOrder = ORDER) -> bytes:
+    """The socket as `struct bpf_sock` shows it to programs of this byte order."""
     local, remote = ipaddress.ip_address(socket.local), ipaddress.ip_address(socket.remote or "0.0.0.0")
     is_v4 = local.version == 4
-    number = _FIXED.pack
-    fixed = number(
+    numbers = (
         socket.bound_dev_if,
         2 if is_v4 else 10,
         1 if socket.protocol == "tcp" else 2,
@@ -294,14 +291,14 @@ def socket_bytes(socket: Socket) -> bytes:
     )
     return b"".join(
         (
-            fixed,
+            *(number.to_bytes(4, order) for number in numbers),
             local.packed if is_v4 else _V4_OF_V6 if int(local) else bytes(4),
             bytes(16) if is_v4 else local.packed,
-            socket.local_port.to_bytes(4, ORDER),
+            socket.local_port.to_bytes(4, order),
             socket.remote_port.to_bytes(2, "big") + bytes(2),
             remote.packed if is_v4 else _V4_OF_V6 if socket.remote else bytes(4),
             remote.packed if remote.version == 6 else bytes(16),
-            socket.state_number.to_bytes(4, ORDER),
-            socket.rx_queue_mapping.to_bytes(4, ORDER, signed=True),
+            socket.state_number.to_bytes(4, order),
+            socket.rx_queue_mapping.to_bytes(4, order, signed=True),
         )
     )

@@ -127,7 +127,9 @@ class Objects:
         """The address of a new reference to a socket. Raises MemoryFault when the program lets none of them go."""
         if len(self.sockets) >= _MAX_REFERENCES:
             raise MemoryFault(f"more than {_MAX_REFERENCES} socket references are held", "socket")
-        region = self.memory.add(f"socket ({socket.protocol})", bytearray(socket_bytes(socket)), writable=False)
+        region = self.memory.add(
+            f"socket ({socket.protocol})", bytearray(socket_bytes(socket, self.memory.order)), writable=False
+        )
         self.sockets[region.base] = (region, socket)
         return region.base
 

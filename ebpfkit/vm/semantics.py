@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ebpfkit._bits import U32_MAX, U64_MAX, swap_bytes
 from ebpfkit.asm.isa import Kind, Opcode
-from ebpfkit.maps.base import ORDER
+from ebpfkit.maps.base import ORDER, ByteOrder
 
 __all__ = ["COMPUTE", "CONDITIONS", "condition_maker", "step_maker"]
 
@@ -86,8 +86,8 @@ def _keep(value: int, size: int) -> int:
     return value & ((1 << size * 8) - 1)
 
 
-def _constants() -> dict[str, Any]:
-    little = ORDER == "little"
+def _constants(order: ByteOrder) -> dict[str, Any]:
+    little = order == "little"
     return {
         "divide": _divide,
         "remainder": _remainder,
@@ -120,13 +120,16 @@ def _replace_words(text: str, words: dict[str, str]) -> str:
 
 
 @cache
-def step_maker(op: Opcode) -> Callable[[int, int, int], Step]:
-    """A function of (dst, operand, next slot) that makes the step of this instruction; both index the register list."""
+def step_maker(op: Opcode, order: ByteOrder = ORDER) -> Callable[[int, int, int], Step]:
+    """A function of (dst, operand, next slot) that makes the step of this instruction; both index the register list.
+
+    `order` is the program's byte order, which only byte swaps ask for.
+    """
     text = COMPUTE[op.operation]
     if op.kind is not Kind.SWAP and not (op.width == 64 and op.operation in _NEVER_WIDER):
         text = f"({text}) & MASK"
     value = _expression(op, text)
-    maker: Callable[[int, int, int], Step] = _build(f"r[d] = {value}\n        return following", "following", op)
+    maker: Callable[[int, int, int], Step] = _build(f"r[d] = {value}\n        return following", "following", op, order)
     return maker
 
 
@@ -139,9 +142,9 @@ def condition_maker(op: Opcode) -> Callable[[int, int, int, int], Step]:
     return maker
 
 
-def _build(body: str, parameters: str, op: Opcode) -> Any:
+def _build(body: str, parameters: str, op: Opcode, order: ByteOrder = ORDER) -> Any:
     """Compile one step. The text comes from this module alone; nothing of a program gets into it."""
     source = f"def make(d, s, {parameters}):\n    def step(r):\n        {body}\n    return step\n"
-    namespace = _constants()
+    namespace = _constants(order)
     exec(compile(source, f"<{op.name}>", "exec"), namespace)
     return namespace["make"]

@@ -110,3 +110,19 @@ def test_an_offset_behind_a_map_value_reaches_nothing_else() -> None:
         ours = outcome(program, "safe", maps=[data])
         assert (ours[0] == 0) == (offset <= 4)
         assert ours[0] is outcome(program, None, maps=[data])[0] or ours[0] == 0
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_a_plain_array_is_the_same_on_every_cpu(jit: str | None) -> None:
+    asm = "*(u32 *)(r10 -4) = 1\nr2 = r10\nr2 += -4\nr1 = map[counts] ll\ncall bpf_map_lookup_elem#1\n"
+    asm += "if r0 == 0 goto out\nr1 = 1\nlock *(u64 *)(r0 +0) += r1\nr0 = *(u64 *)(r0 +0)\nout: exit"
+    machine = Machine(parse(asm), maps=[MapSpec("counts", "array", 4, 8, 2)], cpus=2, jit=jit)
+    assert [machine.run(bytes(14), cpu=cpu).r0 for cpu in (0, 1, 1)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_an_atomic_operation_on_an_unaligned_value_is_done(jit: str | None) -> None:
+    asm = "*(u32 *)(r10 -4) = 1\nr2 = r10\nr2 += -4\nr1 = map[counts] ll\ncall bpf_map_lookup_elem#1\n"
+    asm += "if r0 == 0 goto out\nr1 = 5\nlock *(u32 *)(r0 +2) += r1\nr0 = *(u32 *)(r0 +2)\nout: exit"
+    machine = Machine(parse(asm), maps=[MapSpec("counts", "array", 4, 8, 2)], jit=jit)
+    assert machine.run(bytes(14)).r0 == 5

@@ -265,8 +265,6 @@ def test_tracing_changes_nothing() -> None:
 
 
 def test_what_the_machine_does_not_model_is_refused_by_name() -> None:
-    with pytest.raises(NotSupported, match="big-endian"):
-        Machine(object_file(program("p", "r0 = 1\nexit")).replace(big_endian=True))
     sockets = MapSpec("socks", "sockmap", 4, 4, 4)
     user = program("user", "r1 = map[socks] ll\nr0 = 1\nexit", [sockets])
     obj = object_file(program("other", "r0 = 1\nexit", [sockets]), user, maps=[sockets])
