@@ -26,6 +26,7 @@ _ARGUMENTS = 0b111110
     _COMPARE, _GIVE_UP,
 ) = range(13)  # fmt: skip
 
+_FRAME = 1 << 12  # no register: stands for a change of the frame
 _Step = tuple[int, int, int]  # kind, mask of dst, mask of src
 Demand = list[list[int]]  # per frame: mask of registers, mask of slots
 
@@ -72,12 +73,25 @@ def _step_of(code: Code, index: int) -> _Step:
     return kind, dst, src
 
 
+def _touched(step: _Step) -> int:
+    """The registers of which a demand meets the instruction; with `_FRAME`, any demand does."""
+    kind, dst, src = step
+    if kind in (_CALL_LOCAL, _EXIT):
+        return _FRAME
+    if kind in (_CALL, _CALL_GLOBAL):
+        return 1
+    if kind == _COMPARE:
+        return dst | src
+    return 0 if kind == _NOTHING else dst
+
+
 class Precision:
     """Backtracking over one program."""
 
     def __init__(self, code: Code) -> None:
         self.code = code
         self.steps = _steps(code)
+        self.touched = [_touched(step) for step in self.steps]
 
     def demand_register(self, state: State, index: int, register: int) -> None:
         """The number in `register` of the current frame, before the instruction `index`, decided something."""
@@ -122,23 +136,26 @@ class Precision:
         return changed
 
     def _walk_back(self, state: State, index: int, demand: Demand, frame: int) -> bool:
-        steps = self.steps
+        steps, touched = self.steps, self.touched
         history, first, at = state.history, state.first, index
         parent = state.parent
         subsequent = -1
         changed = False
+        current = demand[frame]
         skip = True
         while True:
             while True:
                 entry = history if history is not None and history.index == at else None
                 if skip:
                     skip = False
-                else:
+                # Most instructions have nothing to do with the demand.
+                elif touched[at] & (current[0] | _FRAME) or (entry is not None and (entry.linked or entry.slot >= 0)):
                     frame = self._pass(steps[at], at, subsequent, entry, demand, frame)
                     if frame < 0:
                         return self.mark_all(state) or changed
-                if _is_met(demand):
-                    return changed
+                    current = demand[frame]
+                    if not current[0] and not current[1] and _is_met(demand):
+                        return changed
                 subsequent = at
                 if at == first and (history is None or (history.count == 1 and history.index == at)):
                     break
@@ -150,7 +167,7 @@ class Precision:
             if parent is None:
                 break
             changed = _mark(parent, demand) or changed
-            if _is_met(demand):
+            if not current[0] and not current[1] and _is_met(demand):
                 return changed
             subsequent = first
             history, first, at = parent.history, parent.first, parent.last
