@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ebpfkit.abi import uapi
 from ebpfkit.abi.model import AttachTypeSpec
 
-__all__ = ["ATTACH_TYPES"]
+__all__ = ["ATTACH_TYPES", "BTF_TARGETS"]
 
 # name -> program type, first kernel
 _ROWS: Mapping[str, tuple[str, str]] = {
@@ -85,3 +85,19 @@ ATTACH_TYPES: Mapping[str, AttachTypeSpec] = MappingProxyType(
     }
 )
 """Every attach type by its name, in the kernel's order."""
+
+BTF_TARGETS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "trace_raw_tp": ("btf_trace_", "typedef"),
+        "trace_fentry": ("", "func"),
+        "trace_fexit": ("", "func"),
+        "trace_fsession": ("", "func"),
+        "modify_return": ("", "func"),
+        "trace_iter": ("bpf_iter_", "func"),
+        "lsm_mac": ("bpf_lsm_", "func"),
+        "lsm_cgroup": ("bpf_lsm_", "func"),
+        "ext": ("", "func"),
+    }
+)
+"""How the kernel's types call what a program attaches to, by attach type (`ext`: a program type without one): the
+prefix before the target's name, and whether it is a function or a typedef."""

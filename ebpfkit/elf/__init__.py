@@ -14,14 +14,24 @@ if TYPE_CHECKING:
     from ebpfkit.elf.model import ObjectFile as ObjectFile
     from ebpfkit.elf.model import ProgramSpec as ProgramSpec
     from ebpfkit.elf.model import VarSpec as VarSpec
+    from ebpfkit.elf.structops import set_operation as set_operation
     from ebpfkit.elf.variables import get_variable as get_variable
     from ebpfkit.elf.variables import set_variable as set_variable
 
-__all__ = ["MapSpec", "ObjectFile", "ProgramSpec", "VarSpec", "get_variable", "open_object", "set_variable"]
+__all__ = [
+    "MapSpec",
+    "ObjectFile",
+    "ProgramSpec",
+    "VarSpec",
+    "get_variable",
+    "open_object",
+    "set_operation",
+    "set_variable",
+]
 
 _HOMES = {
     "MapSpec": "model", "ObjectFile": "model", "ProgramSpec": "model", "VarSpec": "model",
-    "open_object": "linker", "set_variable": "variables", "get_variable": "variables",
+    "open_object": "linker", "set_variable": "variables", "get_variable": "variables", "set_operation": "structops",
 }  # fmt: skip
 
 

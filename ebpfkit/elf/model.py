@@ -128,6 +128,9 @@ class StructOpsSpec:
     autocreate: bool = True
     section: str = ".struct_ops"
 
+    def replace(self, **changes: Any) -> StructOpsSpec:
+        return replace(self, **changes)
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectFile:

@@ -10,9 +10,9 @@ import ctypes
 from ctypes import Structure, Union, c_char, c_int32, c_uint8, c_uint32, c_uint64
 
 __all__ = [
-    "BtfInfo", "BtfLoad", "Elem", "GetId", "GetInfo", "LinkCreate", "LinkDetach", "LinkInfo", "LinkUpdate",
-    "MapBatch", "MapCreate", "MapInfo", "ObjPath", "ProgAttach", "ProgInfo", "ProgLoad", "ProgQuery", "TestRun",
-    "address_of",
+    "BtfInfo", "BtfLoad", "Elem", "GetId", "GetInfo", "IterCreate", "LinkCreate", "LinkDetach", "LinkInfo",
+    "LinkUpdate", "MapBatch", "MapCreate", "MapInfo", "ObjPath", "ProgAttach", "ProgInfo", "ProgLoad", "ProgQuery",
+    "RawTracepoint", "TestRun", "address_of",
 ]  # fmt: skip
 
 OBJ_NAME_LEN = 16
@@ -205,6 +205,18 @@ class LinkCreate(Structure):
         ("target_btf_id", c_uint32),
         ("_pad", c_uint32),
     )
+
+
+class RawTracepoint(Structure):
+    """BPF_RAW_TRACEPOINT_OPEN (`raw_tracepoint` in the union)."""
+
+    _fields_ = (("name", c_uint64), ("prog_fd", c_uint32), ("_pad", c_uint32), ("cookie", c_uint64))
+
+
+class IterCreate(Structure):
+    """BPF_ITER_CREATE (`iter_create` in the union)."""
+
+    _fields_ = (("link_fd", c_uint32), ("flags", c_uint32))
 
 
 class LinkUpdate(Structure):

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
+from ebpfkit.abi import uapi
 from ebpfkit.errors import KernelError, NotSupported
 from ebpfkit.kernel import attrs
 from ebpfkit.kernel.fd import Fd
 
 __all__ = [
-    "Command", "HasFileno", "LoadResult", "RunResult", "bpf", "btf_data", "btf_fd_by_id", "btf_ids",
-    "btf_load", "btf_name", "kernel_name", "link_create", "link_detach", "link_fd_by_id", "link_ids", "link_info",
+    "Command", "HasFileno", "LoadResult", "RunResult", "bpf", "btf_data", "btf_fd_by_id", "btf_ids", "btf_load",
+    "btf_name", "iter_create", "kernel_name", "link_create", "link_detach", "link_fd_by_id", "link_ids", "link_info",
     "link_update", "map_create", "map_fd_by_id", "map_freeze", "map_ids", "map_info", "obj_get", "obj_pin",
     "object_kind", "prog_fd_by_id", "prog_ids", "prog_info", "prog_load", "prog_map_ids", "prog_xlated",
-    "test_run",
+    "raw_tracepoint_open", "test_run",
 ]  # fmt: skip
 
 BPF_F_REPLACE = 1 << 2
@@ -134,9 +135,14 @@ def map_create(
     btf: HasFileno | None = None,
     btf_key_type: int = 0,
     btf_value_type: int = 0,
+    kernel_value_type: int = 0,
+    kernel_value_btf: HasFileno | None = None,
     map_extra: int = 0,
 ) -> Fd:
-    """BPF_MAP_CREATE. The name is cut to the kernel's 15 characters."""
+    """BPF_MAP_CREATE. The name is cut to the kernel's 15 characters.
+
+    `kernel_value_type` is the value's type among the kernel's, or those of the module whose BTF is `kernel_value_btf`.
+    """
     attr = attrs.MapCreate(
         map_type=map_type,
         key_size=key_size,
@@ -149,8 +155,12 @@ def map_create(
         btf_fd=btf.fileno() if btf else 0,
         btf_key_type_id=btf_key_type,
         btf_value_type_id=btf_value_type,
+        btf_vmlinux_value_type_id=kernel_value_type,
         map_extra=map_extra,
     )
+    if kernel_value_btf is not None:
+        attr.map_flags |= uapi.BPF_F_VTYPE_BTF_OBJ_FD
+        attr.value_type_btf_obj_fd = kernel_value_btf.fileno()
     return Fd(bpf(Command.MAP_CREATE, attr, f"map {name!r}"), f"BPF map {name}".rstrip())
 
 
@@ -274,11 +284,17 @@ def test_run(
     cpu: int = 0,
     batch_size: int = 0,
     room: int = 73_728,
+    bare: bool = False,
 ) -> RunResult:
-    """BPF_PROG_TEST_RUN. `room` bounds the packet that comes back, in bytes (0: none, as live frames demand)."""
+    """BPF_PROG_TEST_RUN. `room` bounds the packet that comes back, in bytes (0: none, as live frames demand).
+
+    The context that comes back is the kernel's where it gives one, else what the program left of the one given. `bare`
+    asks for none, which types of programs without packets demand.
+    """
     out = ctypes.create_string_buffer(room) if room else None
     # The context that comes back is the kernel's whole structure, whatever part of it went in.
-    context_out = ctypes.create_string_buffer(max(len(context), _CONTEXT_ROOM)) if context else None
+    context_out = ctypes.create_string_buffer(max(len(context), _CONTEXT_ROOM) + 8) if context else None
+    context_in = ctypes.create_string_buffer(context, len(context)) if context else None  # syscall programs write to it
     attr = attrs.TestRun(
         prog_fd=prog.fileno(),
         data_size_in=len(data),
@@ -290,16 +306,16 @@ def test_run(
         cpu=cpu,
         batch_size=batch_size,
     )
-    if context_out is not None:
-        attr.ctx_size_in, attr.ctx_size_out = len(context), len(context_out)
-        attr.ctx_in, attr.ctx_out = attrs.address_of(context), ctypes.addressof(context_out)
+    if context_in is not None and context_out is not None:
+        attr.ctx_size_in, attr.ctx_size_out = len(context), 0 if bare else len(context_out)
+        attr.ctx_in, attr.ctx_out = ctypes.addressof(context_in), 0 if bare else ctypes.addressof(context_out)
     bpf(Command.PROG_TEST_RUN, attr)
-    return RunResult(
-        attr.retval,
-        ctypes.string_at(out, attr.data_size_out) if out is not None else b"",
-        ctypes.string_at(context_out, attr.ctx_size_out) if context_out is not None else b"",
-        attr.duration,
-    )
+    context_after = b""
+    if context_in is not None and context_out is not None:
+        whole = attr.ctx_size_out in (0, len(context_out))  # as it was: the kernel gave none
+        context_after = context_in.raw if whole else ctypes.string_at(context_out, attr.ctx_size_out)
+    data_after = ctypes.string_at(out, attr.data_size_out) if out is not None else b""
+    return RunResult(attr.retval, data_after, context_after, attr.duration)
 
 
 test_run.__test__ = False  # type: ignore[attr-defined]  # pytest must not collect it
@@ -324,10 +340,24 @@ def obj_get(path: str, *, flags: int = 0, what: str = "BPF object") -> Fd:
     return Fd(bpf(Command.OBJ_GET, attrs.ObjPath(pathname=attrs.address_of(name), file_flags=flags), path), what)
 
 
-def link_create(prog: HasFileno, target: int, attach_type: int, *, flags: int = 0) -> Fd:
-    """BPF_LINK_CREATE on a target descriptor or interface index."""
-    attr = attrs.LinkCreate(prog_fd=prog.fileno(), target_fd=target, attach_type=attach_type, flags=flags)
+def link_create(prog: HasFileno, target: int, attach_type: int, *, flags: int = 0, target_btf_id: int = 0) -> Fd:
+    """BPF_LINK_CREATE of a program, or a map of kernel operations, on a target descriptor or interface index."""
+    attr = attrs.LinkCreate(
+        prog_fd=prog.fileno(), target_fd=target, attach_type=attach_type, flags=flags, target_btf_id=target_btf_id
+    )
     return Fd(bpf(Command.LINK_CREATE, attr), "BPF link")
+
+
+def raw_tracepoint_open(prog: HasFileno, name: str = "") -> Fd:
+    """BPF_RAW_TRACEPOINT_OPEN: a link to that tracepoint, or (no name) to the target that was fixed at load."""
+    encoded = name.encode() + b"\0"
+    attr = attrs.RawTracepoint(name=attrs.address_of(encoded) if name else 0, prog_fd=prog.fileno())
+    return Fd(bpf(Command.RAW_TRACEPOINT_OPEN, attr), "BPF link")
+
+
+def iter_create(link: HasFileno) -> Fd:
+    """BPF_ITER_CREATE: a descriptor that reads what the iterator's program writes."""
+    return Fd(bpf(Command.ITER_CREATE, attrs.IterCreate(link_fd=link.fileno())), "BPF iterator")
 
 
 def link_update(link: HasFileno, new_prog: HasFileno, *, old_prog: HasFileno | None = None) -> None:

@@ -16,17 +16,21 @@ from typing import Self
 
 from ebpfkit._bits import round_up
 from ebpfkit.btf.types import Btf
-from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec, StructOpsSpec
 from ebpfkit.errors import LoadError, MapError, NotSupported, UsageError
 from ebpfkit.host.errnos import explain_program_load
 from ebpfkit.host.pins import explain_pin
+from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.btf import loadable_btf
 from ebpfkit.loader.externs import resolve_externs
+from ebpfkit.loader.kernel_types import KernelTypes
 from ebpfkit.loader.load import create_map, effective_max_entries, load_btf, load_program
 from ebpfkit.loader.maps import Map, stored_value_size
+from ebpfkit.loader.operations import Operations, create_operations, fit_all
 from ebpfkit.loader.program import Program
+from ebpfkit.loader.targets import resolve_targets
 
 __all__ = ["Collection"]
 
@@ -41,6 +45,7 @@ class Collection:
         self.object = object_file
         self.programs: dict[str, Program] = {}
         self.maps: dict[str, Map] = {}
+        self.operations: dict[str, Operations] = {}  # structures of kernel operations, to be registered
         self.reused: set[str] = set()  # maps that were pinned already
 
     @classmethod
@@ -51,19 +56,24 @@ class Collection:
         programs: Iterable[str] | None = None,
         maps: Mapping[str, Map] | None = None,
         variables: Mapping[str, int | bytes] | None = None,
+        targets: Mapping[str, bpf.HasFileno] | None = None,
         pin_root: str | Path | None = None,
         ifindex: int = 0,
         log_level: int = 0,
     ) -> Collection:
         """Create the maps and load the programs (`programs` by name, or all that load by themselves).
 
+        The name of a structure of kernel operations stands for its functions.
+
         `maps` puts live maps in the place of the object's; `variables` gives global variables other first values;
-        `pin_root` is the folder of maps that are pinned by name (default: the bpffs). `log_level` 1, 2 or 4 keeps the
-        verifier's log in `Program.log`. Raises VerifierError, LoadError, MapError; then nothing is left behind.
+        `targets` are the live programs that its programs replace a function of (`freplace`) or trace, by the name of
+        the one that does. `pin_root` is the folder of maps that are pinned by name (default: the bpffs). `log_level` 1,
+        2 or 4 keeps the verifier's log in `Program.log`. Structures of kernel operations whose functions are loaded are
+        in `operations`, ready to `register`. Raises VerifierError, LoadError, MapError; then nothing is left behind.
         """
         collection = cls(obj)
         try:
-            collection._load(obj, programs, maps or {}, variables or {}, pin_root, ifindex, log_level)
+            collection._load(obj, programs, maps or {}, variables or {}, targets or {}, pin_root, ifindex, log_level)
         except BaseException:
             collection.close()
             raise
@@ -75,6 +85,7 @@ class Collection:
         names: Iterable[str] | None,
         given: Mapping[str, Map],
         variables: Mapping[str, int | bytes],
+        targets: Mapping[str, bpf.HasFileno],
         pin_root: str | Path | None,
         ifindex: int,
         log_level: int,
@@ -84,12 +95,14 @@ class Collection:
             raise UsageError(
                 f"the object is for {theirs}-endian machines, this one is {ours}-endian: compile it for this one"
             )
-        specs = _chosen_programs(obj, names)
+        specs, operations = _chosen(obj, names)
         wanted = _needed_maps(obj, specs)
         contents = _apply_variables(obj, variables)
         for name in given:
             if name not in obj.maps:
                 raise UsageError(f"the object has no map {name!r}; it has: {', '.join(obj.maps) or 'none'}")
+        types = KernelTypes()
+        fitted = fit_all(operations, obj.btf, types)
         with ExitStack() as temporary:
             btfs = _LoadedBtfs(temporary, obj)
             try:
@@ -104,17 +117,26 @@ class Collection:
                     _check_compatible(spec, self.maps[name], "the map given")
                     continue
                 self._make_map(spec.replace(data=contents[name]) if name in contents else spec, object_btf, pin_root)
-            externs = resolve_externs(specs)
+            externs = resolve_externs(specs, types)
             temporary.callback(externs.close)
+            resolved = resolve_targets(specs, types, programs=targets, operations=fitted)
+            temporary.callback(resolved.close)
+            for name, (shape, module) in fitted.items():
+                assert object_btf is not None  # without types an object has no structures
+                self.operations[name] = create_operations(
+                    obj.struct_ops[name], shape, object_btf, resolved.modules.get(module)
+                )
             for program in specs:
-                btf = btfs.get(program.btf)
+                btf, target = btfs.get(program.btf), resolved.get(program.name)
                 fd, log = load_program(
-                    program, self.maps, btf=btf, externs=externs, ifindex=ifindex, log_level=log_level
+                    program, self.maps, btf=btf, externs=externs, target=target, ifindex=ifindex, log_level=log_level
                 )
                 self.programs[program.name] = Program(
                     program, fd, name=program.name, prog_type=program.prog_type, log=log
                 )
         self._fill_references(wanted)
+        for made in self.operations.values():
+            made.fill(self.programs)
 
     def _make_map(self, spec: MapSpec, btf: Fd | None, pin_root: str | Path | None) -> None:
         path = _pin_path(spec, pin_root) if spec.pin_by_name else None
@@ -176,6 +198,8 @@ class Collection:
             program.close()
         for live in self.maps.values():
             live.close()
+        for operations in self.operations.values():
+            operations.close()
 
     def __enter__(self) -> Self:
         return self
@@ -206,30 +230,47 @@ class _LoadedBtfs:
         return fd
 
 
-def _chosen_programs(obj: ObjectFile, names: Iterable[str] | None) -> list[ProgramSpec]:
+def _chosen(obj: ObjectFile, names: Iterable[str] | None) -> tuple[list[ProgramSpec], list[StructOpsSpec]]:
+    """The programs, and the structures of kernel operations that are made of them.
+
+    Without `names`: what loads by itself; a function of such a structure is loaded for it, and not without one, since
+    its type comes from there. A structure's name stands for all its functions.
+    """
     if names is None:
-        if needed := [spec.name for spec in obj.struct_ops.values() if spec.autocreate]:
-            raise NotSupported(
-                f"registering {needed[0]!r}, a structure of kernel operations",
-                why="name the programs to load, to leave it out",
-            )
-        return [spec for spec in obj.programs.values() if spec.autoload]
+        operations = [ops for ops in obj.struct_ops.values() if ops.autocreate]
+        used = {name for ops in operations for name in ops.members.values()}
+        for name in used & obj.problems.keys():
+            raise NotSupported(f"program {name!r}", why=obj.problems[name])
+        rows = obj.programs.values()
+        return [s for s in rows if s.name in used or (s.autoload and s.prog_type != "struct_ops")], operations
     chosen: dict[str, ProgramSpec] = {}
-    waiting = list(names)
+    named: set[str] = set()
+    asked = list(names)
+    waiting = asked.copy()
     while waiting:
         name = waiting.pop(0)
-        if name in chosen:
+        if name in chosen or name in named:
             continue
         if name in obj.problems:
             raise NotSupported(f"program {name!r}", why=obj.problems[name])
+        if name in obj.struct_ops and name not in obj.programs:
+            named.add(name)
+            waiting += obj.struct_ops[name].members.values()
+            continue
         if name not in obj.programs:
-            raise UsageError(f"the object has no program {name!r}; it has: {', '.join(obj.programs) or 'none'}")
+            there = ", ".join([*obj.programs, *obj.struct_ops]) or "none"
+            raise UsageError(f"the object has no program {name!r}; it has: {there}")
         chosen[name] = obj.programs[name]
         # What a program may jump to through its program arrays comes along.
         for spec in chosen[name].maps.values():
             if spec.type == "prog_array":
                 waiting += [target for target in spec.value_slots if target is not None]
-    return list(chosen.values())
+    operations = []
+    for ops in obj.struct_ops.values():
+        functions = set(ops.members.values())
+        if ops.name in named or (functions.intersection(asked) and functions <= chosen.keys()):
+            operations.append(ops)
+    return list(chosen.values()), operations
 
 
 def _needed_maps(obj: ObjectFile, specs: Iterable[ProgramSpec]) -> dict[str, MapSpec]:

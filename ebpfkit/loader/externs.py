@@ -5,25 +5,19 @@ The kernel's own types are searched first, then those of its modules. Putting th
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ebpfkit.asm.insn import KfuncRef, VarRef
-from ebpfkit.btf.types import Btf, Func, Var
-from ebpfkit.btf.vmlinux import KERNEL_BTF, read_btf_file
+from ebpfkit.btf.types import BtfType, Func, Var
 from ebpfkit.elf.model import ProgramSpec
-from ebpfkit.errors import LoadError, ObjectError
-from ebpfkit.kernel import bpf
+from ebpfkit.errors import LoadError
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.symbols import symbol_addresses
+from ebpfkit.loader.kernel_types import KernelTypes, close_all, open_module_types
 
 __all__ = ["Externs", "KernelSymbol", "find_symbols", "resolve_externs"]
-
-_ENOENT = 2
-KINDS = {"var": Var, "func": Func}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +52,16 @@ class Externs:
 
     def close(self) -> None:
         """Close the modules' descriptors."""
-        for fd in self.modules.values():
-            fd.close()
+        close_all(self.modules)
 
 
-def find_symbols(names: Iterable[str], kind: type, kernel: Btf, modules: Mapping[str, Btf]) -> dict[str, KernelSymbol]:
+def find_symbols(names: Iterable[str], kind: type[BtfType], types: KernelTypes) -> dict[str, KernelSymbol]:
     """Where each name is declared with that kind (Func or Var): in the kernel, else in the first module that has it."""
-    found: dict[str, KernelSymbol] = {}
-    for name in names:
-        for module, btf in {"": kernel, **modules}.items():
-            number = btf.find_id(name, kind)
-            if number:
-                found[name] = KernelSymbol(number, module)
-                break
-    return found
+    found = {name: types.find(name, kind) for name in names}
+    return {name: KernelSymbol(*place) for name, place in found.items() if place is not None}
 
 
-def resolve_externs(specs: Iterable[ProgramSpec]) -> Externs:
+def resolve_externs(specs: Iterable[ProgramSpec], types: KernelTypes | None = None) -> Externs:
     """Look up everything that the programs borrow from the running kernel. Raises LoadError, KernelError."""
     wanted: dict[str, set[str]] = {"kfunc": set(), "func": set(), "var": set(), "address": set()}
     for spec in specs:
@@ -84,22 +71,11 @@ def resolve_externs(specs: Iterable[ProgramSpec]) -> Externs:
                 wanted[ref.kind if isinstance(ref, VarRef) else "kfunc"].add(ref.name)
     if not any(wanted.values()):
         return Externs()
-    functions: dict[str, KernelSymbol] = {}
-    variables: dict[str, KernelSymbol] = {}
-    if wanted["kfunc"] or wanted["func"] or wanted["var"]:
-        try:
-            kernel = read_btf_file()
-        except ObjectError as error:
-            raise LoadError(str(error), errno=_ENOENT) from error
-        functions = find_symbols(wanted["kfunc"] | wanted["func"], Func, kernel, {})
-        variables = find_symbols(wanted["var"], Var, kernel, {})
-        lost = (wanted["kfunc"] | wanted["func"]) - functions.keys(), wanted["var"] - variables.keys()
-        if any(lost):
-            modules = _module_btfs(kernel)
-            functions |= find_symbols(lost[0], Func, kernel, modules)
-            variables |= find_symbols(lost[1], Var, kernel, modules)
+    types = types or KernelTypes()
+    functions = find_symbols(wanted["kfunc"] | wanted["func"], Func, types)
+    variables = find_symbols(wanted["var"], Var, types)
     used = {symbol.module for symbol in [*functions.values(), *variables.values()] if symbol.module}
-    return Externs(functions, variables, _addresses(wanted["address"]), _module_fds(used))
+    return Externs(functions, variables, _addresses(wanted["address"]), open_module_types(used))
 
 
 def _addresses(names: set[str]) -> dict[str, int]:
@@ -110,26 +86,3 @@ def _addresses(names: set[str]) -> dict[str, int]:
         if len(addresses) > 1:
             raise LoadError(f"the kernel has {len(addresses)} symbols called {name}, so its address is ambiguous")
     return {name: addresses.pop() for name, addresses in found.items()}
-
-
-def _module_btfs(kernel: Btf) -> dict[str, Btf]:
-    folder = Path(KERNEL_BTF).parent
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.name != "vmlinux") if folder.is_dir() else []
-    return {name: read_btf_file(folder / name, base=kernel) for name in names}
-
-
-def _module_fds(names: set[str]) -> dict[str, Fd]:
-    """Descriptors of the modules' BTF: a walk over all BTF objects, since only their ids lead there."""
-    found: dict[str, Fd] = {}
-    if not names:
-        return found
-    for number in bpf.btf_ids():
-        fd = bpf.btf_fd_by_id(number)
-        name, is_kernel = bpf.btf_name(fd)
-        if is_kernel and name in names and name not in found:
-            found[name] = fd
-        else:
-            fd.close()
-    if missing := names - found.keys():
-        raise LoadError(f"the types of module {min(missing)} cannot be opened", errno=_ENOENT)
-    return found

@@ -27,6 +27,7 @@ from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.externs import Externs, KernelSymbol
 from ebpfkit.loader.rejection import kernel_rejection
+from ebpfkit.loader.targets import Target
 
 __all__ = ["attach_type_number", "create_map", "load_btf", "load_program", "map_type_number", "program_type_number"]
 
@@ -191,12 +192,13 @@ def load_program(
     *,
     btf: bpf.HasFileno | None = None,
     externs: Externs | None = None,
+    target: Target | None = None,
     ifindex: int = 0,
     log_level: int = 0,
 ) -> tuple[Fd, str]:
     """Load one program whose map references resolve through `maps`; returns its descriptor and the verifier's log.
 
-    `externs` is what it borrows from the kernel.
+    `externs` is what it borrows from the kernel, `target` what it attaches to, where its type fixes that at load.
 
     The first try asks for no log (unless `log_level` does), which is what costs the least; a refusal is repeated with a
     log that grows until it is whole, at most 64 MiB. Raises VerifierError (the verifier's refusal) or LoadError.
@@ -205,7 +207,7 @@ def load_program(
         raise UsageError(f"the licence of program {spec.name!r} contains a NUL")
     _lift_memory_limit()
     externs = externs or Externs()
-    loading = _Loading(spec, encode_resolved(spec, maps, externs), btf, ifindex, externs.fd_array())
+    loading = _Loading(spec, encode_resolved(spec, maps, externs), btf, ifindex, externs.fd_array(), target)
     if not log_level:
         result = loading.attempt(0, 0)
         if result.fd is not None:
@@ -226,9 +228,16 @@ class _Loading:
     """One program's load, to be tried several times."""
 
     def __init__(
-        self, spec: ProgramSpec, code: bytes, btf: bpf.HasFileno | None, ifindex: int, fd_array: bytes = b""
+        self,
+        spec: ProgramSpec,
+        code: bytes,
+        btf: bpf.HasFileno | None,
+        ifindex: int,
+        fd_array: bytes = b"",
+        target: Target | None = None,
     ) -> None:
         self._fd_array = fd_array
+        self._target = target
         self._spec = spec
         self._code = code
         self._btf = btf
@@ -241,14 +250,19 @@ class _Loading:
         )
 
     def attempt(self, log_level: int, log_size: int) -> bpf.LoadResult:
-        spec = self._spec
+        spec, target = self._spec, self._target
+        attach_type = attach_type_number(spec.attach_type) if spec.attach_type else 0
+        if target is not None and target.index is not None:
+            attach_type = target.index
         return bpf.prog_load(
             program_type_number(spec.prog_type),
             self._code,
             spec.license,
             name=spec.name,
             flags=spec.flags,
-            expected_attach_type=attach_type_number(spec.attach_type) if spec.attach_type else 0,
+            expected_attach_type=attach_type,
+            attach_btf_id=target.btf_id if target else 0,
+            attach_prog=target.fd if target else None,
             ifindex=self._ifindex,
             kernel_version=spec.kernel_version,
             btf=self._btf,

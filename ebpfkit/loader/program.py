@@ -6,6 +6,7 @@ How it got there is `load`'s and `collection`'s; what holds it to a device is in
 from __future__ import annotations
 
 import errno
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +22,12 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
 
 if TYPE_CHECKING:
-    from ebpfkit.loader.links.base import Link
+    from ebpfkit.loader.links.base import BpfLink, Link
 
 __all__ = ["Program", "ProgramInfo", "TestRun", "program_type_name"]
 
+# Their test runs take arguments or a context, and refuse everything that is about packets.
+_WITHOUT_PACKETS = frozenset({"struct_ops", "syscall", "raw_tracepoint", "tracing"})
 _TYPE_NAMES = {
     number: name.removeprefix("BPF_PROG_TYPE_").lower() for name, number in uapi.ENUMS["bpf_prog_type"].items()
 }
@@ -82,16 +85,34 @@ class Program:
         self.log = log
 
     @classmethod
-    def load(cls, spec: ProgramSpec, maps: dict[str, bpf.HasFileno] | None = None, *, log_level: int = 0) -> Program:
-        """Load one program by itself; `maps` are its maps by name. Raises VerifierError or LoadError."""
-        from ebpfkit.loader.btf import loadable_btf
-        from ebpfkit.loader.load import load_btf, load_program
+    def load(
+        cls,
+        spec: ProgramSpec,
+        maps: dict[str, bpf.HasFileno] | None = None,
+        *,
+        target: bpf.HasFileno | None = None,
+        log_level: int = 0,
+    ) -> Program:
+        """Load one program by itself; `maps` are its maps by name, `target` is the program that it replaces or traces.
 
-        if spec.btf is None:
-            fd, log = load_program(spec, maps or {}, log_level=log_level)
-        else:
-            with load_btf(loadable_btf(spec.btf)) as btf:
-                fd, log = load_program(spec, maps or {}, btf=btf, log_level=log_level)
+        Raises VerifierError or LoadError.
+        """
+        from ebpfkit.loader.btf import loadable_btf
+        from ebpfkit.loader.externs import resolve_externs
+        from ebpfkit.loader.kernel_types import KernelTypes
+        from ebpfkit.loader.load import load_btf, load_program
+        from ebpfkit.loader.targets import resolve_targets
+
+        with ExitStack() as temporary:
+            types = KernelTypes()
+            btf = temporary.enter_context(load_btf(loadable_btf(spec.btf))) if spec.btf is not None else None
+            externs = resolve_externs([spec], types)
+            temporary.callback(externs.close)
+            targets = resolve_targets([spec], types, programs={spec.name: target} if target else None)
+            temporary.callback(targets.close)
+            fd, log = load_program(
+                spec, maps or {}, btf=btf, externs=externs, target=targets.get(spec.name), log_level=log_level
+            )
         return cls(spec, fd, name=spec.name, prog_type=spec.prog_type, log=log)
 
     @classmethod
@@ -161,16 +182,26 @@ class Program:
     ) -> TestRun:
         """Run it on a packet in the kernel (BPF_PROG_TEST_RUN), `repeat` times. Raises KernelError.
 
-        `ctx` is the context structure, as `struct xdp_md` with data and data_end as offsets. `live_frames` sends what
-        the verdict says: XDP_TX and redirects reach devices, and no packet comes back.
+        `ctx` is the context structure, as `struct xdp_md` with data and data_end as offsets, or the 64-bit arguments of
+        a program without packets (raw_tracepoint, struct_ops). `live_frames` sends what the verdict says: XDP_TX and
+        redirects reach devices, and no packet comes back.
         """
         if not 1 <= repeat <= U32_MAX:
             raise UsageError(f"repeat is {repeat}; a run needs at least 1 and takes at most {U32_MAX}")
         flags = bpf.BPF_F_TEST_XDP_LIVE_FRAMES if live_frames else 0
-        room = 0 if live_frames else max(73_728, len(data) + 4096)
+        bare = self.prog_type in _WITHOUT_PACKETS
+        room = 0 if live_frames or bare else max(73_728, len(data) + 4096)
+        repeat = 0 if bare and repeat == 1 else repeat
         try:
             result = bpf.test_run(
-                self.fd, data, context=ctx or b"", repeat=repeat, flags=flags, batch_size=batch_size, room=room
+                self.fd,
+                data,
+                context=ctx or b"",
+                repeat=repeat,
+                flags=flags,
+                batch_size=batch_size,
+                room=room,
+                bare=bare,
             )
         except KernelError as error:
             number = error.errno or 0
@@ -196,6 +227,15 @@ class Program:
         from ebpfkit.loader.links import xdp
 
         return xdp.attach(self, dev, mode, via=via, replace=replace, keep=keep)
+
+    def attach_tracing(self) -> BpfLink:
+        """Attach to the function, hook, tracepoint, iterator or program that its section or load said.
+
+        For tracing, lsm, ext and raw_tracepoint programs; an iterator's link has `read`. Raises AttachError.
+        """
+        from ebpfkit.loader.links import tracing
+
+        return tracing.attach(self)
 
     def pin(self, path: str | Path) -> None:
         """Give the program a path on a bpffs, which keeps it alive. Raises KernelError."""

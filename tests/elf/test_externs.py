@@ -152,6 +152,7 @@ def parse_config_of_kernel() -> dict[str, str]:
 def test_symbols_of_modules() -> None:
     """A module's types extend the kernel's: found there when the kernel itself has no such name."""
     from ebpfkit.loader.externs import Externs, KernelSymbol, find_symbols
+    from ebpfkit.loader.kernel_types import KernelTypes
 
     kernel, module = BtfBuilder(), BtfBuilder()
     proto = kernel.func_proto(0)
@@ -161,7 +162,7 @@ def test_symbols_of_modules() -> None:
     added = Btf([*split.types, Func("in_module", proto), Func("in_kernel", proto)], b"", base=split)
     module_btf = Btf.from_bytes(added.to_bytes(), base=split)
     assert module_btf.to_bytes() != base.to_bytes() and module
-    found = find_symbols(["in_kernel", "in_module", "nowhere"], Func, split, {"mod": module_btf})
+    found = find_symbols(["in_kernel", "in_module", "nowhere"], Func, KernelTypes(split, {"mod": module_btf}))
     count = len(split.types)
     assert found == {"in_kernel": KernelSymbol(count - 1), "in_module": KernelSymbol(count, "mod")}
     externs = Externs(functions=found, modules={"mod": _Open(7)})  # type: ignore[dict-item]

@@ -10,7 +10,7 @@ from ebpfkit.asm.codec import encode, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.btf.types import Datasec, Func, Linkage
 from ebpfkit.elf import ProgramSpec, open_object
-from ebpfkit.errors import NotSupported, ObjectError
+from ebpfkit.errors import ObjectError
 from tests.elf.objects import compile_c, open_c
 
 
@@ -224,11 +224,8 @@ def test_struct_ops() -> None:
 
 
 @pytest.mark.kernel
-def test_struct_ops_are_left_out_by_name_only() -> None:
+def test_struct_ops_are_left_out_when_programs_are_named() -> None:
     from ebpfkit.loader import Collection
 
-    obj = open_c("struct_ops")
-    with pytest.raises(NotSupported, match="registering 'ops', a structure of kernel operations"):
-        Collection.load(obj)
-    with Collection.load(obj, programs=["good"]) as collection:
-        assert set(collection.programs) == {"good"}
+    with Collection.load(open_c("struct_ops"), programs=["good"]) as collection:
+        assert set(collection.programs) == {"good"} and not collection.operations

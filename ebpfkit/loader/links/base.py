@@ -1,4 +1,4 @@
-"""What every attachment has in common: it can be swapped, let go, and, when it is a bpf_link, pinned.
+"""What every attachment has in common: it can be swapped, let go, and, when it is a bpf_link (`BpfLink`), pinned.
 
 What a device, a cgroup or a function is to the kernel belongs to the family's own module.
 """
@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ebpfkit.errors import AttachError, KernelError
+from ebpfkit.host.errnos import describe_errno
 from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
+from ebpfkit.kernel.fd import Fd
 
 if TYPE_CHECKING:
     from ebpfkit.loader.program import Program
 
-__all__ = ["Link"]
+__all__ = ["BpfLink", "Link"]
 
 
 class Link(ABC):
@@ -70,3 +72,51 @@ class Link(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class BpfLink(Link):
+    """A bpf_link of any family: gone with its last descriptor, unless pinned."""
+
+    def __init__(self, fd: Fd) -> None:
+        self.fd = fd
+
+    def fileno(self) -> int:
+        return self.fd.fileno()
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of the link."""
+        number: int = bpf.link_info(self.fd).id
+        return number
+
+    @property
+    def program_id(self) -> int:
+        number: int = bpf.link_info(self.fd).prog_id
+        return number
+
+    def update(self, program: Program) -> None:
+        try:
+            bpf.link_update(self.fd, program.fd)
+        except KernelError as error:
+            number = error.errno or 0
+            text = f"cannot replace by {program.name!r}: {describe_errno(number)}"
+            raise AttachError(text, errno=number) from error
+
+    def detach(self) -> None:
+        try:
+            bpf.link_detach(self.fd)
+        except KernelError as error:
+            raise AttachError(f"cannot detach link {self.id}: {error.message}", errno=error.errno or 0) from error
+
+    def pin(self, path: str | Path) -> None:
+        try:
+            bpf.obj_pin(str(path), self.fd)
+        except KernelError as error:
+            number = error.errno or 0
+            raise AttachError(explain_pin("pin", "link", str(path), number), errno=number) from error
+
+    def close(self) -> None:
+        self.fd.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.fd!r}>"

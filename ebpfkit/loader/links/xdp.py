@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from ebpfkit.abi import uapi
 from ebpfkit.errors import AttachError, KernelError, UsageError
 from ebpfkit.host.attach import LINK_TYPE_XDP, explain_missing_device, explain_xdp_attach
-from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf, netlink
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.netlink import Device, NetlinkError, XdpState
 from ebpfkit.kernel.netns import NamespaceHandle
 from ebpfkit.kernel.version import kernel_version
-from ebpfkit.loader.links.base import Link
+from ebpfkit.loader.links.base import BpfLink, Link
 
 if TYPE_CHECKING:
     from ebpfkit.loader.program import Program
@@ -147,11 +146,11 @@ def _place_of(ifindex: int, program: int) -> tuple[str, str]:
     return next(((device.name, mode) for mode, number in device.xdp.program_ids if number == program), ("", ""))
 
 
-class XdpLink(Link):
+class XdpLink(BpfLink):
     """A bpf_link on a device: gone with its last descriptor, unless pinned."""
 
     def __init__(self, fd: Fd, *, device: str = "", ifindex: int = 0, mode: str | None = None) -> None:
-        self.fd = fd
+        super().__init__(fd)
         self.ifindex = ifindex or int(bpf.link_info(fd).ifindex)
         if not device or mode is None:
             found, in_force = _place_of(self.ifindex, self.program_id)
@@ -160,20 +159,6 @@ class XdpLink(Link):
         """The device's name, as it was when attached or opened; "" when it is gone or in another namespace."""
         self.mode = mode
         """ "native", "skb" or "hw"; "" when it is not known because the device is in another namespace."""
-
-    def fileno(self) -> int:
-        return self.fd.fileno()
-
-    @property
-    def id(self) -> int:
-        """The kernel's number of the link."""
-        number: int = bpf.link_info(self.fd).id
-        return number
-
-    @property
-    def program_id(self) -> int:
-        number: int = bpf.link_info(self.fd).prog_id
-        return number
 
     @property
     def attached(self) -> bool:
@@ -190,22 +175,6 @@ class XdpLink(Link):
                 raise AttachError(f"cannot replace by {program.name!r}: the link is detached", errno=number) from error
             device = Device(self.ifindex, self.device or f"device {self.ifindex}", 0)
             raise _refused(program, device, error, mode=self.mode or None, via="link", action="replace") from error
-
-    def detach(self) -> None:
-        try:
-            bpf.link_detach(self.fd)
-        except KernelError as error:
-            raise AttachError(f"cannot detach link {self.id}: {error.message}", errno=error.errno or 0) from error
-
-    def pin(self, path: str | Path) -> None:
-        try:
-            bpf.obj_pin(str(path), self.fd)
-        except KernelError as error:
-            number = error.errno or 0
-            raise AttachError(explain_pin("pin", "link", str(path), number), errno=number) from error
-
-    def close(self) -> None:
-        self.fd.close()
 
     def __repr__(self) -> str:
         return f"<XdpLink {self.device or self.ifindex} {self.fd!r}>"
