@@ -12,9 +12,13 @@ import click
 from ebpfkit.cli.status import print_json
 
 
-@click.command(name="load", short_help="Verify, load and attach an XDP program to a device.")
+@click.command(name="load", short_help="Verify, load and attach a program, or register kernel operations.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dev", required=True, metavar="D", help="The network device.")
+@click.option("--dev", metavar="D", help="The network device of an XDP program.")
+@click.option("--ops", "operations", metavar="NAME", help="Register this structure of kernel operations (.struct_ops).")
+@click.option(
+    "--target", type=int, metavar="ID", help="The id of the program that an freplace or fentry program is for."
+)
 @click.option("--mode", type=click.Choice(["native", "skb", "hw"]), help="Where it runs (default: the kernel chooses).")
 @click.option("--prog", "name", metavar="NAME", help="Which program, when FILE holds several.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a global variable before the load.")
@@ -23,7 +27,9 @@ from ebpfkit.cli.status import print_json
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document (the default prints it on one line).")
 def command(
     file: Path,
-    dev: str,
+    dev: str | None,
+    operations: str | None,
+    target: int | None,
     mode: str | None,
     name: str | None,
     settings: tuple[str, ...],
@@ -31,24 +37,39 @@ def command(
     pin: bool,
     as_json: bool,
 ) -> None:
-    """Attach a program of FILE to a device.
+    """Attach a program of FILE: to a device (--dev), or, without one, where its section says (tracing, LSM, freplace).
 
     Our verifier judges first, and a rejection stops here. Without --pin it stays in the foreground and detaches on
     Ctrl-C, SIGTERM, or when it dies.
     """
+    if dev is not None and (operations is not None or target is not None):
+        raise click.UsageError("--dev is for XDP programs; --ops and --target are for what is on no device")
+    if operations is not None and (name is not None or target is not None):
+        raise click.UsageError("--ops names a structure with all its functions; it goes without --prog and --target")
+    if dev is None and mode is not None:
+        raise click.UsageError("--mode says where on a device an XDP program runs; give --dev too")
     from ebpfkit import pipeline
 
     kernel = pipeline.running_kernel() if file.suffix == ".py" else None
     source = pipeline.open_source(file, kernel=kernel, btf=pipeline.RUNNING_BTF)
-    chosen = source.choose(name)
-    if not no_verify:
-        for note in pipeline.verify_before_load(chosen):
+    chosen = [] if operations is not None else [source.choose(name)]
+    if operations is not None and operations in source.object.struct_ops:
+        chosen = source.select(sorted(set(source.object.struct_ops[operations].members.values())))
+    if dev is None and chosen and chosen[0].prog_type == "xdp":
+        raise click.UsageError(f"program {chosen[0].name} is XDP: say on which device, --dev D")
+    for spec in () if no_verify else chosen:
+        for note in pipeline.verify_before_load(spec):
             click.echo(f"ebpfkit: {note}", err=True)
     # Block the signals before anything is attached: from here on they end in the orderly way out.
     waited = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-    with pipeline.attach_source(source, chosen.name, dev, mode=mode, settings=settings, pin=pin) as attached:
-        shown = attached.summary()
+    held: pipeline.Attached | pipeline.Held
+    if dev is not None:
+        held = pipeline.attach_source(source, chosen[0].name, dev, mode=mode, settings=settings, pin=pin)
+    else:
+        held = pipeline.hold_source(source, operations or chosen[0].name, target=target, settings=settings, pin=pin)
+    with held:
+        shown = held.summary()
         if as_json:
             print_json(shown)
         else:

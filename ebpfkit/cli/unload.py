@@ -9,14 +9,17 @@ import click
 from ebpfkit.cli.status import print_json
 
 
-@click.command(name="unload", short_help="Detach what `load --pin` left on a device.")
-@click.option("--dev", required=True, metavar="D", help="The network device.")
+@click.command(name="unload", short_help="Detach what `load --pin` left behind.")
+@click.option("--dev", metavar="D", help="The network device of an XDP program.")
+@click.option("--name", metavar="NAME", help="The program, or the kernel operations, that are on no device.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document (the default prints it on one line).")
-def command(dev: str, as_json: bool) -> None:
-    """Detach the pinned program of a device and remove the pins of its link and maps."""
+def command(dev: str | None, name: str | None, as_json: bool) -> None:
+    """Detach what is pinned for a device, or by name, and remove the pins of its link and maps."""
     from ebpfkit import pipeline
 
-    shown = pipeline.unload(dev)
+    if (dev is None) == (name is None):
+        raise click.UsageError("say what to unload: --dev D or --name NAME")
+    shown = pipeline.unload(dev) if dev is not None else pipeline.unload_name(name or "")
     if as_json:
         print_json(shown)
     else:

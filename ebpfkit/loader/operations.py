@@ -24,7 +24,15 @@ from ebpfkit.kernel.elements import Elements
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.kernel_types import KernelTypes
 
-__all__ = ["Fitted", "Operations", "Registration", "create_operations", "fit_all", "open_registration"]
+__all__ = [
+    "Fitted",
+    "Operations",
+    "Registration",
+    "create_operations",
+    "fit_all",
+    "is_registration",
+    "open_registration",
+]
 
 _KEY = bytes(4)
 
@@ -189,19 +197,35 @@ class Registration:
         return f"<Registration {self.name} {self.fd!r}>"
 
 
+def is_registration(path: str | Path) -> bool:
+    """Whether what is pinned there are kernel operations. Raises AttachError when nothing is."""
+    with _open(path) as fd:
+        return bool(_kind(fd))
+
+
 def open_registration(path: str | Path) -> Registration:
     """What was pinned with `Registration.pin`. Raises AttachError when it is something else."""
-    try:
-        fd = bpf.obj_get(str(path), what=f"operations {path}")
-    except KernelError as error:
-        number = error.errno or 0
-        raise AttachError(explain_pin("open", "link", str(path), number), errno=number) from error
-    kind = bpf.object_kind(fd)
-    if kind == "link" and bpf.link_info(fd).type != uapi.ENUMS["bpf_link_type"]["BPF_LINK_TYPE_STRUCT_OPS"]:
-        kind = ""
-    if kind == "map" and bpf.map_info(fd).type != uapi.ENUMS["bpf_map_type"]["BPF_MAP_TYPE_STRUCT_OPS"]:
-        kind = ""
-    if kind not in ("link", "map"):
+    fd = _open(path)
+    kind = _kind(fd)
+    if not kind:
         fd.close()
         raise AttachError(f"{path} holds no kernel operations", errno=errno.EINVAL)
     return Registration(Path(path).name, fd, is_link=kind == "link", pinned=True)
+
+
+def _open(path: str | Path) -> Fd:
+    try:
+        return bpf.obj_get(str(path), what=f"operations {path}")
+    except KernelError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("open", "link", str(path), number), errno=number) from error
+
+
+def _kind(fd: Fd) -> str:
+    """ "link" or "map" when it is one of kernel operations."""
+    kind = bpf.object_kind(fd)
+    if kind == "link" and bpf.link_info(fd).type == uapi.ENUMS["bpf_link_type"]["BPF_LINK_TYPE_STRUCT_OPS"]:
+        return kind
+    if kind == "map" and bpf.map_info(fd).type == uapi.ENUMS["bpf_map_type"]["BPF_MAP_TYPE_STRUCT_OPS"]:
+        return kind
+    return ""

@@ -24,7 +24,10 @@ from ebpfkit.loader.links.xdp import XdpLink
 from ebpfkit.loader.maps import Map
 from ebpfkit.loader.program import Program
 
-__all__ = ["Removed", "device_folder", "list_pinned", "namespace_folder", "pin_attachment", "remove"]
+__all__ = [
+    "Removed", "device_folder", "list_pinned", "map_ids_in", "namespace_folder", "pin_attachment", "remove",
+    "to_file_name",
+]  # fmt: skip
 
 _ROOT = "ebpfkit"
 
@@ -52,7 +55,7 @@ def device_folder(dev: str, bpffs: str | Path | None = None) -> Path:
     """The folder of a device of the current network namespace. Raises AttachError when no bpffs is mounted."""
     if not dev:
         raise AttachError(explain_missing_device(dev), errno=errno.ENODEV)
-    return namespace_folder(bpffs) / _file_name(dev)
+    return namespace_folder(bpffs) / to_file_name(dev)
 
 
 def pin_attachment(
@@ -76,7 +79,7 @@ def pin_attachment(
         raise AttachError(explain_pin("pin", "link", str(folder), number), errno=number) from error
     try:
         for name, live in maps.items():
-            live.pin(folder / "maps" / _file_name(name))
+            live.pin(folder / "maps" / to_file_name(name))
         program.pin(folder / "program")
         link.pin(folder / "link")
     except BaseException:
@@ -89,8 +92,8 @@ def pin_attachment(
 _ESCAPES = (("%", "%25"), (".", "%2e"), ("/", "%2f"), ("\0", "%00"))
 
 
-def _file_name(name: str) -> str:
-    """A device's or map's name as the name of one file on a bpffs."""
+def to_file_name(name: str) -> str:
+    """A name as that of one file on a bpffs."""
     for plain, escaped in _ESCAPES:
         name = name.replace(plain, escaped)
     return name
@@ -130,7 +133,7 @@ def remove(dev: str, *, bpffs: str | Path | None = None) -> Removed:
             mode = link.mode if isinstance(link, XdpLink) else ""
             with contextlib.suppress(AttachError):  # a link whose device is gone has nothing to detach
                 link.detach()
-    map_ids = _map_ids(folder / "maps")
+    map_ids = map_ids_in(folder / "maps")
     try:
         _remove_tree(folder)
     except OSError as error:
@@ -147,7 +150,8 @@ def _is_there(folder: Path) -> bool:
         raise AttachError(explain_pin("open", "link", str(folder), number), errno=number) from error
 
 
-def _map_ids(folder: Path) -> tuple[int, ...]:
+def map_ids_in(folder: Path) -> tuple[int, ...]:
+    """The ids of the maps that are pinned in a folder."""
     ids = []
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir()):

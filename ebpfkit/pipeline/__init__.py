@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.pipeline.judging import diagnose, open_kernel_btf, profile_for, running_kernel, verify
 from ebpfkit.pipeline.loading import (
     Attached,
+    Held,
     Link,
     Loaded,
     attach,
     attach_source,
+    hold_source,
     load,
     unload,
+    unload_name,
     verify_before_load,
 )
 from ebpfkit.pipeline.running import (
@@ -46,6 +49,7 @@ __all__ = [
     "EXECUTORS",
     "RUNNING_BTF",
     "Attached",
+    "Held",
     "Link",
     "Loaded",
     "MachineRun",
@@ -58,6 +62,7 @@ __all__ = [
     "compile_stages",
     "diagnose",
     "entries_of",
+    "hold_source",
     "import_file",
     "load",
     "open_kernel_btf",
@@ -69,6 +74,7 @@ __all__ = [
     "running_kernel",
     "snapshot",
     "unload",
+    "unload_name",
     "verify",
     "verify_before_load",
     "with_contents",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
     from ebpfkit.loader.collection import Collection
+    from ebpfkit.loader.links.base import BpfLink
     from ebpfkit.loader.links.base import Link as LiveLink
+    from ebpfkit.loader.operations import Registration
 
-__all__ = ["Attached", "Link", "Loaded", "attach", "attach_source", "load", "unload", "verify_before_load"]
+__all__ = [
+    "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "load", "unload", "unload_name",
+    "verify_before_load",
+]  # fmt: skip
 
 
 class Loaded:
@@ -173,6 +179,68 @@ def attach_source(
     return Attached(link, loaded, name, dev)
 
 
+class Held:
+    """A program, or kernel operations, in a place that is no device, as `ebpfkit load` holds it."""
+
+    def __init__(self, link: BpfLink | Registration, loaded: Loaded, shown: dict[str, Any]) -> None:
+        self.link, self.loaded, self._shown = link, loaded, shown
+
+    def summary(self) -> dict[str, Any]:
+        """What it is and where, the ids of its programs and maps."""
+        return {
+            **self._shown,
+            "program_ids": {name: live.id for name, live in self.loaded.programs.items()},
+            "map_ids": sorted(live.info.id for live in self.loaded.maps.values()),
+        }
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.link.close()
+        self.loaded.close()
+
+
+def hold_source(
+    source: Source, name: str, *, target: int | None = None, settings: Sequence[str] = (), pin: bool = False
+) -> Held:
+    """Load a program of a FILE that says itself where it attaches, or a structure of kernel operations, and attach it.
+
+    `target` is the id of the program that it traces or replaces a function of; `pin` leaves link and maps behind for
+    `unload_name`.
+    """
+    from ebpfkit.loader import Collection
+    from ebpfkit.loader.named_pins import pin_named
+    from ebpfkit.loader.program import Program
+
+    variables = dict(_setting(text) for text in settings)
+    with ExitStack() as stack:
+        targets = {name: stack.enter_context(Program.open_id(target))} if target is not None else None
+        loaded = Loaded(Collection.load(source.object, programs=[name], variables=variables, targets=targets))
+    try:
+        link: BpfLink | Registration
+        operations = loaded.collection.operations.get(name)
+        if operations is not None:
+            link = operations.register()
+            shown = {"operations": name, "type": operations.spec.type_name}
+        else:
+            link = loaded.programs[name].attach_tracing()
+            spec = source.object.programs[name]
+            shown = {"program": name, "type": spec.prog_type, "target": spec.attach_target or ""}
+        try:
+            if pin:
+                pin_named(link, name, loaded.maps)
+        except BaseException:
+            link.close()
+            raise
+    except BaseException:
+        loaded.close()
+        raise
+    return Held(link, loaded, shown)
+
+
 def _setting(text: str) -> tuple[str, int]:
     name, equals, value = text.partition("=")
     try:
@@ -181,6 +249,14 @@ def _setting(text: str) -> tuple[str, int]:
         return name, int(value, 0)
     except ValueError:
         raise UsageError(f"--set takes NAME=VALUE with a whole number, not {text!r}") from None
+
+
+def unload_name(name: str) -> dict[str, Any]:
+    """Detach what was pinned by name and remove its pins; what was taken away."""
+    from ebpfkit.loader.named_pins import remove_named
+
+    removed = remove_named(name)
+    return {"name": removed.name, "program_id": removed.program_id, "map_ids": sorted(removed.map_ids)}
 
 
 def unload(dev: str) -> dict[str, Any]:
