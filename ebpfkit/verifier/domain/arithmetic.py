@@ -12,7 +12,7 @@ from ebpfkit._bits import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX
 from ebpfkit.verifier.domain import tnum
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar, sign32, sign64
 
-__all__ = ["OPERATIONS", "byte_swap", "compute", "move32", "move_sign_extended"]
+__all__ = ["OPERATIONS", "byte_swap", "compute", "compute_exactly", "move32", "move_sign_extended"]
 
 Range = tuple[int, int]
 
@@ -229,6 +229,34 @@ def compute(operation: str, width: int, a: Scalar, b: Scalar) -> Bounds:
     if width == 32:
         d.zero_extend32()
     return d.sync()
+
+
+_EXACT: dict[str, Callable[[int, int], int]] = {
+    "add": int.__add__,
+    "sub": int.__sub__,
+    "mul": int.__mul__,
+    "and": int.__and__,
+    "or": int.__or__,
+    "xor": int.__xor__,
+}
+
+
+def compute_exactly(operation: str, width: int, a: int, b: int) -> int | None:
+    """The number that `compute` gives for two constants, None where it has to be asked.
+
+    >>> compute_exactly("sub", 32, 1, 2)
+    4294967295
+    """
+    if operation == "lsh" and b < width:
+        number = a << b
+    elif operation == "rsh" and b < width:
+        number = (a if width == 64 else a & U32_MAX) >> b
+    else:
+        exact = _EXACT.get(operation)
+        if exact is None:
+            return None
+        number = exact(a, b)
+    return number & (U64_MAX if width == 64 else U32_MAX)
 
 
 def move32(a: Scalar) -> Bounds:

@@ -284,10 +284,15 @@ class Bounds:
     def sync(self) -> Bounds:
         """Let every view learn from the others, in the kernel's order and number of rounds."""
         self.learn_from_bits()
+        before = self.key
         for _ in range(3):
             self._deduce32()
             self._deduce64()
             self._deduce_mixed()
+            after = self.key
+            if after == before:
+                break  # another round would find nothing either
+            before = after
         self._learn_bits()
         self.learn_from_bits()
         return self

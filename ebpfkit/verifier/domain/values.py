@@ -1,20 +1,26 @@
 """The intern table of one verification: equal abstract values are one object, so identity is equality.
 
-Bounded: a table that outgrew its limit is emptied, which only costs shared memos, since values stay valid on their own.
+Results of arithmetic are kept here too, so that the same sum at another instruction is a look-up. Bounded: when the table
+outgrows its limit, all memos are emptied and the values that nothing else holds are dropped; those in use stay the same
+objects, so no outcome depends on it.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from ebpfkit._bits import U32_MAX
+from ebpfkit.verifier.domain.arithmetic import compute, compute_exactly
+
 from ebpfkit.verifier.domain.pointer import Pointer
-from ebpfkit.verifier.domain.scalar import Bounds, Scalar
+from ebpfkit.verifier.domain.scalar import Bounds, Scalar, sign32, sign64
 
 __all__ = ["Value", "Values"]
 
 Value = Scalar | Pointer
 
-_LIMIT = 2_000_000
+_LIMIT = 200_000
 
 
 class Values:
@@ -25,6 +31,8 @@ class Values:
         self._pointers: dict[Any, Pointer] = {}
         self._constants: dict[int, Scalar] = {}
         self._limit = limit
+        self._memos: list[dict[Any, Any]] = []
+        self._computed = self.new_memo()
         self.unknown = self.scalar(Bounds.unknown())
         self.zero = self.constant(0)
         self._sized = {size: self.scalar(Bounds.unknown().truncate(size)) for size in (1, 2, 4)} | {8: self.unknown}
@@ -38,14 +46,57 @@ class Values:
         key = bounds.key
         found = self._scalars.get(key)
         if found is None:
+            if len(self._scalars) >= self._limit:
+                self._sweep()
             found = self._scalars[key] = Scalar(key)
+        return found
+
+    def new_memo(self) -> dict[Any, Any]:
+        """A table keyed by values, emptied when the values are swept."""
+        memo: dict[Any, Any] = {}
+        self._memos.append(memo)
+        return memo
+
+    def _sweep(self) -> None:
+        """Drop the values that nobody outside holds. Those left may be many: then the next sweep comes later."""
+        for memo in self._memos:
+            memo.clear()
+        self._constants.clear()
+        count = sys.getrefcount
+        for key in list(self._pointers):
+            # The table and the argument of the call are two; the rest are states and steps.
+            if count(self._pointers[key]) <= 2:
+                del self._pointers[key]
+        for bounds in list(self._scalars):
+            if count(self._scalars[bounds]) <= 2:
+                del self._scalars[bounds]
+        self._limit = max(self._limit, 2 * len(self._scalars), 2 * len(self._pointers))
+
+    def compute(self, operation: str, width: int, a: Scalar, b: Scalar) -> Scalar:
+        """`a operation b` in `width` bits, zero-extended to 64: what `arithmetic.compute` says."""
+        if a.const is not None and b.const is not None:
+            number = compute_exactly(operation, width, a.const, b.const)
+            if number is not None:
+                return self.constant(number)
+        key = (operation, width, a, b)
+        found: Scalar | None = self._computed.get(key)
+        if found is None:
+            found = self._computed[key] = self.scalar(compute(operation, width, a, b))
         return found
 
     def constant(self, value: int) -> Scalar:
         """The one Scalar that is exactly `value` (64 bits)."""
         found = self._constants.get(value)
         if found is None:
-            found = self._constants[value] = self.scalar(Bounds.constant(value))
+            low, signed = value & U32_MAX, sign64(value)
+            signed_low = sign32(low)
+            key = (value, 0, value, value, signed, signed, low, low, signed_low, signed_low)
+            found = self._scalars.get(key)
+            if found is None:
+                if len(self._scalars) >= self._limit:
+                    self._sweep()
+                found = self._scalars[key] = Scalar(key)
+            self._constants[value] = found
         return found
 
     def unknown_of(self, size: int, signed: bool = False) -> Scalar:
@@ -68,6 +119,8 @@ class Values:
         key = (kind, target, off, part, range_, nullable, readonly, record)
         found = self._pointers.get(key)
         if found is None:
+            if len(self._pointers) >= self._limit:
+                self._sweep()
             found = self._pointers[key] = Pointer(kind, target, off, part, range_, nullable, readonly, record)
         return found
 
