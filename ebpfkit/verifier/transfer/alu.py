@@ -13,9 +13,11 @@ from ebpfkit.abi import limits
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import check, obligations
 from ebpfkit.verifier.domain import arithmetic, tnum
+from ebpfkit.verifier.domain.objects import BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
     CTX,
-    KIND_NAMES,
+    FUNC,
+    MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
     MEM,
@@ -36,7 +38,7 @@ __all__ = ["build_address_cast", "build_alu", "build_move", "build_move_sign_ext
 _FAR = limits.MAX_VARIABLE_OFFSET
 _S64_MIN, _S64_MAX = -(1 << 63), (1 << 63) - 1
 _LINKS = LINK32 | LINK64
-_MOVABLE = {CTX, STACK, PACKET, PACKET_META, MAP_VALUE, MEM}
+_MOVABLE = {CTX, STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, FUNC, BTF, BUF}
 _SYMBOLS = {
     "add": "+=", "sub": "-=", "mul": "*=", "div": "/=", "mod": "%=", "or": "|=", "and": "&=", "xor": "^=",
     "lsh": "<<=", "rsh": ">>=", "arsh": "s>>=", "sdiv": "/=", "smod": "%=",
@@ -78,7 +80,7 @@ def build_move(w: Walk, index: int, insn: Instruction) -> Step:
             return following
 
         return w.guarded(index, demands, move)
-    memo: dict[Any, Any] = {}
+    memo = w.values.new_memo()
 
     def move32(vals: list[Any], ids: list[int]) -> int:
         value = vals[src]
@@ -104,7 +106,7 @@ def build_move_sign_extended(w: Walk, index: int, insn: Instruction) -> Step:
     following = index + 1
     dst, src, size, width = int(insn.dst), int(insn.src), insn.op.size, insn.op.width
     positive = 1 << (8 * size - 1)
-    memo: dict[Any, Any] = {}
+    memo = w.values.new_memo()
 
     def step(vals: list[Any], ids: list[int]) -> int:
         value = vals[src]
@@ -134,7 +136,7 @@ def build_swap(w: Walk, index: int, insn: Instruction) -> Step:
     dst, size = int(insn.dst), insn.op.size
     # The machine is little-endian: to_le only truncates.
     swaps = insn.op.operation != "to_le"
-    memo: dict[Any, Any] = {}
+    memo = w.values.new_memo()
 
     def step(vals: list[Any], ids: list[int]) -> int:
         value = vals[dst]
@@ -178,7 +180,7 @@ def _build_negation(w: Walk, index: int, insn: Instruction) -> Step:
     demands = obligations.of(insn)
     following = index + 1
     dst, width = int(insn.dst), insn.op.width
-    memo: dict[Any, Any] = {}
+    memo = w.values.new_memo()
 
     def step(vals: list[Any], ids: list[int]) -> int:
         value = vals[dst]
@@ -222,8 +224,8 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
     dst, operation, width = int(insn.dst), insn.op.operation, insn.op.width
     constant = w.values.constant(to_unsigned(to_signed(insn.imm, 32), 64))
     distance = _linking(insn)
-    memo: dict[Any, Any] = {}
-    moved: dict[Any, Any] = {}
+    memo = w.values.new_memo()
+    moved = w.values.new_memo()
 
     def slow(vals: list[Any], ids: list[int]) -> int:
         value = vals[dst]
@@ -231,10 +233,10 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
         if value.is_scalar:
             if _forks(insn, value):
                 value = fork_zero_or_ones(w, index, dst, width)
-                vals[dst] = w.values.scalar(arithmetic.compute(operation, width, value, constant))
+                vals[dst] = w.values.compute(operation, width, value, constant)
                 ids[dst] = 0
                 return following
-            memo[value] = w.values.scalar(arithmetic.compute(operation, width, value, constant))
+            memo[value] = w.values.compute(operation, width, value, constant)
         else:
             result, fresh = move_pointer(w, index, insn, value, constant, dst)
             if result.is_scalar or fresh:
@@ -269,8 +271,8 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
     demands = obligations.of(insn)
     following = index + 1
     dst, src, operation, width = int(insn.dst), int(insn.src), insn.op.operation, insn.op.width
-    memo: dict[Any, Any] = {}
-    moved: dict[Any, Any] = {}
+    memo = w.values.new_memo()
+    moved = w.values.new_memo()
 
     def with_pointer(vals: list[Any], ids: list[int]) -> int:
         left, right = vals[dst], vals[src]
@@ -305,10 +307,10 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
         if _is_constant(right, width) and _forks(insn, left):
             left = fork_zero_or_ones(w, index, dst, width)
             right = vals[src]
-            vals[dst] = w.values.scalar(arithmetic.compute(operation, width, left, right))
+            vals[dst] = w.values.compute(operation, width, left, right)
             ids[dst] = 0
             return following
-        memo[left, right] = w.values.scalar(arithmetic.compute(operation, width, left, right))
+        memo[left, right] = w.values.compute(operation, width, left, right)
         return step(vals, ids)
 
     def step(vals: list[Any], ids: list[int]) -> int:
@@ -385,10 +387,16 @@ def move_pointer(
         message = f"R{dst} pointer arithmetic on {p.type_name()} prohibited, null-check it first"
         rule = "null-map-value" if p.kind == MAP_VALUE else "pointer-arithmetic"
         raise Rejection(rule, message, index=index, register=dst)
-    if p.kind not in _MOVABLE and not (p.kind == MAP_PTR and known and offset.const == 0 and operation == "add"):
+    if p.kind == UNTRUSTED_MEM:
+        return p, False
+    if (
+        p.kind not in _MOVABLE
+        and not (p.kind == FLOW_KEYS and known)
+        and not (p.kind == MAP_PTR and known and offset.const == 0 and operation == "add")
+    ):
         message = f"R{dst} pointer arithmetic on {p.type_name()} prohibited"
         raise Rejection("pointer-arithmetic", message, index=index, register=dst)
-    name = KIND_NAMES[p.kind]
+    name = p.type_name()
     _check_sane(index, dst, name, offset, 0)
     _check_sane(index, dst, name, p.var, p.off)
     if operation == "add":
