@@ -1,8 +1,8 @@
 """The intern table of one verification: equal abstract values are one object, so identity is equality.
 
-Results of arithmetic are kept here too, so that the same sum at another instruction is a look-up. Bounded: when the table
-outgrows its limit, all memos are emptied and the values that nothing else holds are dropped; those in use stay the same
-objects, so no outcome depends on it.
+Results of arithmetic are kept here too, so that the same sum at another instruction is a look-up. Bounded: when the
+table outgrows its limit, all memos are emptied and the values that nothing else holds are dropped; those in use stay
+the same objects, so no outcome depends on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from ebpfkit._bits import U32_MAX
 from ebpfkit.verifier.domain.arithmetic import compute, compute_exactly
-
 from ebpfkit.verifier.domain.pointer import Pointer
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar, sign32, sign64
 
