@@ -47,6 +47,7 @@ _SLEEPS = frozenset({Effect.MAY_SLEEP})
 _ACQUIRES = frozenset({Effect.ACQUIRES})
 _RELEASES = frozenset({Effect.RELEASES})
 _CALLS_BACK = frozenset({Effect.CALLS_BACK})
+_CALLS_BACK_LATER = frozenset({Effect.CALLS_BACK_LATER})
 _NONE: frozenset[Effect] = frozenset()
 
 _STORAGE = {
@@ -807,7 +808,7 @@ _ROWS: tuple[_Row, ...] = (
         (_TIMER, ArgSpec("callback_fn", _A.FUNC, "void *")),
         _R.INTEGER,
         "5.15",
-        effects=_CALLS_BACK,
+        effects=_CALLS_BACK_LATER,
     ),
     _row(171, "timer_start", (_TIMER, _scalar("nsecs"), FLAGS), _R.INTEGER, "5.15"),
     _row(172, "timer_cancel", (_TIMER,), _R.INTEGER, "5.15"),

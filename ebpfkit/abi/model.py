@@ -98,7 +98,8 @@ class Effect(Enum):
     TAIL_CALL = "tail_call"
     LOCKS = "locks"
     UNLOCKS = "unlocks"
-    CALLS_BACK = "calls_back"
+    CALLS_BACK = "calls_back"  # its FUNC argument, any number of times before it returns
+    CALLS_BACK_LATER = "calls_back_later"  # its FUNC argument runs on its own, after the program
     DYNPTR_ACQUIRES = "dynptr_acquires"
 
 
@@ -200,7 +201,8 @@ class FieldResult(Enum):
     SOCKET = "socket"
     SOCK_COMMON_OR_NULL = "sock_common_or_null"
     FLOW_KEYS = "flow_keys"
-    BTF = "btf"
+    BTF = "btf"  # a trusted pointer to the kernel's structure that the row names
+    RECORD = "record"  # the record of a writable tracepoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class ContextField:
     narrow_at_start: bool = False  # smaller loads only at its first byte
     narrow_sizes: tuple[int, ...] = ()  # the only smaller sizes, in bytes; (): all
     wider_sizes: tuple[int, ...] = ()  # larger loads at its first byte that are allowed too, in bytes
+    btf_type: str = ""  # result BTF: the structure
     write_first_only: bool = False  # of an array only the first element is writable
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import ArgKind, ArgSpec, HelperSpec
-from ebpfkit.verifier import check
+from ebpfkit.verifier import check, fields
 from ebpfkit.verifier.domain.pointer import (
     CTX,
+    FUNC,
+    MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
     MEM,
@@ -32,12 +34,12 @@ __all__ = ["CallFacts", "Plan", "prove_argument"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _A = ArgKind
-_MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MEM}
+_MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM}
 _MEMORY_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 _ELIDABLE = {"array", "percpu_array"}
 _NUMBERS = {_A.ANYTHING, _A.SCALAR}
 _SIZES = {_A.SIZE: False, _A.SIZE_OR_ZERO: True}
-_NULL_OK = {_A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL}
+_NULL_OK = {_A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL}
 _WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _MEMORY = {
@@ -109,6 +111,12 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
     if plan.zero_ok is not None:
         _check_size(w, index, register, plan.previous, plan.zero_ok, facts)
     elif plan.is_map:
+        if facts.target is not None and facts.target is not value.target:
+            message = f"timer pointer in R{register - 1} map_uid=0 doesn't match map pointer in R{register} map_uid=0"
+            raise Rejection("helper-argument", message, index=index, register=register)
+        facts.target = value.target
+    elif plan.kind is _A.TIMER:
+        fields.check_place(w, index, register, "bpf_timer")
         facts.target = value.target
     elif plan.constant:
         _take_constant(w, index, register, facts)
@@ -145,6 +153,12 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
         fits, wanted = value.kind == MAP_PTR, "map_ptr"
         if fits:
             check.check_unmoved(index, register, value)
+    elif kind is _A.FUNC:
+        fits, wanted = value.kind == FUNC, "func"
+    elif kind is _A.STACK_OR_NULL:
+        fits, wanted = value.kind == STACK, "fp"
+    elif kind is _A.TIMER:
+        fits, wanted = value.kind == MAP_VALUE and not value.nullable, "map_value"
     elif kind is _A.RINGBUF_MEM:
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
     elif kind is _A.SPIN_LOCK:
@@ -254,6 +268,11 @@ def check_memory(
         check.check_map_permission(index, register, value, write)
         check.check_region(index, register, value, 0, size, value.target.spec.value_size, "map value", zero_ok)
         check.check_special_fields(w, index, register, value, 0, size)
+    elif value.kind == MAP_KEY:
+        if write:
+            message = f"R{register} cannot write into {value.type_name()}"
+            raise Rejection("read-only-memory", message, index=index, register=register)
+        check.check_region(index, register, value, 0, size, value.target.spec.key_size, "map key", zero_ok)
     elif value.kind == MEM:
         if write and value.readonly:
             message = f"R{register} cannot write into {value.type_name()}"

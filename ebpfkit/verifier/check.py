@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit._bits import S64_MIN, to_signed
+from ebpfkit._bits import S64_MAX, S64_MIN, to_signed
 from ebpfkit.abi import limits
+from ebpfkit.verifier import objects
 from ebpfkit.verifier import obligations as ob
+from ebpfkit.verifier.domain.objects import BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
     CTX,
+    MAP_KEY,
     MAP_PTR,
     MAP_VALUE,
     MEM,
@@ -28,10 +31,12 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
+    from ebpfkit.verifier.state import Callback
 
-__all__ = ["check_region", "check_stack_bounds", "prove", "prove_static", "type_name"]
+__all__ = ["check_region", "check_stack_bounds", "prove", "prove_static", "return_value_out", "type_name"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
+_NEVER_ATOMIC = (CTX, PACKET, PACKET_META, OPAQUE, FLOW_KEYS)
 _STATIC = (ob.FieldsClear, ob.OperandFits)
 _BPF_F_RDONLY_PROG = 1 << 7
 _BPF_F_WRONLY_PROG = 1 << 8
@@ -87,6 +92,15 @@ def _writable(_: Walk, index: int, demand: ob.Writable) -> None:
         raise Rejection("frame-pointer-write", "frame pointer is read only", index=index, register=10)
 
 
+def return_value_out(index: int, value: Any, callback: Callback, where: str) -> Rejection:
+    """A callback returns what it must not."""
+    low = "" if value.smin == S64_MIN else f" smin={value.smin}"
+    high = "" if value.smax == S64_MAX else f" smax={value.smax}"
+    has = f"{low}{high}" or " unknown scalar value"
+    message = f"{where} the register R0 has{has} should have been in [{callback.low}, {callback.high}]"
+    return Rejection("return-value", message, index=index, register=0)
+
+
 def _no_references(w: Walk, index: int, demand: ob.NoReferences) -> None:
     references = w.state.references
     if references:
@@ -112,6 +126,16 @@ def _return_fits(w: Walk, index: int, _: ob.ReturnFits) -> None:
     value = w.vals[0]
     if value is None:
         raise Rejection("uninitialised-register", "R0 !read_ok", index=index, register=0)
+    callback = w.frame.callback
+    if callback is not None:
+        where = "At async callback return"
+        if not value.is_scalar:
+            message = f"{where} the register R0 is not a known value ({type_name(value)})"
+            raise Rejection("return-value", message, index=index, register=0)
+        w.precision.demand_register(w.state, index, 0)
+        if value.smin < callback.low or value.smax > callback.high:
+            raise return_value_out(index, value, callback, where)
+        return
     if w.state.frames[0].function.number:
         if not value.is_scalar:
             message = f"At subprogram exit the register R0 is not a scalar value ({type_name(value)})"
@@ -140,7 +164,7 @@ def _access(w: Walk, index: int, demand: ob.Access) -> None:
         raise Rejection(
             "invalid-memory-access", f"R{register} invalid mem access 'scalar'", index=index, register=register
         )
-    if demand.atomic and value.kind in (CTX, PACKET, PACKET_META):
+    if demand.atomic and value.kind in _NEVER_ATOMIC:
         verb = "stores into" if demand.write or w.is_update(index) else "loads from"
         message = f"BPF_ATOMIC {verb} R{register} {type_name(value)} is not allowed"
         raise Rejection("invalid-memory-access", message, index=index, register=register)
@@ -181,7 +205,7 @@ def check_region(
 ) -> None:
     """`size` bytes at `p` + `offset` lie inside a region of `region` bytes. `kind`: "map value" or "memory"."""
     rule = "map-value-out-of-bounds" if kind == "map value" else "memory-out-of-bounds"
-    name = "value_size" if kind == "map value" else "mem_size"
+    name = {"map value": "value_size", "map key": "key_size"}.get(kind, "mem_size")
     at = offset + p.off
     low = p.var.smin
 
@@ -231,6 +255,13 @@ def _map_value(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
     check_map_permission(index, demand.register, p, demand.write)
     check_region(index, demand.register, p, demand.offset, demand.size, p.target.spec.value_size, "map value")
     check_special_fields(w, index, demand.register, p, demand.offset, demand.size)
+
+
+def _map_key(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    if demand.write:
+        message = f"write to change key R{demand.register} not allowed"
+        raise Rejection("read-only-memory", message, index=index, register=demand.register)
+    check_region(index, demand.register, p, demand.offset, demand.size, p.target.spec.key_size, "map key")
 
 
 def _memory(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
@@ -327,10 +358,6 @@ def _map_pointer(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
     raise Unmodelled("reading the kernel's map structure", index=index)
 
 
-def _opaque(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
-    raise Unmodelled(f"fields of {p.target}", index=index)
-
-
 _KINDS: dict[int, Callable[[Any, int, ob.Access, Pointer], None]] = {
     MAP_VALUE: _map_value,
     MEM: _memory,
@@ -339,7 +366,12 @@ _KINDS: dict[int, Callable[[Any, int, ob.Access, Pointer], None]] = {
     CTX: _context,
     STACK: _stack,
     MAP_PTR: _map_pointer,
-    OPAQUE: _opaque,
+    MAP_KEY: _map_key,
+    OPAQUE: objects.prove_socket,
+    BTF: objects.prove_object,
+    BUF: objects.prove_buffer,
+    FLOW_KEYS: objects.prove_flow_keys,
+    UNTRUSTED_MEM: objects.prove_untrusted,
 }
 
 _PROVERS: dict[type, Callable[[Any, int, Any], None]] = {

@@ -12,32 +12,33 @@ from itertools import pairwise
 from typing import Any
 
 from ebpfkit.abi import limits
-from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.abi.versions import is_at_least
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.verifier import causes, check, functions, special
-from ebpfkit.verifier.context import ContextTable
+from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of
+from ebpfkit.verifier.domain.objects import BTF, TRUSTED, Object
 from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
 from ebpfkit.verifier.domain.values import Values
 from ebpfkit.verifier.liveness import StackLiveness, compute_loops, compute_register_liveness
+from ebpfkit.verifier.objects import Objects
 from ebpfkit.verifier.obligations import Obligation
 from ebpfkit.verifier.precision import Precision
-from ebpfkit.verifier.program import FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
+from ebpfkit.verifier.program import CALLS_BACK, FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
 from ebpfkit.verifier.states import EXACT, RANGE_WITHIN, Comparison, IdMap, clean, may_loop
 from ebpfkit.verifier.transfer import alu, calls, jumps, memory
 from ebpfkit.verifier.transfer.calls import ENDED
+from ebpfkit.verifier.typed_context import TypedContext
 
 __all__ = ["Step", "Walk"]
 
 Step = Callable[[list[Any], list[int]], int]
 
 _STRICT_ALIGNMENT = 1 << 0
-_UNMODELLED_FLAGS = {1 << 4: "sleepable programs"}
 _MAX_ROUNDS = 64
 
 
@@ -83,15 +84,13 @@ class Walk:
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
         self.is_gpl = spec.license in GPL_COMPATIBLE
         self.packet_helpers = special.PACKET_HELPERS
-        self.return_range = prog_type.return_ranges.get(spec.attach_type or "", prog_type.return_range)
-        if prog_type.context is None:
-            raise Unmodelled(f"programs of type {prog_type.name}")
-        self._context = ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
-        for flag, feature in _UNMODELLED_FLAGS.items():
-            if spec.flags & flag:
-                raise Unmodelled(feature)
-        self.narrow_memo: dict[Any, Any] = {}
-        self.distance_memo: dict[Any, Any] = {}
+        self.objects = Objects(self)
+        check_attachment(spec, prog_type)
+        self.sleepable = bool(spec.flags & SLEEPABLE)
+        self._context = make_context(code, prog_type, self.values)
+        self.return_range = return_range_of(spec, prog_type, self._context)
+        self.narrow_memo = self.values.new_memo()
+        self.distance_memo = self.values.new_memo()
         self._inner: dict[MapTarget, MapTarget] = {}
         self._special: dict[int, tuple[special.SpecialField, ...]] = {}
         self._ids = 0
@@ -134,6 +133,20 @@ class Walk:
     def may_call(self, helper: HelperSpec) -> bool:
         return helper.id in self.allowed
 
+    def context_pointer(self, offset: int) -> Any:
+        """What a load of a context field that is a typed pointer yields."""
+        if isinstance(self._context, TypedContext):
+            return self._context.pointer(offset)
+        return self.values.pointer(BTF, self.objects.kernel_object(self._context.struct_at(offset), TRUSTED))
+
+    def in_rcu(self) -> bool:
+        """Whether objects protected by RCU stay alive here: everywhere but in sleepable programs."""
+        return not self.sleepable or self.state.lock is not None
+
+    def object_fields(self, target: Object) -> tuple[special.SpecialField, ...]:
+        """The special fields of an object of the program's own type."""
+        return ()
+
     def context_access(self, index: int, offset: int, size: int, write: bool) -> FieldResult | None:
         return self._context.access(offset, size, write)
 
@@ -163,14 +176,18 @@ class Walk:
     def push(self, target: int, previous: int) -> State:
         """A copy of the current state that will be walked from `target` later."""
         twin = self.state.copy()
-        twin.previous = previous
         if twin.parent is not None:
             twin.parent.branches += 1
-        self._pending.append((twin, target))
-        if len(self._pending) > limits.MAX_PENDING:
-            message = f"The sequence of {len(self._pending)} jumps is too complex."
-            raise Rejection("too-complex", message, index=self.index)
+        self.push_state(twin, target, previous)
         return twin
+
+    def push_state(self, state: State, target: int, previous: int, what: str = "") -> None:
+        """A state that will be walked from `target` later."""
+        state.previous = previous
+        self._pending.append((state, target))
+        if len(self._pending) > limits.MAX_PENDING:
+            message = f"The sequence of {len(self._pending)} jumps is too complex{what}."
+            raise Rejection("too-complex", message, index=self.index)
 
     def record(self, index: int) -> History:
         """The path's entry for this instruction, new if there is none yet."""
@@ -187,13 +204,10 @@ class Walk:
         entry.frame = frame
         entry.slot = slot
 
-    def find_open(self, index: int) -> Checkpoint | None:
-        """The latest checkpoint at this place on the current path, before the one just stored."""
-        parent = self.state.parent
-        if parent is None:
-            return None
+    def find_open(self, index: int, depth: int) -> Checkpoint | None:
+        """The latest checkpoint at this place on the current path with fewer than `depth` checkpoints above it."""
         for stored in self._stored.get((index, self.frame.site), ()):
-            if stored.branches and stored.chain is self.frame.chain and stored.depth < parent.depth:
+            if stored.branches and stored.chain is self.frame.chain and stored.depth < depth:
                 return stored
         return None
 
@@ -407,20 +421,27 @@ class Walk:
                     and stored.chain is chain
                     and not self._in_open_loop(stored)
                 ):
-                    clean(stored, live)
+                    clean(stored, live, self.stack_liveness)
             covers = self.comparison.covers
             finished = self.comparison.covers_finished
             contained = self.comparison.memo.get
             kept: list[Checkpoint] | None = None
             for position, stored in enumerate(stored_here):
                 if stored.branches:
-                    if flag & FORCED and stored.goto_depth != state.goto_depth and covers(stored, state, RANGE_WITHIN):
+                    if (
+                        flag & FORCED
+                        and (flag & CALLS_BACK or stored.goto_depth != state.goto_depth)
+                        and covers(stored, state, RANGE_WITHIN)
+                    ):
                         self._hit(stored, index, flag, True)
                         return True
                     if (
-                        may_loop(stored, frame)
+                        not flag & CALLS_BACK
+                        and not self._is_other_entry(stored, frame)
+                        and may_loop(stored, frame)
                         and covers(stored, state, EXACT)
                         and stored.goto_depth == state.goto_depth
+                        and stored.unrolled == state.unrolled
                     ):
                         message = f"infinite loop detected at insn {self.code.slot_of(index)}"
                         raise Rejection("infinite-loop", message, index=index)
@@ -466,6 +487,14 @@ class Walk:
         self._stored[key] = [checkpoint, *(stored_here or ())]
         self.total_states += 1
         return False
+
+    @staticmethod
+    def _is_other_entry(stored: Checkpoint, frame: Frame) -> bool:
+        """Whether the stored state belongs to another entry into an asynchronous callback."""
+        mine, theirs = stored.frames[-1].callback, frame.callback
+        if mine is None or not mine.is_async:
+            return False
+        return theirs is None or theirs.entries != mine.entries
 
     def _hit(self, stored: Checkpoint, index: int, flag: int, loop: bool) -> None:
         stored.hits += 1

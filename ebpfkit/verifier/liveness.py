@@ -8,7 +8,7 @@ them, and flow backwards through the function's instructions when a path ends.
 from __future__ import annotations
 
 from ebpfkit.asm.isa import Kind
-from ebpfkit.verifier.program import Code, Subprogram, successors
+from ebpfkit.verifier.program import CALLS_BACK, Code, Subprogram, successors
 
 __all__ = ["Chain", "StackLiveness", "compute_loops", "compute_register_liveness"]
 
@@ -121,7 +121,7 @@ def compute_loops(code: Code) -> list[int]:
                     members.append(member)
                     if member == node:
                         break
-                if len(members) > 1 or node in followers[node]:
+                if len(members) > 1 or node in followers[node] or code.flags[node] & CALLS_BACK:
                     number += 1
                     for member in members:
                         components[member] = number
@@ -223,7 +223,8 @@ class StackLiveness:
         start = chain.function.start
         for frame in range(len(outer.reads)):
             self.note_read(outer, chain.site, frame, chain.live[frame].get(start, 0))
-            self._join_callee_writes(outer, chain.site, frame, chain.total[frame])
+            if not self.code.flags[chain.site] & CALLS_BACK:
+                self._join_callee_writes(outer, chain.site, frame, chain.total[frame])
 
     def _join_callee_writes(self, outer: Chain, site: int, frame: int, mask: int) -> None:
         known = self._callee_writes.setdefault((id(outer), site), {})
@@ -269,14 +270,15 @@ class StackLiveness:
             total = always.get(chain.function.start, 0)
             chain.total[frame] = total if total >= 0 else 0
 
-    @staticmethod
-    def live_mask(chain: Chain, index: int, frame: int) -> int:
+    def live_mask(self, chain: Chain, index: int, frame: int) -> int:
         """The slots of `frame` that may still be read from the instruction `index` of the innermost function on."""
         mask = chain.live[frame].get(index, 0)
+        flags = self.code.flags
         depth = len(chain.reads) - 1
         inner, outer = chain, chain.outer
         while outer is not None and depth > frame:
-            mask |= outer.live[frame].get(inner.site + 1, 0)
+            back = 0 if flags[inner.site] & CALLS_BACK else 1
+            mask |= outer.live[frame].get(inner.site + back, 0)
             inner, outer = outer, outer.outer
             depth -= 1
         return mask

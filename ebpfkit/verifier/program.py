@@ -47,7 +47,7 @@ _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
 _JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Subprogram:
     """A function of the program: logical indices `start` to `end` (exclusive)."""
 

@@ -9,6 +9,7 @@ the others of its id has that distance (`link`), and a pointer the reference it 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.verifier.domain.values import Value
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ID_MASK", "INVALID", "LINK32", "LINK64", "MISC", "SPILL", "ZERO",
-    "Checkpoint", "Frame", "History", "Slot", "State", "link", "link_offset", "reference_of", "reference_word",
+    "Callback", "Checkpoint", "Frame", "History", "Slot", "State", "link", "link_offset",
+    "reference_of", "reference_word",
 ]  # fmt: skip
 
 # Types of a stack byte.
@@ -70,10 +72,25 @@ class Slot:
         return f"Slot({''.join('?rm0'[t] for t in self.types)}, {self.value})"
 
 
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """How the kernel calls a function of the program: what it may return, and whether later and on its own.
+
+    `entries`: how many asynchronous entries, one from the other, led to an asynchronous one.
+    """
+
+    low: int
+    high: int
+    is_async: bool = False
+    entries: int = 0
+
+
 class Frame:
     """One function call on the path."""
 
-    __slots__ = ("chain", "depth", "function", "ids", "number", "shared", "site", "slots", "vals")
+    __slots__ = (
+        "callback", "chain", "depth", "function", "ids", "number", "rounds", "shared", "site", "slots", "vals",
+    )  # fmt: skip
 
     def __init__(self, number: int, function: Subprogram, site: int, chain: Chain) -> None:
         self.number = number
@@ -85,6 +102,8 @@ class Frame:
         self.slots: dict[int, Slot] = {}
         self.shared = False
         self.depth = 0  # bytes of stack touched so far
+        self.callback: Callback | None = None  # how the kernel calls this frame, None for the program itself
+        self.rounds = 0  # visits of a callback that this frame asked for and that lead here
 
     def copy(self) -> Frame:
         twin = Frame.__new__(Frame)
@@ -96,6 +115,8 @@ class Frame:
         twin.ids = self.ids[:]
         twin.slots = self.slots
         twin.depth = self.depth
+        twin.callback = self.callback
+        twin.rounds = self.rounds
         self.shared = twin.shared = True
         return twin
 
@@ -133,7 +154,9 @@ class History:
 class State:
     """One path being walked."""
 
-    __slots__ = ("depth", "first", "frames", "goto_depth", "history", "lock", "parent", "previous", "references")
+    __slots__ = (
+        "depth", "first", "frames", "goto_depth", "history", "lock", "parent", "previous", "references", "unrolled",
+    )  # fmt: skip
 
     def __init__(self, frames: list[Frame]) -> None:
         self.frames = frames
@@ -145,6 +168,7 @@ class State:
         self.previous = -1  # instruction before the current one
         self.depth = 0  # checkpoints above
         self.goto_depth = 0  # may_goto branches on the path
+        self.unrolled = 0  # entries into synchronous callbacks on the path
 
     def copy(self) -> State:
         twin = State.__new__(State)
@@ -157,6 +181,7 @@ class State:
         twin.previous = self.previous
         twin.depth = self.depth
         twin.goto_depth = self.goto_depth
+        twin.unrolled = self.unrolled
         return twin
 
 
@@ -169,7 +194,7 @@ class Checkpoint:
 
     __slots__ = (
         "branches", "chain", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index",
-        "last", "lock", "marks", "misses", "parent", "quick", "references", "site",
+        "last", "lock", "marks", "misses", "parent", "quick", "references", "site", "unrolled",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
@@ -183,6 +208,7 @@ class Checkpoint:
         self.last = state.previous
         self.depth = state.depth
         self.goto_depth = state.goto_depth
+        self.unrolled = state.unrolled
         self.branches = 1
         self.hits = 0
         self.misses = 0

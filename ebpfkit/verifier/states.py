@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ebpfkit.verifier.domain import tnum
-from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, PACKET, PACKET_META, Pointer
+from ebpfkit.verifier.domain.pointer import MAP_KEY, MAP_VALUE, MEM, PACKET, PACKET_META, Pointer
 from ebpfkit.verifier.domain.scalar import Scalar
 from ebpfkit.verifier.domain.values import Value, Values
 from ebpfkit.verifier.liveness import StackLiveness
@@ -39,7 +39,7 @@ _FULL_MISC = bytes([MISC] * 8)
 _LINKS = LINK32 | LINK64
 
 
-def clean(stored: Checkpoint, live: list[int]) -> None:
+def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
     """Forget what is dead in a finished state."""
     stored.cleaned = True
     stored.checks = stored.quick = None
@@ -53,7 +53,7 @@ def clean(stored: Checkpoint, live: list[int]) -> None:
             if not mask >> register & 1:
                 vals[register] = None
                 frame.ids[register] = 0
-        alive = StackLiveness.live_mask(innermost, stored.index, number)
+        alive = stack.live_mask(innermost, stored.index, number)
         if frame.slots:
             frame.slots = {n: slot for n, slot in frame.slots.items() if alive >> n & 1}
             frame.shared = False
@@ -94,7 +94,7 @@ def is_covered(old: Pointer, new: Pointer) -> bool:
         elif old.range > new.range:
             return False
         return old.var is new.var or is_within(old.var, new.var)
-    if old.kind in (MAP_VALUE, MEM):
+    if old.kind in (MAP_VALUE, MAP_KEY, MEM):
         return old.var is new.var or is_within(old.var, new.var)
     return old is new
 
@@ -153,12 +153,13 @@ class _Check:
 class _Checks:
     """The compiled comparison of a finished state."""
 
-    __slots__ = ("identical", "identities", "kinds", "slots", "values")
+    __slots__ = ("identical", "identities", "kinds", "rounds", "slots", "values")
 
     def __init__(self) -> None:
         self.identical: list[tuple[int, Any]] = []  # (register, value) of the last frame: must be this very value
         self.identities: list[_Check] = []  # places whose ids count
         self.kinds: list[tuple[int, int]] = []  # must be some number
+        self.rounds: list[tuple[int, int]] = []  # (frame, visits of callbacks): at least as many
         self.values: list[_Check] = []
         self.slots: list[tuple[int, int, Slot, bool]] = []
 
@@ -169,7 +170,7 @@ class Comparison:
     def __init__(self, values: Values, privileged: bool) -> None:
         self.values = values
         self.privileged = privileged
-        self.memo: dict[tuple[Any, Any], bool] = {}
+        self.memo = values.new_memo()
         self._types: dict[tuple[bytes, bytes], bool] = {}
         self._matter: dict[bytes, bool] = {}
 
@@ -180,7 +181,7 @@ class Comparison:
         if old is new:
             return True
         key = (old, new)
-        found = self.memo.get(key)
+        found: bool | None = self.memo.get(key)
         if found is None:
             if old.is_scalar or new.is_scalar:
                 found = old.is_scalar and new.is_scalar and is_within(old, new)
@@ -276,6 +277,8 @@ class Comparison:
             if not ids.match(old[0], new[0]):
                 return False
         for number, (old_frame, new_frame) in enumerate(zip(stored.frames, state.frames)):
+            if old_frame.rounds > new_frame.rounds:
+                return False
             registers, slots = stored.marks[number]
             for register in range(10):
                 if not self._register(
@@ -354,6 +357,9 @@ class Comparison:
                 return False
         if not _same_lock(stored, state, ids):
             return False
+        for number, count in checks.rounds:
+            if count > frames[number].rounds:
+                return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
                 return False
@@ -370,6 +376,8 @@ class Comparison:
         checks = _Checks()
         last = len(stored.frames) - 1
         for number, frame in enumerate(stored.frames):
+            if frame.rounds:
+                checks.rounds.append((number, frame.rounds))
             registers, slots = stored.marks[number]
             for register in range(10):
                 value = frame.vals[register]

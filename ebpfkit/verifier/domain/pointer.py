@@ -19,7 +19,9 @@ __all__ = [
     "AT_END",
     "BEYOND_END",
     "CTX",
+    "FUNC",
     "KIND_NAMES",
+    "MAP_KEY",
     "MAP_PTR",
     "MAP_VALUE",
     "MEM",
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 # Kinds; 0 is the scalar's.
-SCALAR, CTX, STACK, PACKET, PACKET_META, PACKET_END, MAP_PTR, MAP_VALUE, MEM, OPAQUE = range(10)
+SCALAR, CTX, STACK, PACKET, PACKET_META, PACKET_END, MAP_PTR, MAP_VALUE, MEM, OPAQUE, FUNC, MAP_KEY = range(12)
 
 KIND_NAMES = {
     SCALAR: "scalar",
@@ -47,7 +49,17 @@ KIND_NAMES = {
     MAP_VALUE: "map_value",
     MEM: "mem",
     OPAQUE: "ptr",
+    FUNC: "func",
+    MAP_KEY: "map_key",
 }
+
+_OF_MAPS = {MAP_PTR: "map", MAP_VALUE: "a value of map", MAP_KEY: "a key of map"}
+
+OBJECTS = 32
+"""Kinds from here on are those of `objects`: their targets have names of their own."""
+
+_OBJECT_TYPES = {34: "flow_keys", 35: "rdonly_untrusted_mem", 36: "arena"}
+_OBJECT_WORDS = {34: "the flow keys", 35: "memory of the kernel, not vouched for", 36: "the arena"}
 
 # Values of `range` of a packet pointer known to stand at the end, or behind it.
 AT_END, BEYOND_END = -1, -2
@@ -64,6 +76,13 @@ class MapTarget:
 
     def __repr__(self) -> str:
         return f"MapTarget({self.spec.name})"
+
+
+def _object_type(p: Pointer) -> str:
+    named = _OBJECT_TYPES.get(p.kind)
+    if named is None:
+        return str(p.target.type_name(p.nullable))
+    return f"{named}{'_or_null' if p.nullable else ''}"
 
 
 class Pointer:
@@ -104,6 +123,8 @@ class Pointer:
 
     def type_name(self) -> str:
         """The kernel's word for the type: `map_value_or_null`, `pkt`, `fp`."""
+        if self.kind >= OBJECTS:
+            return _object_type(self)
         name = "ringbuf_mem" if self.record else KIND_NAMES[self.kind]
         if self.kind == OPAQUE:
             name = str(self.target)
@@ -121,8 +142,12 @@ class Pointer:
             OPAQUE: f"a {self.target} of the kernel",
             MEM: f"{'a ring buffer record' if self.record else 'memory'} of {self.target} bytes",
         }.get(self.kind, "")
-        if self.kind in (MAP_PTR, MAP_VALUE):
-            place = f"{'map' if self.kind == MAP_PTR else 'a value of map'} {self.target.spec.name}"
+        if self.kind >= OBJECTS:
+            place = _OBJECT_WORDS.get(self.kind) or self.target.describe()
+        if self.kind in _OF_MAPS:
+            place = f"{_OF_MAPS[self.kind]} {self.target.spec.name}"
+        if self.kind == FUNC:
+            place = f"function {self.target.name or self.target.number}"
         if self.off:
             place += f" {'-' if self.off < 0 else '+'} {abs(self.off)}"
         if self.var.const != 0:

@@ -370,12 +370,18 @@ def _half_known(w: Walk, value: Scalar, number: int, width: int) -> Scalar:
     return w.values.scalar(d)
 
 
+def _is_movable(p: Pointer, offset: Scalar, operation: str) -> bool:
+    """Whether numbers may be added to a pointer of this kind."""
+    if p.kind == FLOW_KEYS:
+        return offset.const is not None
+    return p.kind in _MOVABLE or (p.kind == MAP_PTR and offset.const == 0 and operation == "add")
+
+
 def move_pointer(
     w: Walk, index: int, insn: Instruction, p: Pointer, offset: Scalar, dst: int, reverse: bool = False
 ) -> tuple[Any, bool]:
     """`p` plus or minus a number. Returns the result and whether it needs an id of its own."""
     operation = insn.op.operation
-    known = offset.const is not None
     if offset.smin > offset.smax or offset.umin > offset.umax:
         return w.values.unknown, False
     if insn.op.width == 32:
@@ -389,11 +395,7 @@ def move_pointer(
         raise Rejection(rule, message, index=index, register=dst)
     if p.kind == UNTRUSTED_MEM:
         return p, False
-    if (
-        p.kind not in _MOVABLE
-        and not (p.kind == FLOW_KEYS and known)
-        and not (p.kind == MAP_PTR and known and offset.const == 0 and operation == "add")
-    ):
+    if not _is_movable(p, offset, operation):
         message = f"R{dst} pointer arithmetic on {p.type_name()} prohibited"
         raise Rejection("pointer-arithmetic", message, index=index, register=dst)
     name = p.type_name()

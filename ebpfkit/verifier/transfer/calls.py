@@ -14,7 +14,7 @@ from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACK
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
-from ebpfkit.verifier.transfer import stack
+from ebpfkit.verifier.transfer import callbacks, stack
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 
 if TYPE_CHECKING:
@@ -30,17 +30,13 @@ _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
 _BPF_F_RDONLY_PROG = 1 << 7
 _UNMODELLED_EFFECTS = {
-    Effect.CALLS_BACK: "callbacks",
     Effect.DYNPTR_ACQUIRES: "dynptrs",
 }
+_CALLING_BACK = frozenset({Effect.CALLS_BACK, Effect.CALLS_BACK_LATER})
 _LOCKING = frozenset({Effect.LOCKS, Effect.UNLOCKS})
 _VALUES = {RetKind.MAP_VALUE, RetKind.MAP_VALUE_OR_NULL}
 _UNMODELLED_HELPERS = {
     "kptr_xchg": "kptrs",
-    "timer_init": "timers",
-    "timer_set_callback": "timers",
-    "timer_start": "timers",
-    "timer_cancel": "timers",
     "get_local_storage": "cgroup storage",
     "set_retval": "return values of cgroup programs",
     "snprintf": "format strings",
@@ -86,7 +82,7 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
     if helper.gpl_only and not w.is_gpl:
         message = "cannot call GPL-restricted function from non-GPL compatible program"
         raise Rejection("missing-licence", message, index=index)
-    if Effect.MAY_SLEEP in helper.effects:
+    if Effect.MAY_SLEEP in helper.effects and not w.sleepable:
         raise Rejection("execution-context", "helper call might sleep in a non-sleepable prog", index=index)
     for effect, feature in _UNMODELLED_EFFECTS.items():
         if effect in helper.effects:
@@ -126,6 +122,8 @@ def call_helper(
         _release(w, index, spec, facts)
     if Effect.TAIL_CALL in spec.effects:
         check.prove(w, index, [obligations.NoReferences("tail_call")])
+    if spec.effects & _CALLING_BACK:
+        callbacks.call_helper_back(w, index, spec.name)
     for register in range(6):
         vals[register] = None
         ids[register] = 0
@@ -342,6 +340,9 @@ def build_exit(w: Walk, index: int, insn: Instruction) -> Step:
             check.prove(w, index, last)
             return ENDED
         w.update_stack_liveness()
+        if frames[-1].callback is not None:
+            callbacks.end_callback(w, index)
+            return SWITCHED
         result, identity = vals[0], ids[0]
         if result is not None and result.kind == STACK:
             raise Rejection("pointer-leak", "cannot return stack pointer to the caller", index=index)

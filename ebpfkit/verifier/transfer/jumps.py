@@ -9,6 +9,7 @@ from ebpfkit._bits import U32_MAX, U64_MAX, to_signed, to_unsigned
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import check, obligations
 from ebpfkit.verifier.domain import arithmetic
+from ebpfkit.verifier.domain.objects import BTF
 from ebpfkit.verifier.domain.pointer import (
     AT_END,
     BEYOND_END,
@@ -57,7 +58,7 @@ def build_may_goto(w: Walk, index: int, insn: Instruction) -> Step:
     assert target is not None
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        earlier = w.find_open(index)
+        earlier = w.find_open(index, w.state.parent.depth) if w.state.parent is not None else None
         twin = w.push(index + 1, index)
         twin.goto_depth += 1
         if earlier is not None:
@@ -77,7 +78,7 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
     src = int(insn.src) if insn.op.source == "reg" else -1
     constant = None if src >= 0 else w.values.constant(to_unsigned(to_signed(insn.imm, 32), 64))
     # Per pair of operands: the side when it is decided, else what both sides know of both operands.
-    memo: dict[Any, Any] = {}
+    memo = w.values.new_memo()
 
     def decide_numbers(left: Scalar, right: Scalar) -> Any:
         taken = decide(operation, width, left, right)
@@ -250,7 +251,8 @@ def _compare_pointers(
         w.record(index).linked = tuple(linked)
     twin = w.push(target, index)
     here, there = w.state, twin
-    pointers = not left.is_scalar and not right.is_scalar
+    # A pointer to a structure of the kernel may be null whatever its type says.
+    pointers = not left.is_scalar and not right.is_scalar and BTF not in (left.kind, right.kind)
     if width == 64 and src >= 0 and operation in _TESTS and pointers and left.nullable != right.nullable:
         equal = there if operation == "jeq" else here
         _drop_null(w, equal.frames[-1], dst if left.nullable else src)

@@ -9,9 +9,11 @@ from ebpfkit.abi.model import FieldResult
 from ebpfkit.asm.insn import Instruction, MapValueRef
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.verifier import check, obligations
+from ebpfkit.verifier import check, objects, obligations
+from ebpfkit.verifier.domain.objects import ARENA, BTF, BUF, FLOW_KEYS, Buffer
 from ebpfkit.verifier.domain.pointer import (
     CTX,
+    FUNC,
     MAP_PTR,
     MAP_VALUE,
     OPAQUE,
@@ -21,15 +23,17 @@ from ebpfkit.verifier.domain.pointer import (
     STACK,
     Pointer,
 )
+from ebpfkit.verifier.program import has_function_types
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.transfer import stack
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
+    from ebpfkit.verifier.program import Subprogram
 
 __all__ = ["build_atomic", "build_load", "build_packet_load", "build_store", "build_wide"]
 
-_PICKY = {CTX, OPAQUE}
+_PICKY = {CTX, OPAQUE, BTF, ARENA}
 _PACKET_KINDS = {
     FieldResult.PACKET: PACKET,
     FieldResult.PACKET_END: PACKET_END,
@@ -71,9 +75,12 @@ def _constant_bytes(spec: MapSpec, offset: int, size: int) -> bytes:
     return data[offset : offset + size].ljust(size, b"\0")
 
 
-def _loaded(w: Walk, index: int, p: Pointer, offset: int, size: int, signed: bool) -> Any:
-    """The value that a proved load gives, from anything but the stack; None for one that needs a fresh id."""
+def _loaded(w: Walk, index: int, p: Pointer, identity: int, offset: int, size: int, signed: bool) -> Any:
+    """The value that a proved load gives, from anything but the stack."""
     values = w.values
+    if p.kind == BTF:
+        found = objects.load(w, p, identity, offset, size)
+        return values.unknown_of(size, signed) if found is None else found
     if p.kind == MAP_VALUE:
         spec = p.target.spec
         if p.var.const is not None and is_constant_map(spec):
@@ -89,6 +96,12 @@ def _loaded(w: Walk, index: int, p: Pointer, offset: int, size: int, signed: boo
             return values.pointer(_PACKET_KINDS[result])
         if result in _SOCKETS:
             return values.pointer(OPAQUE, _SOCKETS[result], nullable=result in _NULLABLE)
+        if result is FieldResult.FLOW_KEYS:
+            return values.pointer(FLOW_KEYS)
+        if result is FieldResult.RECORD:
+            return values.pointer(BUF, Buffer("tracepoint"))
+        if result is FieldResult.BTF:
+            return w.context_pointer(offset)
         if result is not FieldResult.SCALAR:
             raise Unmodelled(f"context fields of kind {result.value if result else '?'}", index=index)
     return values.unknown_of(size, signed)
@@ -100,8 +113,8 @@ def build_load(w: Walk, index: int, insn: Instruction) -> Step:
     following = index + 1
     dst, src, offset, size = int(insn.dst), int(insn.src), insn.off, insn.op.size
     signed = insn.op.kind is Kind.LOADSX
-    memo: dict[Any, Any] = {}
-    proved: set[Any] = set()
+    memo = w.values.new_memo()
+    proved = w.values.new_memo()
     seen = _SeenKinds()
 
     def slow(vals: list[Any], ids: list[int]) -> int:
@@ -110,17 +123,19 @@ def build_load(w: Walk, index: int, insn: Instruction) -> Step:
             check.prove(w, index, demands)
             seen.note(index, p)
         if p.kind == STACK:
-            proved.add(p)
+            proved[p] = True
             if p.var.const != 0 or w.state.frames[p.target].depth < -(p.off + offset):
                 check.prove(w, index, demands)
             vals[dst], ids[dst] = stack.fill(w, index, p, offset, size, dst, signed)
             return following
-        result = _loaded(w, index, p, offset, size, signed)
+        result = _loaded(w, index, p, ids[src], offset, size, signed)
         if result.nullable:
             vals[dst] = result
             ids[dst] = w.new_id()
             return following
-        memo[p] = result
+        if p.kind != BTF:
+            # How far a member is trusted depends on more than the pointer.
+            memo[p] = result
         vals[dst] = result
         ids[dst] = 0
         return following
@@ -143,8 +158,8 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
     dst, src, offset, size = int(insn.dst), int(insn.src), insn.off, insn.op.size
     from_register = insn.op.source == "reg"
     constant = None if from_register else w.values.constant(to_unsigned(insn.imm, 64))
-    proved: set[Any] = set()
-    elsewhere: set[Any] = set()
+    proved = w.values.new_memo()
+    elsewhere = w.values.new_memo()
     seen = _SeenKinds()
     writes = w.stack_liveness.note_write
 
@@ -153,11 +168,11 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
         if p not in proved or (from_register and vals[src] is None):
             check.prove(w, index, demands)
             seen.note(index, p)
-            proved.add(p)
+            proved[p] = True
         elif p.kind == STACK and (p.var.const != 0 or w.state.frames[p.target].depth < -(p.off + offset)):
             check.prove(w, index, demands)
         if p.kind != STACK:
-            elsewhere.add(p)
+            elsewhere[p] = True
             return step(vals, ids)
         if from_register:
             stack.spill(w, index, p, offset, size, vals[src], ids[src], src)
@@ -195,13 +210,25 @@ def build_atomic(w: Walk, index: int, insn: Instruction) -> Step:
             stack.spill(w, index, p, offset, size, None, 0, -1)
         else:
             w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
-            value, identity = _loaded(w, index, p, offset, size, False), 0
+            value, identity = _loaded(w, index, p, ids[dst], offset, size, False), 0
         if returns >= 0:
             vals[returns] = value
             ids[returns] = identity
         return following
 
     return w.guarded(index, demands, step)
+
+
+def _callback(w: Walk, index: int) -> Subprogram:
+    """The function whose address is loaded: a static one, whose type the kernel was told."""
+    place = w.code.targets[index]
+    assert place is not None
+    if not has_function_types(w.code.spec):
+        raise Rejection("btf-mismatch", "missing btf func_info", index=index)
+    function = w.code.subprogram_at(place)
+    if function.is_global:
+        raise Rejection("invalid-call", "callback function not static", index=index)
+    return function
 
 
 def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
@@ -213,6 +240,8 @@ def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
     target = w.code.maps[index]
     if operation == "imm":
         value: Any = w.values.constant(to_unsigned(insn.imm, 64))
+    elif operation == "func":
+        value = w.values.pointer(FUNC, _callback(w, index))
     elif target is None:
         raise Unmodelled(f"wide loads of kind {operation}", index=index)
     elif operation in ("map_value", "map_idx_value"):
