@@ -73,3 +73,18 @@ MAX_LPM_DATA: Final = 256
 
 ERRNO_RANGE: Final = 4_095
 """Helpers that return errors return them within -ERRNO_RANGE .. -1."""
+
+PAGE_SIZE: Final = 4_096
+"""Bytes of a page, and of the buffer of an XDP packet, on x86-64 and on arm64 with small pages."""
+
+ETHERNET_HEADER: Final = 14
+"""Bytes that XDP programs must leave of a packet."""
+
+XDP_FRAME_BYTES: Final = 40
+"""Bytes at the start of the headroom that the kernel keeps (struct xdp_frame): nothing grows there."""
+
+XDP_TAILROOM: Final = 320
+"""Bytes at the end of the buffer that the kernel keeps (struct skb_shared_info on 64-bit machines)."""
+
+MAX_XDP_META: Final = 255
+"""Bytes of metadata in front of an XDP packet (32 in older kernels)."""

@@ -18,6 +18,7 @@ from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.helper_calls import HelperCalls
 from ebpfkit.compiler.ir import Imm, Null, Scope
+from ebpfkit.compiler.packet import RESIZERS
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
 from ebpfkit.compiler.values import (
@@ -351,9 +352,20 @@ class Calls(HelperCalls):
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("size",), node)
             return self.packet_skip(args, node)
-        if hasattr(owner.cls, name):
-            raise self.error(node, "not-supported", f"pkt.{name}() is not supported yet")
-        raise self.error(node, "no-such-field", f"the packet has no method {name}", "it has read, peek, skip")
+        if name in RESIZERS:
+            args, kwargs = self.evaluate(node)
+            self.arguments(name, args, kwargs, ("size",), node)
+            return self.packet_resize(name, args, node)
+        if name in ("push_meta", "meta"):
+            args, kwargs = self.evaluate(node)
+            self.arguments(name, args, kwargs, ("type",), node)
+            return self.packet_push_meta(args, node) if name == "push_meta" else self.packet_meta(args, node)
+        raise self.error(
+            node,
+            "no-such-field",
+            f"the packet has no method {name}",
+            f"it has read, peek, skip, {', '.join(RESIZERS)}, push_meta, meta",
+        )
 
     def _scalar_method(self, owner: Scalar, name: str, node: ast.Call) -> Value:
         args, kwargs = self.evaluate(node)

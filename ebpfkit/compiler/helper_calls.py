@@ -18,6 +18,10 @@ from ebpfkit.dsl.typeinfo import ArrayType, IntType
 
 __all__ = ["HelperCalls"]
 
+_NUMBERS = (
+    ArgKind.SIZE, ArgKind.SIZE_OR_ZERO, ArgKind.ANYTHING, ArgKind.UNCHECKED, ArgKind.SCALAR, ArgKind.CONST,
+)  # fmt: skip
+
 
 class HelperCalls(Maps):
     """Evaluation of helper calls."""
@@ -97,7 +101,7 @@ class HelperCalls(Maps):
             if kind is ArgKind.MAP_KEY:
                 return self.key_pointer(facade, value, node)
             return self.in_memory("value", value, facade.value_type.__ebpf_type__, facade.value_type, node)
-        if kind in (ArgKind.SIZE, ArgKind.SIZE_OR_ZERO, ArgKind.ANYTHING, ArgKind.SCALAR, ArgKind.CONST):
+        if kind in _NUMBERS:
             return self._helper_number(ctype, value, node)
         if value == Const(None) and kind is ArgKind.MEM_OR_NULL:
             return Null()

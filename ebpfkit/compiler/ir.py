@@ -95,9 +95,9 @@ class Instr:
 
     alloca (args: bytes, note: a name) or, without args, a slot (note: type and name); load, store (align); gep (base,
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
-    bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_length; helper (align: id,
-    note: name); atomic (note: operation, labels: ordering); memcpy (to, from, bytes), memset (to, bytes); br, condbr
-    (labels), ret.
+    bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
+    helper (align: id, note: name); atomic (note: operation, labels: ordering); memcpy (to, from, bytes), memset (to,
+    bytes); br, condbr (labels), ret.
     """
 
     op: str
@@ -250,7 +250,8 @@ class Builder:
         return self._value("ctx_load", f"i{size * 8}", (Imm(offset, "i64"),), align=size, note=name)
 
     def packet_bound(self, which: str) -> Temp:
-        """The packet's first byte ("packet_data") or the one behind its last ("packet_end"), freshly read."""
+        """The packet's first byte ("packet_data"), the one behind its last ("packet_end"), or the first of what is in
+        front of it ("packet_meta"), freshly read."""
         return self._value(which, "ptr", ())
 
     def packet_length(self, start: Operand, end: Operand) -> Temp:

@@ -15,7 +15,7 @@ from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
 
 __all__ = ["BpfTarget", "Target", "print_module"]
 
-PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4}
+PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4, "packet_meta": 8}
 """Where struct xdp_md keeps the packet's bounds (offsets in bytes of 32-bit fields)."""
 
 
@@ -176,6 +176,7 @@ class FunctionPrinter:
         return self.target.packet_bound(result, instr.op, debug)
 
     _packet_end = _packet_data
+    _packet_meta = _packet_data
 
     def _packet_length(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         start, end = instr.args

@@ -82,10 +82,7 @@ class Lowerer(Statements):
         self.cursor = self.builder.slot("ptr", "$cursor")
         self.data_end = self.builder.slot("ptr", "$end")
         self.data_start = self.builder.slot("ptr", "$start")
-        start = self.builder.packet_bound("packet_data")
-        self.builder.store(start, self.cursor, 8)
-        self.builder.store(start, self.data_start, 8)
-        self.builder.store(self.builder.packet_bound("packet_end"), self.data_end, 8)
+        self.read_bounds()
         self.bind(arguments.args[0].arg, ContextValue(Packet), arguments.args[0])
 
     def finish_function(self, value: Value, node: ast.AST) -> None:

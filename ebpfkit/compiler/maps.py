@@ -1,42 +1,34 @@
-"""What a program does with maps and the packet: look-ups, updates, redirects, ring buffer records, reads.
+"""What a program does with maps: look-ups, updates, redirects, ring buffer records.
 
-Belongs here: keys and values on the stack, the helper calls behind each operation, and the packet's cursor.
+Belongs here: keys and values on the stack, and the helper calls behind each operation.
 """
 
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
 from typing import Any
 
-from ebpfkit.abi.helpers import HELPERS_BY_NAME
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.expressions import Expressions
-from ebpfkit.compiler.ir import Arg, Imm, MapRef, Operand, Temp
+from ebpfkit.compiler.ir import Imm, MapRef, Operand
 from ebpfkit.compiler.memory import merged, occupied
+from ebpfkit.compiler.packet import U32, Packets
 from ebpfkit.compiler.state import Record
 from ebpfkit.compiler.values import (
     HOLE,
     Bytes,
     Const,
-    ContextValue,
-    Location,
-    OptionalScalar,
     OptionalView,
     Scalar,
     Space,
     Value,
     View,
     Void,
-    chunks,
     describe,
-    ir_type,
     limits,
     scalar,
     type_text,
 )
 from ebpfkit.dsl.maps import MapFacade
-from ebpfkit.dsl.packet import MOST_SKIPPED
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.dsl.types import XdpAction
@@ -44,139 +36,11 @@ from ebpfkit.errors import EbpfError
 
 __all__ = ["Maps"]
 
-XDP_FIELDS = {"ingress_ifindex": 12, "rx_queue_index": 16}
-"""Fields of struct xdp_md that every XDP program may read, by offset."""
-U32 = IntType("u32", 32)
 S64 = IntType("s64", 64, signed=True)
 
 
-class Maps(Expressions):
-    """Operations on maps and on the packet."""
-
-    cursor: Temp
-    data_start: Temp
-    data_end: Temp
-    frags: bool
-
-    # The packet
-
-    def packet_end(self) -> Operand:
-        return self.builder.load("ptr", self.data_end, 8)
-
-    def context_field(self, owner: ContextValue, name: str, node: ast.Attribute) -> Value:
-        if name in XDP_FIELDS:
-            return scalar(self.builder.ctx_load(XDP_FIELDS[name], 4, name), U32)
-        if name == "egress_ifindex":
-            raise self.error(
-                node,
-                "context-field",
-                "egress_ifindex is only known to programs in a devmap",
-                "use ingress_ifindex, or redirect",
-            )
-        if hasattr(owner.cls, name):
-            raise self.error(node, "bad-type", f"{name} is a method", f"call it: {name}(...)")
-        raise self.error(node, "no-such-field", f"the packet has no field {name}", f"it has {', '.join(XDP_FIELDS)}")
-
-    def type_argument(self, value: Value, node: ast.AST) -> tuple[TypeInfo, Any]:
-        """The layout and class that a type argument names."""
-        cls = value.value if isinstance(value, Const) else None
-        info = getattr(cls, "__ebpf_type__", None)
-        if not isinstance(cls, type) or info is None:
-            raise self.error(
-                node, "not-a-type", f"{describe(value)} is not a type of the language", "write u16 or a Struct"
-            )
-        return info, cls
-
-    def _position(self) -> Operand:
-        """The cursor. In a loop LLVM must not see it advance, or it counts rounds by subtracting from the packet's end.
-
-        The verifier refuses that subtraction, and does not see that the count bounds what is read.
-        """
-        start = self.builder.load("ptr", self.cursor, 8)
-        if self.repeats:
-            start = self.builder.opaque(start)
-            self.builder.store(start, self.cursor, 8)
-        return start
-
-    def packet_read(self, args: list[Value], node: ast.Call) -> Value:
-        """`pkt.read(T)`: check, advance, or leave by the short exit."""
-        info, cls = self.type_argument(args[0], node.args[0])
-        start = self._position()
-        end = self.builder.gep(start, info.size)
-        self.short_exit(self.builder.compare("ugt", end, self.packet_end()), node, "read()")
-        view = View(start, info, cls, Space.PACKET, 8, self.live.epoch)  # type: ignore[arg-type]
-        header = info.header_length if isinstance(info, StructType) else None
-        if header is not None:
-            field = info.field(header.field) if isinstance(info, StructType) else None
-            assert field is not None
-            length = self.load_place(view, field.offset, field.type, None, node)
-            assert isinstance(length, Scalar)
-            step = self.builder.binary("mul", self.builder.convert("zext", length.op, "i64"), Imm(header.scale, "i64"))
-            end = self.builder.gep(start, step)
-        self.builder.store(end, self.cursor, 8)
-        return self.load_place(view, 0, info, cls, node) if not isinstance(info, StructType) else view
-
-    def packet_skip(self, args: list[Value], node: ast.Call) -> Value:
-        """`pkt.skip(n)`: advance; the next read checks."""
-        size = self.scalar_of(args[0], node.args[0])
-        if size.type.network or size.type.is_bool or size.type.enum:
-            raise self.error(node.args[0], "bad-type", f"skip() takes a number of bytes, not a {size.type.name}")
-        if size.lo < 0:
-            message = "skip() of a signed number may go back"
-            raise self.error(node.args[0], "bad-size", message, "write the cast u16(...)")
-        if size.hi > MOST_SKIPPED:
-            hint = f"write & {MOST_SKIPPED:#x}, or test it first"
-            raise self.error(node.args[0], "bad-size", f"skip() of up to {size.hi} bytes", hint)
-        step = self.builder.convert("zext", size.op, "i64")
-        if size.tested:  # the verifier may not have followed the test to here
-            mask = Imm((1 << size.hi.bit_length()) - 1, "i64")
-            step = self.builder.binary("and", self.builder.opaque(step), mask)
-        self.builder.store(self.builder.gep(self._position(), step), self.cursor, 8)
-        return Void("skip()")
-
-    def packet_peek(self, args: list[Value], node: ast.Call) -> Value:
-        """`pkt.peek(T)`: the next bytes or None."""
-        info, cls = self.type_argument(args[0], node.args[0])
-        start = self._position()
-        end = self.builder.gep(start, info.size)
-        outside = self.builder.compare("ugt", end, self.packet_end())
-        pointer = self.builder.select(outside, self.null(), start)
-        view = View(pointer, info, cls, Space.PACKET, 8, self.live.epoch)  # type: ignore[arg-type]
-        return self.optional(view, info, cls, "peek()", node)
-
-    def packet_length(self) -> Scalar:
-        """`len(pkt)`, a u32."""
-        if self.frags:
-            result = self.builder.helper(188, "xdp_get_buff_len", "i64", (Arg(),))
-            return scalar(self.builder.convert("trunc", result, "i32"), U32)
-        start = self.builder.load("ptr", self.data_start, 8)
-        return scalar(self.builder.packet_length(start, self.packet_end()), U32)
-
-    # Optional results
-
-    def optional(self, view: View, info: TypeInfo, cls: Any, source: str, node: ast.AST) -> Value:
-        """What a pointer that may be null gives: a view, or a scalar that is copied when it is there."""
-        if isinstance(info, StructType) or (isinstance(info, ArrayType) and not info.name):
-            return OptionalView(view, source)
-        there, onward = self.builder.label("there"), self.builder.label("fetched")
-        kinds = [ir_type(info)] if isinstance(info, IntType) else [f"i{n * 8}" for _, n in chunks(info.size)]
-        slots = [self.builder.slot(kind, "$fetched") for kind in kinds]
-        for slot, kind in zip(slots, kinds, strict=True):
-            self.builder.store(Imm(0, kind), slot, 8)
-        self.builder.condbr(self.builder.compare("ne", view.pointer, self.null()), there, onward)
-        self.builder.start(there)
-        held = self.load_place(view, 0, info, cls, node)
-        assert isinstance(held, (Scalar, Bytes))
-        ops: tuple[Operand, ...] = held.ops if isinstance(held, Bytes) else (held.op,)
-        for op, slot in zip(ops, slots, strict=True):
-            self.builder.store(op, slot, 8)
-        self.builder.br(onward)
-        self.builder.start(onward)
-        loaded = tuple(self.builder.load(kind, slot, 8) for slot, kind in zip(slots, kinds, strict=True))
-        if isinstance(held, Bytes):
-            return OptionalScalar(view.pointer, replace(held, ops=loaded), source)
-        place = Location(view.pointer, view.space) if held.place is not None else None
-        return OptionalScalar(view.pointer, replace(held, op=loaded[0], place=place), source)
+class Maps(Packets):
+    """Operations on maps."""
 
     # Keys and values on the stack
 
@@ -229,10 +93,6 @@ class Maps(Expressions):
         return View(self.slots[key], info, None, Space.STACK, 8)  # type: ignore[arg-type]
 
     # Maps
-
-    def call(self, name: str, type: str, *args: Operand) -> Temp:
-        """Call a helper by its kernel name."""
-        return self.builder.helper(HELPERS_BY_NAME[name].id, name, type, args)
 
     def lookup(self, facade: MapFacade, key: Value, node: ast.AST, map_node: ast.AST) -> View:
         """The look-up itself: a view whose pointer may be null."""

@@ -77,11 +77,9 @@ class State:
         return State(dict(self.names), dict(self.records), self.epoch, self.epoch_span)
 
     def same(self, other: State) -> bool:
-        return (
-            self.names == other.names
-            and {k: v[0] for k, v in self.records.items()} == {k: v[0] for k, v in other.records.items()}
-            and self.epoch == other.epoch
-        )
+        return self.names == other.names and {k: v[0] for k, v in self.records.items()} == {
+            k: v[0] for k, v in other.records.items()
+        }
 
 
 def constant_type(value: object) -> IntType | None:
@@ -188,10 +186,8 @@ def join(states: list[State]) -> State | None:
             )
         result.names = names
         result.records = _join_records(result.records, other.records)
-        if result.epoch != other.epoch:
-            # Views of either epoch are dead on one of the paths: a number that no view has.
-            result.epoch = -(abs(result.epoch) * 1009 + abs(other.epoch) + 1)
-            result.epoch_span = other.epoch_span or result.epoch_span
+        if other.epoch > result.epoch:  # names of views that died on either path are conflicts already
+            result.epoch, result.epoch_span = other.epoch, other.epoch_span
     return result
 
 

@@ -36,6 +36,7 @@ __all__ = [
 _MEMORY = "Struct | array[Any, Any]"
 PYTHON_TYPES = {
     ArgKind.ANYTHING: "int",
+    ArgKind.UNCHECKED: "int",
     ArgKind.SCALAR: "int",
     ArgKind.CONST: "int",
     ArgKind.CTX: "Packet",
@@ -66,9 +67,9 @@ def result_type(spec: HelperSpec) -> type[Integer] | type[XdpAction]:
 
 UNSUPPORTED = {
     "tail_call": "there is no prog array in the language yet",
-    "xdp_adjust_head": "it ends the life of every view: pkt.push_head and pkt.pop_head will do it",
-    "xdp_adjust_tail": "it ends the life of every view: pkt.trim will do it",
-    "xdp_adjust_meta": "it ends the life of every view, and there is no metadata area in the language yet",
+    "xdp_adjust_head": "write pkt.push_head(n) or pkt.pop_head(n)",
+    "xdp_adjust_tail": "write pkt.trim(n) or pkt.extend(n)",
+    "xdp_adjust_meta": "write pkt.push_meta(T)",
     "ringbuf_query": "write a program without it; the reader knows how much is there",
 }
 """Helpers that a program could call in C and that are not offered here, by name, beside those that `reason_against`

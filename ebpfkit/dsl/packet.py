@@ -6,20 +6,26 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+from ebpfkit._bits import round_up
+from ebpfkit.abi.limits import ETHERNET_HEADER, MAX_XDP_META, PAGE_SIZE, XDP_FRAME_BYTES, XDP_TAILROOM
+from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import ShortExit
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.dsl.types import info_of, type_name, u32
-from ebpfkit.errors import NotSupported
 
 __all__ = ["Packet"]
 
 T = TypeVar("T")
 MOST_SKIPPED = 0x3FFF
 """The most bytes that one skip moves over: the verifier follows a packet for 64 KiB."""
+MOST_RESIZED = 0xFFFF
+"""The most bytes by which one call moves an end of the packet."""
+LARGEST_META = MAX_XDP_META // 4 * 4
+"""The largest structure that fits the metadata area, in bytes."""
 
 
 class Packet:
@@ -28,14 +34,27 @@ class Packet:
     `len(packet)` is its length in bytes, a u32 inside a program.
     """
 
-    __slots__ = ("_cursor", "_region", "ingress_ifindex", "rx_queue_index")
+    __slots__ = (
+        "_cursor",
+        "_end",
+        "_frame",
+        "_meta",
+        "_meta_region",
+        "_region",
+        "_start",
+        "ingress_ifindex",
+        "rx_queue_index",
+    )
 
+    _cursor: int
     ingress_ifindex: u32
     rx_queue_index: u32
 
     def __init__(self, data: bytearray, *, ingress_ifindex: int = 0, rx_queue_index: int = 0) -> None:
-        self._region = Region(data, RegionKind.PACKET)
-        self._cursor = 0
+        start, end = XDP_PACKET_HEADROOM, XDP_PACKET_HEADROOM + len(data)
+        self._frame = bytearray(round_up(end + XDP_TAILROOM, PAGE_SIZE))
+        self._frame[start:end] = data
+        self._place(start, start, end)
         object.__setattr__(self, "ingress_ifindex", u32(ingress_ifindex))
         object.__setattr__(self, "rx_queue_index", u32(rx_queue_index))
 
@@ -85,21 +104,94 @@ class Packet:
         size = info_of(what).size
         if self._cursor + size > len(self._region.data):
             return None
+        return self._load(what, self._region, self._cursor)
+
+    def push_head(self, size: int, /) -> None:
+        """Make room for `size` bytes in front (bpf_xdp_adjust_head); without room the program ends as `short=` says.
+
+        Like every call that moves the packet's ends, it ends the life of all views and puts the cursor at the packet's
+        first byte. What is in the new bytes is not defined before the program writes them.
+        """
+        self._move_head(-_size_of(size, "push_head"))
+
+    def pop_head(self, size: int, /) -> None:
+        """Drop `size` bytes in front (bpf_xdp_adjust_head); at least an Ethernet header must stay."""
+        self._move_head(_size_of(size, "pop_head"))
+
+    def trim(self, size: int, /) -> None:
+        """Drop `size` bytes at the end (bpf_xdp_adjust_tail); at least an Ethernet header must stay."""
+        self._move_tail(-_size_of(size, "trim"))
+
+    def extend(self, size: int, /) -> None:
+        """Add `size` zero bytes at the end (bpf_xdp_adjust_tail); without room the program ends as `short=` says."""
+        self._move_tail(_size_of(size, "extend"))
+
+    def push_meta(self, what: type[T], /) -> T:
+        """Room for a structure in front of the packet (bpf_xdp_adjust_meta), zeroed: a view of it.
+
+        Later readers of the same packet (`meta` here, `data_meta` in a TC program, AF_XDP) find it there.
+        """
+        info = info_of(what)
+        if not isinstance(info, StructType) or info.size % 4 or info.size > LARGEST_META:
+            message = f"metadata is a structure of 4 to {LARGEST_META} bytes, a multiple of 4"
+            refuse("bad-size", message, f"{what.__name__} has {info.size}")
+        start = self._meta - info.size
+        if start < XDP_FRAME_BYTES or self._start - start > MAX_XDP_META:
+            raise ShortExit(f"no room for {info.size} bytes of metadata")
+        self._frame[start : self._meta] = bytes(info.size)
+        self._move("push_meta()", start, self._start, self._end)
+        return self._load(what, self._meta_region, 0)
+
+    def meta(self, what: type[T], /) -> T | None:
+        """A view of the metadata in front of the packet as a structure, or None when there is less."""
+        info = info_of(what)
+        if not isinstance(info, StructType):
+            refuse("bad-type", "metadata is a structure", "write a Struct of it")
+        return None if self._start - self._meta < info.size else self._load(what, self._meta_region, 0)
+
+    def _load(self, what: type[T], region: Region, offset: int) -> T:
         loader: Any = what
-        value: T = loader.__ebpf_load__(self._region, self._cursor)
+        value: T = loader.__ebpf_load__(region, offset)
         return value
 
-    def push_head(self, size: int, /) -> NoReturn:
-        """Make room for `size` bytes in front (bpf_xdp_adjust_head). Not there yet."""
-        raise NotSupported("pkt.push_head")
+    def _move_head(self, delta: int) -> None:
+        what = "push_head()" if delta < 0 else "pop_head()"
+        start, meta_size = self._start + delta, self._start - self._meta
+        if start - meta_size < XDP_FRAME_BYTES or start > self._end - ETHERNET_HEADER:
+            raise ShortExit(f"no room for {what} of {abs(delta)} bytes")
+        self._frame[start - meta_size : start] = self._frame[self._meta : self._start]
+        self._move(what, start - meta_size, start, self._end)
 
-    def pop_head(self, size: int, /) -> NoReturn:
-        """Drop `size` bytes in front (bpf_xdp_adjust_head). Not there yet."""
-        raise NotSupported("pkt.pop_head")
+    def _move_tail(self, delta: int) -> None:
+        what = "trim()" if delta < 0 else "extend()"
+        end = self._end + delta
+        if end > len(self._frame) - XDP_TAILROOM or end < self._start + ETHERNET_HEADER:
+            raise ShortExit(f"no room for {what} of {abs(delta)} bytes")
+        self._frame[self._end : max(end, self._end)] = bytes(max(delta, 0))
+        self._move(what, self._meta, self._start, end)
 
-    def trim(self, size: int, /) -> NoReturn:
-        """Drop `size` bytes at the end (bpf_xdp_adjust_tail). Not there yet."""
-        raise NotSupported("pkt.trim")
+    def _move(self, what: str, meta: int, start: int, end: int) -> None:
+        """Other bounds: the views of before are dead, and the cursor is at the packet's first byte."""
+        self._region.dead = self._meta_region.dead = f"{what} moved the packet's bounds"
+        self._place(meta, start, end)
+
+    def _place(self, meta: int, start: int, end: int) -> None:
+        self._meta, self._start, self._end = meta, start, end
+        whole = memoryview(self._frame)
+        self._region = Region(whole[start:end], RegionKind.PACKET)
+        self._meta_region = Region(whole[meta:start], RegionKind.PACKET)
+        self._cursor = 0
+
+
+def _size_of(size: object, what: str) -> int:
+    """A number of bytes by which an end of the packet moves."""
+    if not isinstance(size, int) or isinstance(size, bool):
+        refuse("bad-type", f"{what}() takes a number of bytes, not a {type_name(size)}")
+    if getattr(size, "__ebpf_type__", u32.__ebpf_type__).signed or size < 0:
+        refuse("bad-size", f"{what}() of a signed number may go the other way", "write the cast u16(...)")
+    if size > MOST_RESIZED:
+        refuse("bad-size", f"{what}() of up to {size} bytes", f"write & {MOST_RESIZED:#x}, or test it first")
+    return int(size)
 
 
 def _advance(info: TypeInfo, value: Any) -> int:

@@ -6,6 +6,8 @@ How it got there is `load`'s and `collection`'s; what holds it to a device is in
 from __future__ import annotations
 
 import errno
+import struct
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +22,14 @@ from ebpfkit.host.errnos import describe_errno, explain_permission, explain_test
 from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
+from ebpfkit.kernel.version import kernel_version
 
 if TYPE_CHECKING:
     from ebpfkit.loader.links.base import BpfLink, Link
 
 __all__ = ["Program", "ProgramInfo", "TestRun", "program_type_name"]
 
+_XDP_CONTEXT_SINCE = (5, 15)
 # Their test runs take arguments or a context, and refuse everything that is about packets.
 _WITHOUT_PACKETS = frozenset({"struct_ops", "syscall", "raw_tracepoint", "tracing"})
 _TYPE_NAMES = {
@@ -64,7 +68,10 @@ class ProgramInfo:
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """One BPF_PROG_TEST_RUN: verdict, packet and context afterwards, the mean time of a run in nanoseconds."""
+    """One BPF_PROG_TEST_RUN: verdict, packet and context afterwards, the mean time of a run in nanoseconds.
+
+    `meta` is the metadata in front of an XDP packet.
+    """
 
     __test__ = False  # not a pytest class
 
@@ -72,6 +79,7 @@ class TestRun:
     data: bytes
     duration_ns: int
     context: bytes = b""
+    meta: bytes = b""
 
 
 class Program:
@@ -192,11 +200,14 @@ class Program:
         bare = self.prog_type in _WITHOUT_PACKETS
         room = 0 if live_frames or bare else max(73_728, len(data) + 4096)
         repeat = 0 if bare and repeat == 1 else repeat
+        context = ctx or b""
+        if not context and self.prog_type == "xdp" and not live_frames and kernel_version() >= _XDP_CONTEXT_SINCE:
+            context = struct.pack("=6I", 0, len(data), 0, 0, 0, 0)  # struct xdp_md, to see where the packet begins
         try:
             result = bpf.test_run(
                 self.fd,
                 data,
-                context=ctx or b"",
+                context=context,
                 repeat=repeat,
                 flags=flags,
                 batch_size=batch_size,
@@ -207,7 +218,9 @@ class Program:
             number = error.errno or 0
             text = explain_test_run(self.name, self.prog_type, number, data_size=len(data))
             raise KernelError(text, errno=number) from error
-        return TestRun(result.retval, result.data, result.duration_ns, result.context)
+        start = int.from_bytes(result.context[:4], sys.byteorder) if self.prog_type == "xdp" else 0
+        packet, meta = result.data[start:], result.data[:start]
+        return TestRun(result.retval, packet, result.duration_ns, result.context if ctx else b"", meta)
 
     def attach_xdp(
         self,

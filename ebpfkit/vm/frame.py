@@ -9,41 +9,40 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+from ebpfkit.abi.limits import ETHERNET_HEADER, MAX_XDP_META, PAGE_SIZE, XDP_FRAME_BYTES, XDP_TAILROOM
+from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
 from ebpfkit.errors import UsageError
 from ebpfkit.vm.memory import AddressSpace
 
 __all__ = ["HEADROOM", "MAX_PACKET", "Frame"]
 
-HEADROOM: Final = 256  # XDP_PACKET_HEADROOM
+HEADROOM: Final = XDP_PACKET_HEADROOM
 MAX_PACKET: Final = 1 << 20
 ENOTSUPP: Final = 524
-_FRAME_STRUCT = 40  # struct xdp_frame keeps the start of the headroom for itself
-_TAIL_STRUCT = 320  # struct skb_shared_info keeps the end of the page
-_PAGE = 4096
-_ETHERNET_HEADER = 14
-_MAX_META = 255
 
 
 class Frame:
     """A packet between `data` and `data_end` of a buffer, its metadata between `data_meta` and `data`."""
 
     def __init__(self, memory: AddressSpace) -> None:
-        self.buffer = bytearray(_PAGE)
+        self.buffer = bytearray(PAGE_SIZE)
         self._memory = memory
         self.region = memory.add("packet", self.buffer)
         self.data_meta = self.data = self.data_end = HEADROOM
-        self.hard_end = _PAGE - _TAIL_STRUCT
+        self.hard_end = PAGE_SIZE - XDP_TAILROOM
 
     def fill(self, packet: bytes, meta: bytes = b"") -> None:
         """Start over with this packet, and `meta` in front of it. Raises UsageError for what fits no frame."""
         size = len(packet)
         if size > MAX_PACKET:
             raise UsageError(f"a packet of {size} bytes; the machine takes at most {MAX_PACKET}")
-        if len(meta) % 4 or len(meta) > HEADROOM - _FRAME_STRUCT:
-            raise UsageError(f"metadata is a multiple of 4 bytes, at most {HEADROOM - _FRAME_STRUCT}, not {len(meta)}")
-        needed = HEADROOM + size + _TAIL_STRUCT
+        if len(meta) % 4 or len(meta) > HEADROOM - XDP_FRAME_BYTES:
+            raise UsageError(
+                f"metadata is a multiple of 4 bytes, at most {HEADROOM - XDP_FRAME_BYTES}, not {len(meta)}"
+            )
+        needed = HEADROOM + size + XDP_TAILROOM
         if needed > len(self.buffer):
-            self._grow(-(-needed // _PAGE) * _PAGE)
+            self._grow(-(-needed // PAGE_SIZE) * PAGE_SIZE)
         start = HEADROOM - len(meta)
         end = HEADROOM + size
         self.buffer[:end] = bytes(start) + meta + packet
@@ -54,15 +53,15 @@ class Frame:
         self._memory.remove(self.region)
         self.buffer = bytearray(size)
         self.region = self._memory.add("packet", self.buffer)
-        self.hard_end = size - _TAIL_STRUCT
+        self.hard_end = size - XDP_TAILROOM
 
     def replace(self, packet: bytes) -> None:
         """Another packet in place of this one, during a run; the metadata stays in front of it."""
         size, meta = len(packet), self.meta
-        if HEADROOM + size + _TAIL_STRUCT > len(self.buffer):
-            self.buffer = bytearray(-(-(HEADROOM + size + _TAIL_STRUCT) // _PAGE) * _PAGE)
+        if HEADROOM + size + XDP_TAILROOM > len(self.buffer):
+            self.buffer = bytearray(-(-(HEADROOM + size + XDP_TAILROOM) // PAGE_SIZE) * PAGE_SIZE)
             self.region.data = self.buffer  # the address stays: pointers from before see the new bounds
-            self.hard_end = len(self.buffer) - _TAIL_STRUCT
+            self.hard_end = len(self.buffer) - XDP_TAILROOM
         end = HEADROOM + size
         self.buffer[HEADROOM - len(meta) : end] = meta + packet
         self.data_meta, self.data, self.data_end = HEADROOM - len(meta), HEADROOM, end
@@ -93,7 +92,7 @@ class Frame:
         """Move the start of the packet, metadata with it: 0 or -EINVAL."""
         meta_size = self.data - self.data_meta
         data = self.data + delta
-        if data < _FRAME_STRUCT + meta_size or data > self.data_end - _ETHERNET_HEADER:
+        if data < XDP_FRAME_BYTES + meta_size or data > self.data_end - ETHERNET_HEADER:
             return -errno.EINVAL
         if meta_size:
             meta = self.meta
@@ -105,7 +104,7 @@ class Frame:
     def adjust_tail(self, delta: int) -> int:
         """Move the end of the packet; new bytes are zero: 0 or -EINVAL."""
         end = self.data_end + delta
-        if end > self.hard_end or end < self.data + _ETHERNET_HEADER:
+        if end > self.hard_end or end < self.data + ETHERNET_HEADER:
             return -errno.EINVAL
         if delta > 0:
             self.buffer[self.data_end : end] = bytes(delta)
@@ -116,10 +115,10 @@ class Frame:
     def adjust_meta(self, delta: int) -> int:
         """Move the start of the metadata: 0, -EINVAL, or -EACCES for a size that is not allowed."""
         meta = self.data_meta + delta
-        if meta < _FRAME_STRUCT or meta > self.data:
+        if meta < XDP_FRAME_BYTES or meta > self.data:
             return -errno.EINVAL
         size = self.data - meta
-        if size % 4 or size > _MAX_META:
+        if size % 4 or size > MAX_XDP_META:
             return -errno.EACCES
         self.data_meta = meta
         self.region.set_window(meta, self.data_end)
