@@ -16,7 +16,9 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 sys.path.insert(0, str(Path(__file__).parent))
 from probe_helpers import ATTACH
@@ -49,8 +51,8 @@ def cases() -> str:
     return f"static const unsigned cases[][3] = {{{', '.join(rows)}}};\n"
 
 
-def archive(init: bytes) -> bytes:
-    """An initial file system (cpio "newc") with /init and /dev/console."""
+def archive(init: bytes, files: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
+    """An initial file system (cpio "newc") with /init, /dev/console and files at its root."""
 
     def entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
         path = name.encode() + b"\0"
@@ -62,7 +64,9 @@ def archive(init: bytes) -> bytes:
         entry("dev", 0o40755)
         + entry("dev/console", 0o20600, device=(5, 1))
         + entry("init", 0o100755, init)
-        + entry("TRAILER!!!", 0)
+        + b"".join(entry(name, 0o100644, data) for name, data in files.items())
+        + entry("TRAILER!!!", 0),
+        compresslevel=1,
     )
 
 

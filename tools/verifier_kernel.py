@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.attach_types import ATTACH_TYPES, BTF_TARGETS
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import encode
-from ebpfkit.asm.insn import MapRef, MapValueRef
-from ebpfkit.btf.types import BtfType, Func, Linkage
+from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef
+from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Typedef
+from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
@@ -42,6 +45,51 @@ class Verdict:
         """The last line of the log before the statistics."""
         lines = [line for line in self.log.splitlines() if line and not line.startswith(("processed", "stack depth"))]
         return lines[-1] if lines else f"errno {self.errno}"
+
+
+@cache
+def running_types() -> Btf:
+    """The running kernel's BTF."""
+    return read_btf_file()
+
+
+def verdict_of(accepted: bool, errno: int, log: str) -> Verdict:
+    """The verdict, with what the log's statistics say."""
+    stats = _STATS.search(log)
+    return Verdict(accepted, errno, int(stats[1]) if stats else 0, int(stats[2]) if stats else 0, log)
+
+
+def encode_for(
+    spec: ProgramSpec, map_fd: Callable[[MapSpec], int], kfunc_id: Callable[[str], int] | None = None
+) -> bytes:
+    """The program's bytes with descriptors for its maps (named, or numbered in the order of `spec.maps`)."""
+    maps = list(spec.maps.values())
+    insns = []
+    for insn in spec.instructions:
+        if insn.op.name.startswith("LDDW_MAP") and not isinstance(insn.ref, MapRef | MapValueRef):
+            number = insn.imm & 0xFFFF_FFFF
+            if number < len(maps):
+                insn = insn.replace(imm=insn.imm >> 32 << 32 | map_fd(maps[number]))
+        elif isinstance(insn.ref, MapRef):
+            insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]), ref=None)
+        elif isinstance(insn.ref, MapValueRef):
+            insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]) | insn.ref.offset << 32, ref=None)
+        elif isinstance(insn.ref, KfuncRef) and kfunc_id is not None:
+            insn = insn.replace(imm=insn.ref.btf_id or kfunc_id(insn.ref.name), ref=None)
+        insns.append(insn)
+    return encode(insns)
+
+
+def kernel_types(spec: ProgramSpec) -> Btf:
+    """The object's types as the kernel takes them; functions that are not global are static there too."""
+    assert spec.btf is not None
+    btf = loadable_btf(spec.btf)
+    changes: dict[int, BtfType] = {}
+    for info in spec.func_infos:
+        func = btf.get(info.type_id)
+        if isinstance(func, Func) and func.linkage == Linkage.GLOBAL and not info.is_global:
+            changes[info.type_id] = Func(func.name, func.type, Linkage.STATIC)
+    return btf.with_types(changes)
 
 
 class KernelOracle:
@@ -79,28 +127,23 @@ class KernelOracle:
 
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
-        maps = list(spec.maps.values())
         btf = self._btf_fd(spec) if has_function_types(spec) else None
-        insns = []
-        for insn in spec.instructions:
-            if insn.op.name.startswith("LDDW_MAP") and not isinstance(insn.ref, MapRef | MapValueRef):
-                number = insn.imm & 0xFFFF_FFFF
-                if number < len(maps):
-                    insn = insn.replace(imm=insn.imm >> 32 << 32 | self.map_fd(maps[number]))
-            elif isinstance(insn.ref, MapRef):
-                insn = insn.replace(imm=self.map_fd(spec.maps[insn.ref.name], btf), ref=None)
-            elif isinstance(insn.ref, MapValueRef):
-                fd = self.map_fd(spec.maps[insn.ref.name], btf)
-                insn = insn.replace(imm=fd | insn.ref.offset << 32, ref=None)
-            insns.append(insn)
-        code = encode(insns)
+        code = encode_for(spec, lambda shape: self.map_fd(shape, btf))
         func_info = b""
         if has_function_types(spec):
             func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)
         return self.ask_bytes(
             code, spec.prog_type, license=spec.license, attach_type=spec.attach_type, flags=spec.flags,
             log_level=log_level, log_size=log_size, btf=btf, func_info=func_info,
+            attach_btf_id=self._target_id(spec),
         )  # fmt: skip
+
+    def _target_id(self, spec: ProgramSpec) -> int:
+        """What the program attaches to, in the running kernel's types; 0 for nothing."""
+        row = BTF_TARGETS.get(spec.attach_type or "")
+        if row is None or not spec.attach_target:
+            return 0
+        return running_types().find_id(row[0] + spec.attach_target, Typedef if row[1] == "typedef" else Func)
 
     def _btf_fd(self, spec: ProgramSpec) -> Fd:
         """The object's types in the kernel; functions that are not global are static there too."""
@@ -109,13 +152,7 @@ class KernelOracle:
         key = (id(btf), spec.func_infos)
         found = self._btf.get(key)
         if found is None:
-            kernel_btf = loadable_btf(btf)
-            changes: dict[int, BtfType] = {}
-            for info in spec.func_infos:
-                func = kernel_btf.get(info.type_id)
-                if isinstance(func, Func) and func.linkage == Linkage.GLOBAL and not info.is_global:
-                    changes[info.type_id] = Func(func.name, func.type, Linkage.STATIC)
-            found = self._btf[key] = (btf, load_btf(kernel_btf.with_types(changes)))
+            found = self._btf[key] = (btf, load_btf(kernel_types(spec)))
         return found[1]
 
     def ask_bytes(
@@ -130,27 +167,21 @@ class KernelOracle:
         log_size: int = 1 << 16,
         btf: Fd | None = None,
         func_info: bytes = b"",
+        attach_btf_id: int = 0,
     ) -> Verdict:
         """The same for encoded instructions whose maps are descriptors already."""
         while True:
             result = bpf.prog_load(
                 PROG_TYPES[prog_type].id, code, license, flags=flags, log_level=log_level, log_size=log_size,
                 expected_attach_type=ATTACH_TYPES[attach_type].id if attach_type else 0,
-                btf=btf, func_info=func_info,
+                btf=btf, func_info=func_info, attach_btf_id=attach_btf_id,
             )  # fmt: skip
             if result.fd is not None:
                 result.fd.close()
             if result.log_needed <= log_size or log_size >= 1 << 28:
                 break
             log_size = result.log_needed + 4096
-        stats = _STATS.search(result.log)
-        return Verdict(
-            result.fd is not None,
-            result.errno,
-            int(stats[1]) if stats else 0,
-            int(stats[2]) if stats else 0,
-            result.log,
-        )
+        return verdict_of(result.fd is not None, result.errno, result.log)
 
     def close(self) -> None:
         for fd in self._maps.values():
