@@ -12,16 +12,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from ebpfkit.asm.codec import label_slots, resolve_labels
+from ebpfkit.asm.codec import SLOT_SIZE, label_slots, resolve_labels
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.asm.listing import as_bytes, decode_bytes, header_label, instructions_of_log, reconcile, relocation_of
 from ebpfkit.asm.scanner import is_label_name
-from ebpfkit.asm.sections import Directives, is_compiler_output
+from ebpfkit.asm.sections import Directives, Place, is_compiler_output
 from ebpfkit.asm.statement import Statement, helper_numbers
 from ebpfkit.errors import AsmError
 
-__all__ = ["helper_numbers", "is_label_name", "parse"]
+__all__ = ["Reader", "helper_numbers", "is_label_name", "parse", "read_text"]
 
 
 def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
@@ -34,14 +34,19 @@ def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
     >>> parse("mov32 %r0, 2\\nexit")
     [Instruction(MOV32_IMM, imm=2), Instruction(EXIT)]
     """
+    return read_text(text, file=file).finish()
+
+
+def read_text(text: str, *, file: str = "<asm>") -> Reader:
+    """All lines read, nothing resolved yet: what `parse` and `unit` begin with. Raises AsmError."""
     lines = text.split("\n")
     numbered = instructions_of_log(lines, file)
-    reader = _Reader(file, is_compiler_output(lines))
+    reader = Reader(file, is_compiler_output(lines))
     reader.read(enumerate(lines, 1) if numbered is None else numbered)
-    return reader.finish()
+    return reader
 
 
-class _Reader:
+class Reader:
     """What is known between lines: instructions so far, pending labels, the current section."""
 
     def __init__(self, file: str, is_llvm: bool) -> None:
@@ -49,6 +54,7 @@ class _Reader:
         self.is_llvm = is_llvm
         self.directives = Directives(file)
         self.insns: list[Instruction] = []
+        self.places: list[Place] = []  # of each instruction
         self.labels: list[str] = []
         self.slot = 0
         self.first_number: int | None = None
@@ -67,7 +73,7 @@ class _Reader:
                 self.read_line(Statement(raw, number, self.file))
                 continue
             line = Statement(raw, number, self.file, hash_comments=True)
-            if self.directives.read(line, self.labels):
+            if self.directives.read(line):
                 continue
             for part in line.parts():
                 self.read_line(part)
@@ -102,7 +108,10 @@ class _Reader:
         return True
 
     def read_line(self, line: Statement) -> None:
+        before = len(self.labels)
         stated, code = line.read_prefixes(self.labels)
+        for name in self.labels[before:]:
+            self.directives.set_label(name)
         data = line.read_bytes() if stated is not None else None
         self.last = line
         if line.at_end() and data is None:
@@ -126,6 +135,7 @@ class _Reader:
 
     def add(self, line: Statement, insn: Instruction) -> None:
         self.insns.append(insn.replace(span=line.span(line.start), labels=tuple(self.labels)))
+        self.places.append(self.directives.add_code(insn.op.slots * SLOT_SIZE))
         self.labels.clear()
         self.slot += insn.op.slots
         self.last_has_bytes = True
@@ -157,6 +167,8 @@ class _Reader:
             if addend:
                 raise AsmError(f"{name!r} is a map: it has no place at {addend:+d}", span=insn.span)
             return insn.replace(op=OPCODES["LDDW_MAP_FD"], ref=MapRef(name))
+        if self.directives.sections[place.section].is_code:
+            raise AsmError(f"{name!r} stands behind the last instruction: there is nothing to load", span=insn.span)
         offset = place.offset + addend
         if not 0 <= offset < 1 << 32:
             raise AsmError(f"{name!r}{addend:+d} is outside of {place.section}", span=insn.span)
