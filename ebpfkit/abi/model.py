@@ -33,6 +33,7 @@ class ArgKind(Enum):
     """What a helper accepts in one argument register."""
 
     ANYTHING = "anything"  # any initialised value
+    UNCHECKED = "unchecked"  # the kernel does not look: the register need not be initialised
     SCALAR = "scalar"  # any initialised value whose meaning is a number (the kernel treats it like ANYTHING)
     CONST = "const"  # a known constant scalar
     CTX = "ctx"

@@ -7,6 +7,7 @@ them, and flow backwards through the function's instructions when a path ends.
 
 from __future__ import annotations
 
+from ebpfkit.abi.model import ArgKind
 from ebpfkit.asm.isa import Kind
 from ebpfkit.verifier.program import CALLS_BACK, Code, Subprogram, successors
 
@@ -50,7 +51,8 @@ def _uses_and_defines(code: Code, index: int) -> tuple[int, int]:
         case Kind.CALL:
             helper = code.helper_of(index)
             if helper is not None and helper.args is not None:
-                return (2 << len(helper.args)) - 2, _CALLER_SAVED
+                checked = sum(arg.kind is not ArgKind.UNCHECKED for arg in helper.args)
+                return (2 << checked) - 2, _CALLER_SAVED
             return _ARGUMENTS, _CALLER_SAVED
     return _ALL, 0
 
@@ -162,10 +164,20 @@ class StackLiveness:
         self.code = code
         count = len(code.insns)
         self.followers = [[s for s in successors(code, index) if s < count] for index in range(count)]
+        self._add_tail_calls()
         self._roots: dict[int, Chain] = {}
         self._orders: dict[int, list[int]] = {}
         # Writes of callees into their callers' slots, per chain, call site and frame.
         self._callee_writes: dict[tuple[int, int], dict[int, int]] = {}
+
+    def _add_tail_calls(self) -> None:
+        """A tail call in a function may come back as the function's return."""
+        for function in self.code.subprograms[1:]:
+            if function.has_tail_call:
+                sites = [i for i in range(function.start, function.end) if self.code.is_tail_call(i)]
+                exits = [i for i in range(function.start, function.end) if not self.followers[i]]
+                for site in sites:
+                    self.followers[site] += exits[-1:]
 
     def _order(self, function: Subprogram) -> list[int]:
         found = self._orders.get(function.number)

@@ -23,6 +23,7 @@ from tests.conftest import skip_or_fail
 SCALARS = {
     ArgKind.SCALAR,
     ArgKind.ANYTHING,
+    ArgKind.UNCHECKED,
     ArgKind.SIZE,
     ArgKind.SIZE_OR_ZERO,
     ArgKind.ALLOC_SIZE_OR_ZERO,

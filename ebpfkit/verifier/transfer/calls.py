@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit._bits import to_signed
 from ebpfkit.abi import limits
-from ebpfkit.abi.model import Effect, HelperSpec, RetKind
+from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import arguments, check, functions, obligations
 from ebpfkit.verifier.arguments import CallFacts
@@ -62,10 +62,14 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     spec = check_usable(w, index, insn.imm, helper)
     args = spec.args_in(w.prog_type.name)
     assert args is not None
-    plans = [arguments.Plan(w, spec, args, number) for number in range(len(args))]
+    checked = (number for number, arg in enumerate(args) if arg.kind is not ArgKind.UNCHECKED)
+    tail_call = Effect.TAIL_CALL in spec.effects
+    plans = [arguments.Plan(w, spec, args, number) for number in checked]
 
     def step(vals: list[Any], ids: list[int]) -> int:
         call_helper(w, index, spec, plans, vals, ids)
+        if tail_call and len(w.state.frames) > 1:
+            return _return_from_tail_call(w, index)
         return following
 
     return w.guarded(index, demands, step)
@@ -106,6 +110,8 @@ def call_helper(
         arguments.prove_argument(w, index, plan, facts)
     target = facts.target
     if target is not None:
+        if Effect.CALLS_BACK in spec.effects and spec.map_types and target.spec.type not in spec.map_types:
+            raise Rejection("helper-map-type", "callback function not allowed for map", index=index)
         _check_map(index, spec, target.spec.type)
         if spec.name in _RDONLY_WRITERS and (target.spec.frozen or target.spec.flags & _BPF_F_RDONLY_PROG):
             raise Rejection("read-only-memory", "write into map forbidden", index=index)
@@ -132,6 +138,14 @@ def call_helper(
         forget_packet(w)
 
 
+def _return_from_tail_call(w: Walk, index: int) -> int:
+    """In a function, what was called may return to the caller, with any result and the packet changed."""
+    w.push(index + 1, index)
+    forget_packet(w)
+    w.vals[0] = w.values.unknown
+    return _return(w, index)
+
+
 def _lock(w: Walk, index: int, acquire: bool) -> None:
     """Take or drop the spin lock that R1 points to."""
     p = w.vals[1]
@@ -147,8 +161,6 @@ def _lock(w: Walk, index: int, acquire: bool) -> None:
         message = f"off {at} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}"
         raise Rejection("lock", message, index=index, register=1)
     identity = w.ids[1] & ID_MASK
-    if not identity and spec.max_entries != 1:
-        raise Unmodelled("a spin lock in a value whose identity is lost", index=index)
     held = w.state.lock
     if acquire:
         if held is not None:
@@ -339,18 +351,23 @@ def build_exit(w: Walk, index: int, insn: Instruction) -> Step:
         if len(frames) == 1:
             check.prove(w, index, last)
             return ENDED
-        w.update_stack_liveness()
-        if frames[-1].callback is not None:
-            callbacks.end_callback(w, index)
-            return SWITCHED
-        result, identity = vals[0], ids[0]
-        if result is not None and result.kind == STACK:
-            raise Rejection("pointer-leak", "cannot return stack pointer to the caller", index=index)
-        site = frames[-1].site
-        frames.pop()
-        caller = frames[-1]
-        caller.vals[0], caller.ids[0] = result, identity
-        w.next = site + 1
-        return SWITCHED
+        return _return(w, index)
 
     return w.guarded(index, demands, step)
+
+
+def _return(w: Walk, index: int) -> int:
+    """Leave the current frame for the one that called it."""
+    w.update_stack_liveness()
+    frames = w.state.frames
+    frame = frames[-1]
+    result, identity = frame.vals[0], frame.ids[0]
+    if result is not None and result.kind == STACK:
+        raise Rejection("pointer-leak", "cannot return stack pointer to the caller", index=index)
+    if frame.callback is not None:
+        callbacks.end_callback(w, index)
+        return SWITCHED
+    frames.pop()
+    frames[-1].vals[0], frames[-1].ids[0] = result, identity
+    w.next = frame.site + 1
+    return SWITCHED
