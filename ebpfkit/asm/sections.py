@@ -196,6 +196,7 @@ class Directives:
                 flags = "ax" if name.startswith(_CODE_SECTIONS) else _KNOWN_SECTIONS.get(name, "a")
             is_empty = kind == "nobits" or (kind is None and name.startswith(".bss"))
             known = self.sections[name] = Section(name, flags, is_empty, int(entry_size or 0))
+            known.alignment = 4 if name == ".text" else 1  # as LLVM begins them
         return known
 
     def enter(self, section: Section) -> None:

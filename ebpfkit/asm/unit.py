@@ -89,6 +89,7 @@ class _Assembler:
         self.order = "big" if big_endian else "little"
         self.big_endian = big_endian
         self.referenced: dict[str, None] = {}
+        self.functions: set[str] = set()  # what is called, or loaded for a call back
         self.ends: dict[str, set[int]] = {}  # by section: where something begins, and its end
         self.places = dict(self.directives.symbols)
         for name, fixup in self.directives.aliases.items():
@@ -97,7 +98,7 @@ class _Assembler:
     def unit(self) -> Unit:
         sections = []
         for section in self.directives.sections.values():
-            if section.name.startswith(".debug_") or (not section.end and not section.fixups):
+            if section.name.startswith(".debug_") or not (section.end or section.name == ".text"):
                 continue
             made = UnitSection(
                 section.name, section.flags, section.alignment, section.entry_size, section.is_empty, section.end
@@ -118,7 +119,7 @@ class _Assembler:
     # references
 
     def target(self, name: str) -> tuple[str, str, int]:
-        """How a relocation refers to a name: its symbol, or for a local one, as LLVM does, its section and an offset."""
+        """How a relocation refers to a name: its symbol, or if it is local, as LLVM does, its section and an offset."""
         place = self.places.get(name)
         said = self.directives.attributes.get(name)
         if place is not None and (said is None or said.bind in ("", "local")):
@@ -147,14 +148,11 @@ class _Assembler:
 
     def evaluate(self, fixup: Fixup) -> tuple[int, str | None]:
         """A number, and the symbol that it is to be added to; names of one section cancel out."""
-        value, added, taken = fixup.expression.constant, [], []
-        for sign, name in fixup.expression.terms:
-            (added if sign > 0 else taken).append(name)
-        for name in taken:
+        value = fixup.expression.constant
+        added = [name for sign, name in fixup.expression.terms if sign > 0]
+        for name in (name for sign, name in fixup.expression.terms if sign < 0):
             place = self.places.get(name)
-            other = next(
-                (n for n in added if place and n in self.places and self.places[n].section == place.section), None
-            )
+            other = next((other for other in added if self.is_beside(other, place)), None)
             if place is None or other is None:
                 raise fixup.line.error(f"the distance to {name!r} is known only within one section of this text")
             added.remove(other)
@@ -162,6 +160,10 @@ class _Assembler:
         if len(added) > 1:
             raise fixup.line.error("the sum of two addresses is none")
         return value, added[0] if added else None
+
+    def is_beside(self, name: str, place: Place | None) -> bool:
+        found = self.places.get(name)
+        return found is not None and place is not None and found.section == place.section
 
     # code
 
@@ -192,6 +194,8 @@ class _Assembler:
 
     def to_label(self, insn: Instruction, name: str, place: Place, made: UnitSection) -> Instruction:
         found = self.places.get(name)
+        if insn.op.kind in (Kind.CALL, Kind.WIDE):
+            self.functions.add(name)
         if found is None or found.section != place.section:
             if insn.op.kind is not Kind.CALL:
                 why = "is not set in this text" if found is None else f"is in section {found.section}"
@@ -234,9 +238,9 @@ class _Assembler:
                 size, rest = self.evaluate(said.size)
                 if rest is not None or size < 0:
                     raise said.size.line.error(f"the size of {name!r} is no number")
-            elif said.bind or said.type:
+            elif said.bind or said.type or name in self.functions:
                 size = self.distance_to_next(place)
-            kind = said.type or self.type_of(place, said.bind)
+            kind = said.type or self.type_of(name, place, said.bind)
             yield UnitSymbol(name, *place, size, kind, said.bind or "local", said.visibility)
         for name in self.referenced:
             if name not in self.places:
@@ -244,16 +248,16 @@ class _Assembler:
                 bind = "weak" if said.bind == "weak" else "global"
                 yield UnitSymbol(name, "", 0, 0, "", bind, said.visibility)
 
-    def type_of(self, place: Place, bind: str) -> str:
-        """Text written by hand leaves `.type` out: what is global is a function, or in data an object."""
-        if bind not in ("global", "weak"):
+    def type_of(self, name: str, place: Place, bind: str) -> str:
+        """Text written by hand leaves `.type` out: what is global or called is a function, or in data an object."""
+        if bind not in ("global", "weak") and name not in self.functions:
             return ""
         return "function" if self.directives.sections[place.section].is_code else "object"
 
     def distance_to_next(self, place: Place) -> int:
-        """How far it is to the next symbol with a binding or a type, or to the end of the section: where no `.size` is."""
+        """How far it is to the next symbol of which something is said, or to the end: the size where none is given."""
         if not self.ends:
-            for name in self.directives.attributes:
+            for name in (*self.directives.attributes, *self.functions):
                 if name in self.places:
                     self.ends.setdefault(self.places[name].section, set()).add(self.places[name].offset)
             for section in self.directives.sections.values():

@@ -195,6 +195,18 @@ def test_what_disasm_prints_assembles(ebpfkit: Command, tmp_path: Path, style: s
     assert ebpfkit("asm", again).out == ebpfkit("asm", text).out
 
 
+def test_asm_makes_an_object_of_a_whole_file(ebpfkit: Command, tmp_path: Path) -> None:
+    text, target = tmp_path / "p.s", tmp_path / "p.o"
+    text.write_text('.section xdp,"ax"\n.globl prog\nprog: w0 = 2\nexit\n.section license,"aw"\n.asciz "GPL"\n')
+    assert ebpfkit("asm", text, "-o", target).status == 0
+    assert ebpfkit("verify", target, "--json").status == 0
+    assert "xdp" in ebpfkit("show", target).out
+    assert ebpfkit("asm", text, "-o", target, "--big-endian").status == 0
+    assert ebpfkit("show", target, "--json").json["byte_order"] == "big"
+    text.write_text("r0 = 2\nexit\n")
+    assert ebpfkit("asm", text, "-o", target).status == 2
+
+
 def test_disasm_lists_the_instruction_set(ebpfkit: Command) -> None:
     rows = {row["name"]: row for row in ebpfkit("disasm", "--isa", "--json").json}
     assert (rows["SDIV32_REG"]["opcode"], rows["SDIV32_REG"]["fixed"]) == ("0x3c", "off=0x1")
