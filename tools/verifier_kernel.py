@@ -80,6 +80,12 @@ def encode_for(
     return encode(insns)
 
 
+def needs_types(spec: ProgramSpec) -> bool:
+    """Whether the kernel gets the object's types: for its functions, or for a map's values."""
+    typed = any(shape.btf_value_type for shape in spec.maps.values())
+    return spec.btf is not None and (has_function_types(spec) or typed)
+
+
 def kernel_types(spec: ProgramSpec) -> Btf:
     """The object's types as the kernel takes them; functions that are not global are static there too."""
     assert spec.btf is not None
@@ -127,7 +133,7 @@ class KernelOracle:
 
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
-        btf = self._btf_fd(spec) if has_function_types(spec) else None
+        btf = self._btf_fd(spec) if needs_types(spec) else None
         code = encode_for(spec, lambda shape: self.map_fd(shape, btf))
         func_info = b""
         if has_function_types(spec):

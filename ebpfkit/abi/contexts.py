@@ -467,6 +467,26 @@ _ROWS = (
         ),
         struct="bpf_perf_event_data",
     ),
+    ContextSpec(
+        "bpf_raw_tracepoint_args/writable",
+        96,
+        (
+            ContextField("record", 0, 8, narrow=False, result=FieldResult.RECORD),
+            ContextField("args", 8, 8, count=11),
+        ),
+        struct="bpf_raw_tracepoint_args",
+    ),
+    ContextSpec(
+        "bpf_nf_ctx",
+        16,
+        (
+            ContextField("state", 0, 8, narrow=False, result=FieldResult.BTF, btf_type="nf_hook_state"),
+            ContextField("skb", 8, 8, narrow=False, result=FieldResult.BTF, btf_type="sk_buff"),
+        ),
+        struct="bpf_nf_ctx",
+    ),
+    ContextSpec("syscall", 65536, raw=True, writable=True),
+    ContextSpec("lirc_mode2", 4, (ContextField("sample", 0, 4, narrow=False),), struct="__u32"),
 )
 
 CONTEXTS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _ROWS})

@@ -237,7 +237,7 @@ _ROWS = (
         direct_packet_access="read",
         verdicts=_LWT_VERDICTS,
     ),
-    _prog(20, "lirc_mode2", "4.18", None, "decodes infrared signals", attach_types=("lirc_mode2",)),
+    _prog(20, "lirc_mode2", "4.18", "lirc_mode2", "decodes infrared signals", attach_types=("lirc_mode2",)),
     _prog(
         21,
         "sk_reuseport",
@@ -273,7 +273,7 @@ _ROWS = (
         attach_types=("cgroup_sysctl",),
     ),
     _prog(
-        24, "raw_tracepoint_writable", "5.2", None, "a raw tracepoint whose record may be written", private_stack=True
+        24, "raw_tracepoint_writable", "5.2", "bpf_raw_tracepoint_args/writable", "a raw tracepoint whose record may be written", private_stack=True
     ),
     _prog(
         25,
@@ -343,12 +343,12 @@ _ROWS = (
         attach_types=("sk_lookup",),
         needs_attach_type=True,
     ),
-    _prog(31, "syscall", "5.14", None, "runs on request, may load programs and maps", sleepable=True),
+    _prog(31, "syscall", "5.14", "syscall", "runs on request, may load programs and maps", sleepable=True),
     _prog(
         32,
         "netfilter",
         "6.4",
-        None,
+        "bpf_nf_ctx",
         "netfilter hook",
         return_range=_BOOL,
         verdicts={"NF_DROP": 0, "NF_ACCEPT": 1},

@@ -20,6 +20,7 @@ __all__ = [
 
 POINTER_SIZE = 8
 # How far a chain of typedefs, modifiers and arrays is followed before it counts as a cycle (the kernel allows 32).
+MAX_LOOKED_UP = 10_000
 MAX_DEPTH = 64
 
 
@@ -294,7 +295,7 @@ class Btf:
     A Btf never changes: `with_types` makes another one.
     """
 
-    __slots__ = ("_by_name", "_data", "base", "big_endian", "strings", "types")
+    __slots__ = ("_by_name", "_data", "_looked_up", "base", "big_endian", "strings", "types")
 
     def __init__(
         self,
@@ -311,6 +312,7 @@ class Btf:
         self.base = base
         self._data = data
         self._by_name: dict[str, list[int]] | None = None
+        self._looked_up: dict[str, list[int]] = {}
 
     @classmethod
     def from_bytes(cls, data: bytes, *, base: Btf | None = None, lazy: bool = False) -> Btf:
@@ -389,7 +391,12 @@ class Btf:
         if self._by_name is None:
             finder = getattr(self.types, "ids_of_name", None)
             if finder is not None:
-                found: list[int] = finder(name)
+                # A look-up goes through megabytes of strings: answers are kept, in bounds.
+                found = self._looked_up.get(name)
+                if found is None:
+                    if len(self._looked_up) >= MAX_LOOKED_UP:
+                        self._looked_up.clear()
+                    found = self._looked_up[name] = finder(name)
                 return found
             index: dict[str, list[int]] = {}
             for type_id, type_ in enumerate(self.types):

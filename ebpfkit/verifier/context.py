@@ -15,6 +15,10 @@ class ContextTable:
         self.attach_type = attach_type
         self._known: dict[tuple[int, int, bool], FieldResult | None] = {}
 
+    def struct_at(self, offset: int) -> str:
+        """The kernel's structure that the pointer at the offset points to."""
+        return next(field.btf_type for field in self.spec.fields if field.offset == offset)
+
     def access(self, offset: int, size: int, write: bool) -> FieldResult | None:
         """What an access of `size` bytes at `offset` gives (a store: SCALAR), None where it is not allowed."""
         key = (offset, size, write)

@@ -19,6 +19,7 @@ from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.verifier import causes, check, functions, special
 from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of
+from ebpfkit.verifier.checkpoints import Checkpoints
 from ebpfkit.verifier.domain.objects import BTF, TRUSTED, Object
 from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
 from ebpfkit.verifier.domain.values import Values
@@ -26,10 +27,10 @@ from ebpfkit.verifier.liveness import StackLiveness, compute_loops, compute_regi
 from ebpfkit.verifier.objects import Objects
 from ebpfkit.verifier.obligations import Obligation
 from ebpfkit.verifier.precision import Precision
-from ebpfkit.verifier.program import CALLS_BACK, FORCED, JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
+from ebpfkit.verifier.program import JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
-from ebpfkit.verifier.states import EXACT, RANGE_WITHIN, Comparison, IdMap, clean, may_loop
+from ebpfkit.verifier.states import Comparison, IdMap
 from ebpfkit.verifier.transfer import alu, calls, jumps, memory
 from ebpfkit.verifier.transfer.calls import ENDED
 from ebpfkit.verifier.typed_context import TypedContext
@@ -39,28 +40,6 @@ __all__ = ["Step", "Walk"]
 Step = Callable[[list[Any], list[int]], int]
 
 _STRICT_ALIGNMENT = 1 << 0
-_MAX_ROUNDS = 64
-
-
-class _BackEdge:
-    """A path that ended at a state of a loop still being walked: what that state relies on later concerns it too."""
-
-    __slots__ = ("index", "state", "stored")
-
-    def __init__(self, state: State, index: int, stored: Checkpoint) -> None:
-        self.state = state
-        self.index = index
-        self.stored = stored
-
-
-class _LoopVisit:
-    """One entry into a loop (a strongly connected component in one call chain)."""
-
-    __slots__ = ("edges", "entry")
-
-    def __init__(self) -> None:
-        self.entry: Checkpoint | None = None
-        self.edges: list[_BackEdge] = []
 
 
 class Walk:
@@ -76,8 +55,8 @@ class Walk:
         self.allowed = allowed
         self.max_insns = max_insns
         self.values = Values()
-        self.comparison = Comparison(self.values, profile.privileged)
         code.live = compute_register_liveness(code)
+        self.comparison = Comparison(self.values, profile.privileged, code.live)
         code.loops = compute_loops(code)
         self.precision = Precision(code)
         self.stack_liveness = StackLiveness(code)
@@ -96,18 +75,11 @@ class Walk:
         self._ids = 0
         self.next = 0
         self.processed = 0
-        self._jumps = 0
-        self._stored_jumps = 0
-        self._stored_processed = 0
-        self.total_states = 0
-        self.peak_states = 0
         self._pending: list[tuple[State, int]] = []
-        self._stored: dict[tuple[int, int], list[Checkpoint]] = {}
-        self._loops: dict[tuple[int, ...], _LoopVisit] = {}
-        self._open_edges = 0
-        self.index = 0
+        self.checkpoints = Checkpoints(code, self.comparison, self.precision, self.stack_liveness)
         self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
         self.function_effects: dict[int, frozenset[Effect]] = {}
+        self.inlined: dict[int, Subprogram | None] = {}  # calls of bpf_loop that the kernel may turn into loops
         self.called: set[int] = set()  # global functions that a walk reached a call of
         self._begin(code.subprograms[0])
         self.steps: list[Step] = [self._lazy(index) for index in range(len(code.insns))]
@@ -187,7 +159,7 @@ class Walk:
         self._pending.append((state, target))
         if len(self._pending) > limits.MAX_PENDING:
             message = f"The sequence of {len(self._pending)} jumps is too complex{what}."
-            raise Rejection("too-complex", message, index=self.index)
+            raise Rejection("too-complex", message, index=previous)
 
     def record(self, index: int) -> History:
         """The path's entry for this instruction, new if there is none yet."""
@@ -206,10 +178,7 @@ class Walk:
 
     def find_open(self, index: int, depth: int) -> Checkpoint | None:
         """The latest checkpoint at this place on the current path with fewer than `depth` checkpoints above it."""
-        for stored in self._stored.get((index, self.frame.site), ()):
-            if stored.branches and stored.chain is self.frame.chain and stored.depth < depth:
-                return stored
-        return None
+        return self.checkpoints.find_open(index, self.frame, depth)
 
     def widen(self, earlier: Checkpoint, state: State) -> None:
         """Numbers that changed since `earlier` and that nothing relied on become unknown, so that loops converge."""
@@ -253,9 +222,7 @@ class Walk:
         self.frame = frame
         self.vals = frame.vals
         self.ids = frame.ids
-        self._stored = {}
-        self._loops = {}
-        self._open_edges = 0
+        self.checkpoints.forget()
 
     def _lazy(self, index: int) -> Step:
         """A step that builds the real one when the walk first gets there."""
@@ -319,7 +286,9 @@ class Walk:
         processed = self.processed
         index, previous = function.start, -1
         state = self.state
-        vals, ids = self.vals, self.ids
+        frame, vals, ids = self.frame, self.vals, self.ids
+        checkpoints, update_liveness = self.checkpoints, self.stack_liveness.update
+        visit = checkpoints.visit
         try:
             while True:
                 processed += 1
@@ -327,31 +296,27 @@ class Walk:
                     message = f"BPF program is too large. Processed {processed} insn"
                     raise Rejection("too-complex", message, index=index)
                 flag = flags[index]
-                if flag:
-                    ended = False
-                    if flag & PRUNE_POINT:
-                        self.processed = processed
-                        self.index = index
-                        state.previous = previous
-                        ended = self._visit(index, flag)
-                    if not ended:
+                if not flag:
+                    following = steps[index](vals, ids)
+                else:
+                    state.previous = previous
+                    if flag & PRUNE_POINT and visit(state, frame, index, flag, processed):
+                        following = ENDED
+                    else:
                         if flag & JUMP_POINT:
                             state.history = History(state.history, index, previous)
                         if flag & JUMP_CLASS:
-                            self._jumps += 1
-                        self.index = index
+                            checkpoints.jumps += 1
                         following = steps[index](vals, ids)
-                    else:
-                        following = ENDED
-                else:
-                    self.index = index
-                    following = steps[index](vals, ids)
                 if following >= 0:
                     previous = index
                     index = following
                     continue
                 if following == ENDED:
-                    self._finish_path()
+                    for frame in reversed(state.frames):
+                        if frame.chain.dirty:
+                            update_liveness(frame.chain)
+                    checkpoints.finish(state)
                     if not self._pending:
                         break
                     state, index = self._pending.pop()
@@ -374,7 +339,6 @@ class Walk:
         for index, wanted in pairwise(path):
             state = twin.state
             state.parent, state.history, state.first = None, None, index
-            twin.index = index
             depth, before = len(state.frames), twin.vals[:]
             following = twin.steps[index](twin.vals, twin.ids)
             if following < 0:
@@ -389,176 +353,6 @@ class Walk:
             twin.vals, twin.ids = twin.frame.vals, twin.frame.ids
             seen.append(causes.Seen(index, depth, before, len(twin.state.frames), twin.vals[:]))
         return seen
-
-    def _finish_path(self) -> None:
-        self.update_stack_liveness()
-        stored = self.state.parent
-        while stored is not None:
-            stored.branches -= 1
-            if stored.branches:
-                break
-            self._leave_loop(stored)
-            stored = stored.parent
-
-    def _visit(self, index: int, flag: int) -> bool:
-        """Look for a stored state that covers the current one; store a checkpoint where the kernel would."""
-        state = self.state
-        history = state.history
-        forced = bool(flag & FORCED) or (history is not None and history.count > 40)
-        new_jumps = self._jumps - self._stored_jumps
-        new_insns = self.processed - self._stored_processed
-        add = forced or (new_jumps >= 2 and new_insns >= 8)
-        key = (index, self.frame.site)
-        stored_here = self._stored.get(key)
-        if stored_here:
-            live = self.code.live
-            frame = self.frame
-            chain, vals = frame.chain, frame.vals
-            for stored in stored_here:
-                if (
-                    not stored.cleaned
-                    and not stored.branches
-                    and stored.chain is chain
-                    and not self._in_open_loop(stored)
-                ):
-                    clean(stored, live, self.stack_liveness)
-            covers = self.comparison.covers
-            finished = self.comparison.covers_finished
-            contained = self.comparison.memo.get
-            kept: list[Checkpoint] | None = None
-            for position, stored in enumerate(stored_here):
-                if stored.branches:
-                    if (
-                        flag & FORCED
-                        and (flag & CALLS_BACK or stored.goto_depth != state.goto_depth)
-                        and covers(stored, state, RANGE_WITHIN)
-                    ):
-                        self._hit(stored, index, flag, True)
-                        return True
-                    if (
-                        not flag & CALLS_BACK
-                        and not self._is_other_entry(stored, frame)
-                        and may_loop(stored, frame)
-                        and covers(stored, state, EXACT)
-                        and stored.goto_depth == state.goto_depth
-                        and stored.unrolled == state.unrolled
-                    ):
-                        message = f"infinite loop detected at insn {self.code.slot_of(index)}"
-                        raise Rejection("infinite-loop", message, index=index)
-                    if not forced and new_jumps < 20 and new_insns < 100:
-                        add = False
-                else:
-                    loop = self._open_edges > 0 and self._in_open_loop(stored)
-                    hit = False
-                    quick = stored.quick
-                    if loop:
-                        hit = covers(stored, state, RANGE_WITHIN)
-                    elif quick is None:
-                        hit = finished(stored, state)
-                    else:
-                        now = vals[quick[0]]
-                        if now is quick[1] or not (quick[2] or contained((quick[1], now)) is False):
-                            hit = finished(stored, state)
-                    if hit:
-                        self._hit(stored, index, flag, loop)
-                        if kept is not None:
-                            self._stored[key] = kept + stored_here[position:]
-                        return True
-                if add:
-                    stored.misses += 1
-                patience = 64 if flag & FORCED and stored.branches else 3
-                if stored.misses > stored.hits * patience + patience:
-                    if kept is None:
-                        kept = stored_here[:position]
-                elif kept is not None:
-                    kept.append(stored)
-            if kept is not None:
-                self._stored[key] = stored_here = kept
-        if not add:
-            return False
-        self._stored_jumps = self._jumps
-        self._stored_processed = self.processed
-        checkpoint = Checkpoint(state, index)
-        self._enter_loop(checkpoint)
-        state.parent = checkpoint
-        state.first = index
-        state.depth = checkpoint.depth + 1
-        state.history = None
-        self._stored[key] = [checkpoint, *(stored_here or ())]
-        self.total_states += 1
-        return False
-
-    @staticmethod
-    def _is_other_entry(stored: Checkpoint, frame: Frame) -> bool:
-        """Whether the stored state belongs to another entry into an asynchronous callback."""
-        mine, theirs = stored.frames[-1].callback, frame.callback
-        if mine is None or not mine.is_async:
-            return False
-        return theirs is None or theirs.entries != mine.entries
-
-    def _hit(self, stored: Checkpoint, index: int, flag: int, loop: bool) -> None:
-        stored.hits += 1
-        state = self.state
-        if flag & JUMP_POINT:
-            state.history = History(state.history, index, state.previous)
-        self.precision.demand_like(state, index, stored)
-        if loop:
-            visit = self._loops.get(self._loop_key(stored) or ())
-            if visit is not None:
-                visit.edges.append(_BackEdge(state, index, stored))
-                self._open_edges += 1
-
-    # -- loops -------------------------------------------------------------------------------------------------------
-
-    def _loop_key(self, stored: Checkpoint) -> tuple[int, ...] | None:
-        """The loop around the state: the outermost frame that is in one, with the call sites that lead there."""
-        loops = self.code.loops
-        sites: list[int] = []
-        last = len(stored.frames) - 1
-        for number in range(last + 1):
-            index = stored.index if number == last else stored.frames[number + 1].site
-            if loops[index]:
-                return (*sites, -loops[index])
-            sites.append(index)
-        return None
-
-    def _enter_loop(self, stored: Checkpoint) -> None:
-        key = self._loop_key(stored)
-        if key is None:
-            return
-        visit = self._loops.get(key)
-        if visit is None:
-            visit = self._loops[key] = _LoopVisit()
-        if visit.entry is None:
-            visit.entry = stored
-
-    def _in_open_loop(self, stored: Checkpoint) -> bool:
-        if not self._open_edges:
-            return False
-        key = self._loop_key(stored)
-        visit = self._loops.get(key) if key is not None else None
-        return visit is not None and bool(visit.edges)
-
-    def _leave_loop(self, stored: Checkpoint) -> None:
-        """The loop's first state is finished: let marks flow round its back edges until they settle."""
-        if not self._loops:
-            return
-        key = self._loop_key(stored)
-        visit = self._loops.get(key) if key is not None else None
-        if visit is None or visit.entry is not stored:
-            return
-        for rounds in range(_MAX_ROUNDS + 1):
-            changed = False
-            for edge in visit.edges:
-                if rounds == _MAX_ROUNDS:
-                    self.precision.mark_all(edge.state)
-                elif self.precision.demand_like(edge.state, edge.index, edge.stored):
-                    changed = True
-            if not changed:
-                break
-        self._open_edges -= len(visit.edges)
-        visit.edges = []
-        visit.entry = None
 
 
 _BUILDERS: dict[Kind, Callable[..., Step]] = {

@@ -24,6 +24,7 @@ from ebpfkit.verifier.domain.pointer import (
     Pointer,
 )
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar
+from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.refine import FLIPPED, NEGATED, decide, refine
 from ebpfkit.verifier.state import ID_MASK, LINK32, LINK64, SPILL, Frame, Slot, State, link_offset
 
@@ -35,7 +36,7 @@ __all__ = ["build_goto", "build_jump", "build_may_goto", "resolve_null"]
 _LINKS = LINK32 | LINK64
 _MAX_LINKED = 6
 _MAX_PACKET = 0xFFFF
-_NEVER_NULL = {MAP_VALUE, MEM, OPAQUE, MAP_PTR}
+_NEVER_NULL = {MAP_VALUE, MEM, OPAQUE, MAP_PTR, BTF}
 _TESTS = ("jeq", "jne")
 
 
@@ -232,7 +233,10 @@ def _compare_pointers(
     right: Any,
     target: int,
 ) -> int:
-    taken = _decide_pointers(operation, width, left, right)
+    never_null = not (left.kind == BTF and not is_trusted(w, left, w.ids[dst]))
+    if src >= 0 and right.kind == BTF:
+        never_null = is_trusted(w, right, w.ids[src])
+    taken = _decide_pointers(operation, width, left, right, never_null)
     if taken is not None:
         if left.is_scalar:
             w.precision.demand_register(w.state, index, dst)
@@ -264,7 +268,7 @@ def _compare_pointers(
     return index + 1
 
 
-def _decide_pointers(operation: str, width: int, left: Any, right: Any) -> bool | None:
+def _decide_pointers(operation: str, width: int, left: Any, right: Any, never_null: bool) -> bool | None:
     if not left.is_scalar and not right.is_scalar:
         return _decide_packet(operation, left, right) if width == 64 else None
     pointer, number = (right, left) if left.is_scalar else (left, right)
@@ -272,7 +276,13 @@ def _decide_pointers(operation: str, width: int, left: Any, right: Any) -> bool 
     if number.mask & limit or number.value & limit:
         return None
     # 32-bit operands that are no numbers are never decided by anything else.
-    if pointer.nullable or pointer.kind not in _NEVER_NULL or operation not in _TESTS or pointer.target == "xdp_sock":
+    if (
+        pointer.nullable
+        or pointer.kind not in _NEVER_NULL
+        or operation not in _TESTS
+        or pointer.target == "xdp_sock"
+        or not never_null
+    ):
         return None
     return operation == "jne"
 

@@ -1,0 +1,77 @@
+"""What a program's type, attach type and flags demand before the walk, and what its exit may return.
+
+Rows of `abi/` say most of it; programs that attach by BTF take it from the prototype of their target.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebpfkit.abi.attach_types import BTF_TARGETS
+from ebpfkit.abi.contexts import CONTEXTS
+from ebpfkit.abi.model import ProgTypeSpec
+from ebpfkit.verifier.context import ContextTable
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.typed_context import TypedContext
+
+if TYPE_CHECKING:
+    from ebpfkit.elf.model import ProgramSpec
+    from ebpfkit.verifier.domain.values import Values
+    from ebpfkit.verifier.program import Code
+
+__all__ = ["SLEEPABLE", "check_attachment", "make_context", "return_range_of"]
+
+SLEEPABLE = 1 << 4
+"""BPF_F_SLEEPABLE."""
+
+_MAX_ERRNO = 4095
+_SLEEPABLE_TRACING = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_iter", "trace_fsession"})
+_BOOL_HOOKS = frozenset({"inode_xattr_skipcap", "audit_rule_known", "xfrm_state_pol_flow_match"})
+"""LSM hooks that answer yes or no instead of an error number."""
+
+
+def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec) -> None:
+    """The program's flags and target fit its type. Raises Rejection in the kernel's words."""
+    sleepable = bool(spec.flags & SLEEPABLE)
+    if prog_type.name == "syscall":
+        if not sleepable:
+            raise Rejection("attach-target", "Syscall programs can only be sleepable")
+        return
+    may_sleep = prog_type.sleepable and (prog_type.name != "tracing" or spec.attach_type in _SLEEPABLE_TRACING)
+    if sleepable and not may_sleep:
+        message = "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable"
+        raise Rejection("attach-target", message)
+    if prog_type.name in ("ext", "struct_ops"):
+        raise Unmodelled(f"programs of type {prog_type.name}")
+    if sleepable and prog_type.name in ("tracing", "lsm") and spec.attach_type != "trace_iter":
+        raise Unmodelled("sleepable programs at functions and hooks, of which few allow it")
+
+
+def make_context(code: Code, prog_type: ProgTypeSpec, values: Values) -> ContextTable | TypedContext:
+    """The context of the program."""
+    spec = code.spec
+    if prog_type.context is not None:
+        return ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
+    if (spec.attach_type or "") not in BTF_TARGETS:
+        raise Unmodelled(f"programs of type {prog_type.name}")
+    if code.kernel_btf is None:
+        raise Unmodelled(f"programs of type {prog_type.name} without the kernel's types (give them with --btf)")
+    return TypedContext(spec, code.kernel_btf, values)
+
+
+def return_range_of(
+    spec: ProgramSpec, prog_type: ProgTypeSpec, context: ContextTable | TypedContext
+) -> tuple[int, int] | None:
+    """The values that the program may return; None: any."""
+    if not isinstance(context, TypedContext):
+        return prog_type.return_ranges.get(spec.attach_type or "", prog_type.return_range)
+    attach = spec.attach_type
+    if attach in ("trace_fentry", "trace_fexit", "trace_fsession"):
+        return 0, 0
+    if attach == "trace_iter":
+        return 0, 1
+    if attach == "lsm_cgroup":
+        return (1, 1) if context.returns_nothing else (0, 1)
+    if attach == "lsm_mac" and not context.returns_nothing:
+        return (0, 1) if spec.attach_target in _BOOL_HOOKS else (-_MAX_ERRNO, 0)
+    return None
