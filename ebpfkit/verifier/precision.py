@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.asm.isa import Kind
-from ebpfkit.verifier.program import Code
+from ebpfkit.verifier.program import CALLS_BACK, Code
 from ebpfkit.verifier.state import SPILL, Checkpoint, History, Slot, State
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _ARGUMENTS = 0b111110
 # How a demand passes an instruction backwards.
 (
     _NOTHING, _MOVE, _DEFINE, _COMBINE, _LOAD, _STORE, _STORE_REGISTER, _CALL, _CALL_LOCAL, _CALL_GLOBAL, _EXIT,
-    _COMPARE, _GIVE_UP,
-) = range(13)  # fmt: skip
+    _COMPARE, _GIVE_UP, _CALL_TAIL, _CALL_BACK,
+) = range(15)  # fmt: skip
 
 _FRAME = 1 << 12  # no register: stands for a change of the frame
 _Step = tuple[int, int, int]  # kind, mask of dst, mask of src
@@ -62,7 +62,9 @@ def _step_of(code: Code, index: int) -> _Step:
         case Kind.EXIT:
             kind = _EXIT
         case Kind.CALL:
-            kind = _CALL
+            kind = _CALL_TAIL if code.is_tail_call(index) else _CALL
+            if code.flags[index] & CALLS_BACK:
+                kind = _CALL_BACK
             target = code.targets[index]
             if target is not None:
                 kind = _CALL_GLOBAL if code.subprogram_at(target).is_global else _CALL_LOCAL
@@ -76,7 +78,7 @@ def _step_of(code: Code, index: int) -> _Step:
 def _touched(step: _Step) -> int:
     """The registers of which a demand meets the instruction; with `_FRAME`, any demand does."""
     kind, dst, src = step
-    if kind in (_CALL_LOCAL, _EXIT):
+    if kind in (_CALL_LOCAL, _EXIT, _CALL_TAIL, _CALL_BACK):
         return _FRAME
     if kind in (_CALL, _CALL_GLOBAL):
         return 1
@@ -190,7 +192,9 @@ class Precision:
         if entry is not None and entry.linked:
             _demand_linked(entry.linked, demand)
         current = demand[frame]
-        if kind == _EXIT:
+        if kind == _EXIT or (kind == _CALL_TAIL and index != subsequent - 1):
+            if kind == _EXIT and subsequent >= 0 and self.steps[subsequent][0] == _CALL_BACK:
+                current[0] &= ~_ARGUMENTS
             wanted = current[0] & 1 if subsequent > 0 and self.steps[subsequent - 1][0] == _CALL_LOCAL else 0
             current[0] &= ~1
             frame += 1
@@ -206,7 +210,13 @@ class Precision:
                 return -1
             current[0] = 0
             return frame - 1
-        if kind in (_CALL, _CALL_GLOBAL):
+        if kind == _CALL_BACK and index != subsequent - 1:
+            # Where the callback begins: its arguments come from whoever calls it.
+            if frame == 0 or current[0] & ~_ARGUMENTS or current[1]:
+                return -1
+            current[0] = 0
+            return frame - 1
+        if kind in (_CALL, _CALL_GLOBAL, _CALL_BACK, _CALL_TAIL):
             current[0] &= ~1
             return frame
         if kind in (_STORE, _STORE_REGISTER):

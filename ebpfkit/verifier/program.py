@@ -90,6 +90,10 @@ class Code:
         """The subprogram that starts at this logical index."""
         return self.subprogram_of[start]
 
+    def is_tail_call(self, index: int) -> bool:
+        helper = self.helper_of(index)
+        return helper is not None and Effect.TAIL_CALL in helper.effects
+
     def helper_of(self, index: int) -> HelperSpec | None:
         insn = self.insns[index]
         return self.helpers.get(insn.imm) if insn.op.name == "CALL" else None
@@ -156,8 +160,7 @@ def _find_subprograms(code: Code) -> None:
         target = code.targets[index]
         if target is not None:
             code.subprogram_of[index].callees.append((index, code.subprogram_of[target].number))
-        helper = code.helper_of(index)
-        if helper is not None and Effect.TAIL_CALL in helper.effects:
+        if code.is_tail_call(index):
             code.subprogram_of[index].has_tail_call = True
 
 

@@ -41,8 +41,7 @@ _LINKS = LINK32 | LINK64
 
 def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
     """Forget what is dead in a finished state."""
-    stored.cleaned = True
-    stored.checks = stored.quick = None
+    stored.checks = stored.misfits = None
     last = len(stored.frames) - 1
     innermost = stored.frames[-1].chain
     for number, frame in enumerate(stored.frames):
@@ -167,8 +166,9 @@ class _Checks:
 class Comparison:
     """Comparisons of one verification; containment of values is memoised by identity."""
 
-    def __init__(self, values: Values, privileged: bool) -> None:
+    def __init__(self, values: Values, privileged: bool, live: list[int]) -> None:
         self.values = values
+        self.live = live  # of each instruction, as masks: other registers count nowhere
         self.privileged = privileged
         self.memo = values.new_memo()
         self._types: dict[tuple[bytes, bytes], bool] = {}
@@ -276,12 +276,14 @@ class Comparison:
         for old, new in zip(stored.references, state.references):
             if not ids.match(old[0], new[0]):
                 return False
+        last = len(stored.frames) - 1
         for number, (old_frame, new_frame) in enumerate(zip(stored.frames, state.frames)):
             if old_frame.rounds > new_frame.rounds:
                 return False
             registers, slots = stored.marks[number]
+            alive = self.live[stored.index if number == last else stored.frames[number + 1].site]
             for register in range(10):
-                if not self._register(
+                if alive >> register & 1 and not self._register(
                     old_frame.vals[register],
                     old_frame.ids[register],
                     new_frame.vals[register],
@@ -320,7 +322,7 @@ class Comparison:
         vals = frames[-1].vals
         for pair in checks.identical:
             if vals[pair[0]] is not pair[1]:
-                stored.quick = (*pair, True)
+                self._note_misfit(stored, pair[0], pair[1], vals[pair[0]])
                 return False
         if len(stored.references) != len(state.references):
             return False
@@ -334,7 +336,7 @@ class Comparison:
                 found = contains((old, new))
                 if not (self.contains(old, new) if found is None else found):
                     if check.frame == len(frames) - 1:
-                        stored.quick = (check.place, old, False)
+                        self._note_misfit(stored, check.place, old, new)
                     elif check is not checks.values[0]:
                         checks.values.remove(check)
                         checks.values.insert(0, check)
@@ -371,6 +373,13 @@ class Comparison:
             elif not ids.match_pointers(check.id, new_id):
                 return False
         return True
+
+    def _note_misfit(self, stored: Checkpoint, register: int, old: Any, new: Any) -> None:
+        """Remember that this value in this register of the last frame rules the stored state out."""
+        misfits = self.values.misfits_of(old)
+        misfits.add(new)
+        stored.place = register
+        stored.misfits = misfits
 
     def _compile(self, stored: Checkpoint) -> _Checks:
         checks = _Checks()

@@ -62,11 +62,23 @@ def call_helper_back(w: Walk, index: int, name: str) -> None:
     register, enter = _SYNCHRONOUS[name]
     function = w.vals[register].target
     if name == "loop":
+        _note_inlining(w, index, function)
         w.precision.demand_register(w.state, index, 1)
         if w.frame.rounds >= w.vals[1].umax:
             w.frame.rounds = 0
             return
     call_back(w, index, function, enter)
+
+
+def _note_inlining(w: Walk, index: int, function: Subprogram) -> None:
+    """The kernel writes the loop out where every visit has the same function and flags 0: the flags count then."""
+    if index in w.inlined and w.inlined[index] is None:
+        return
+    flags = w.vals[4]
+    clear = flags.is_scalar and flags.const == 0
+    if clear:
+        w.precision.demand_register(w.state, index, 4)
+    w.inlined[index] = function if clear and w.inlined.get(index, function) is function else None
 
 
 def call_back(w: Walk, index: int, function: Subprogram, enter: Enter) -> None:
