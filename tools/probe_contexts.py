@@ -224,10 +224,8 @@ RAW = """    ContextSpec("pt_regs", 168, raw=True, struct="pt_regs"),
     ContextSpec(
         "bpf_raw_tracepoint_args/writable",
         96,
-        (
-            ContextField("record", 0, 8, narrow=False, result=FieldResult.RECORD),
-            ContextField("args", 8, 8, count=11),
-        ),
+        (ContextField("record", 0, 8, narrow=False, result=FieldResult.RECORD),),
+        raw=True,
         struct="bpf_raw_tracepoint_args",
     ),
     ContextSpec(

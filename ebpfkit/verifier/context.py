@@ -31,6 +31,9 @@ class ContextTable:
         if offset < 0 or offset + size > spec.size or offset % size:
             return None
         if spec.raw:
+            named = next((field for field in spec.fields if field.offset == offset), None)
+            if named is not None:
+                return self._field(named, offset, size, write)
             allowed = offset >= spec.start and size in spec.raw_sizes and (spec.writable or not write)
             return FieldResult.SCALAR if allowed else None
         for field in spec.fields:
