@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ebpfkit.btf import types as t
 from ebpfkit.errors import ObjectError
 
-__all__ = ["Deduplicated", "deduplicate", "without_ids"]
+__all__ = ["Deduplicated", "deduplicate", "join", "without_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,12 @@ class Deduplicated:
     types: list[t.BtfType]
     ids: tuple[tuple[int, ...], ...]
     big_endian: bool = False
+    base: t.Btf | None = None
 
     def to_btf(self, strings: bytes = b"\0") -> t.Btf:
-        """The types as a Btf, whose string table begins with `strings`."""
-        return t.Btf(self.types, strings, big_endian=self.big_endian)
+        """The types as a Btf, whose string table begins with `strings` (split BTF: with nothing)."""
+        own = strings if self.base is None or strings != b"\0" else b""
+        return t.Btf(self.types, own, big_endian=self.big_endian, base=self.base)
 
 
 def deduplicate(inputs: Sequence[t.Btf]) -> Deduplicated:
@@ -46,6 +48,19 @@ def deduplicate(inputs: Sequence[t.Btf]) -> Deduplicated:
     refs: list[tuple[int, ...]] = [()]
     for start, btf in zip(starts, inputs):
         refs += [tuple(i + start if i else 0 for i in t.referenced_ids(btf.types[n])) for n in range(1, len(btf.types))]
+    types, new_ids = join(flat, refs)
+    ids = tuple((0, *new_ids[start + 1 : start + len(btf.types)]) for start, btf in zip(starts, inputs))
+    return Deduplicated(types, ids, bool(inputs) and inputs[0].big_endian)
+
+
+def join(
+    flat: Sequence[t.BtfType], refs: Sequence[tuple[int, ...]], *, offset: int = 0
+) -> tuple[list[t.BtfType], list[int]]:
+    """The types (the first is void) without duplicates, and the new id of each old one.
+
+    `refs` are the indices that each refers to; one below zero is the id, negated, of a type outside the set. New ids
+    begin behind `offset`.
+    """
     classes = _classes(flat, refs)
     new_ids = [0] * len(flat)
     first: dict[int, int] = {}
@@ -53,17 +68,16 @@ def deduplicate(inputs: Sequence[t.Btf]) -> Deduplicated:
     for index in range(1, len(flat)):
         number = classes[index]
         if number not in first and not _stands_for_another(flat[index], flat, classes, index):
-            first[number] = len(first) + 1
+            first[number] = len(first) + 1 + offset
             chosen.append(index)
     # A forward declaration of a known type comes before its definition perhaps: every class has its id by now.
     for index in range(1, len(flat)):
         new_ids[index] = first[classes[index]]
     types: list[t.BtfType] = [t.VOID]
     for index in chosen:
-        waiting = iter(refs[index])
-        types.append(t.with_ids(flat[index], lambda _, waiting=waiting: new_ids[next(waiting)]))  # type: ignore[misc]
-    ids = tuple((0, *new_ids[start + 1 : start + len(btf.types)]) for start, btf in zip(starts, inputs))
-    return Deduplicated(types, ids, bool(inputs) and inputs[0].big_endian)
+        numbers = iter([new_ids[i] if i >= 0 else -i for i in refs[index]])
+        types.append(t.with_ids(flat[index], lambda _, numbers=numbers: next(numbers)))  # type: ignore[misc]
+    return types, new_ids
 
 
 def without_ids(type_: t.BtfType) -> tuple[object, ...]:
@@ -123,7 +137,7 @@ def _refine(flat: Sequence[t.BtfType], refs: Sequence[tuple[int, ...]], target: 
         groups: dict[tuple[int, ...], int] = {}
         changed = list(classes)
         for index in active:
-            signature = (classes[index], *(classes[target[i]] for i in refs[index]))
+            signature = (classes[index], *(classes[target[i]] if i >= 0 else i for i in refs[index]))
             changed[index] = groups.setdefault(signature, index)
         classes = changed
         if len(groups) == count:

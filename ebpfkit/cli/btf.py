@@ -77,15 +77,40 @@ def minimal(files: tuple[Path, ...], target: str, output: Path, as_json: bool) -
             needs += [(local, relo) for relos in ext.relos.values() for relo in relos]
     cut = minimal_btf(read_types(target, None), needs)
     data = cut.to_bytes()
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror}") from None
+    _write(output, data)
     shown = {"path": str(output), "bytes": len(data), "types": len(cut.types) - 1, "relocations": len(needs)}
     if as_json:
         print_json(shown)
     else:
         click.echo(f"{output}: {shown['bytes']} bytes, {shown['types']} types for {shown['relocations']} relocations")
+
+
+@command.command(name="dedup", short_help="Remove duplicate types, also those that a base has.")
+@click.argument("file")
+@click.option("--base", metavar="BTF", help="The types that FILE extends (split BTF), such as vmlinux.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The new BTF file."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def dedup(file: str, base: str | None, output: Path, as_json: bool) -> None:
+    """Write the types of FILE with each of them once; what it repeats of its base becomes a reference there."""
+    from ebpfkit.btf.dedup import deduplicate
+    from ebpfkit.btf.split import deduplicate_split
+
+    btf = read_types(file, base)
+    joined = deduplicate([btf]) if btf.base is None else deduplicate_split(btf)
+    cut = joined.to_btf()
+    data = cut.to_bytes()
+    _write(output, data)
+    first = len(btf.base.types) if btf.base is not None else 1
+    shown = {
+        "path": str(output), "bytes": len(data), "types": len(cut.types) - first,
+        "removed": len(btf.types) - len(cut.types),
+    }  # fmt: skip
+    if as_json:
+        print_json(shown)
+    else:
+        click.echo(f"{output}: {shown['bytes']} bytes, {shown['types']} types, {shown['removed']} removed")
 
 
 def read_types(file: str, base: str | None) -> Btf:
@@ -121,9 +146,9 @@ def _find(btf: Btf, name: str) -> int:
     return found[0]
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str | bytes) -> None:
     try:
-        path.write_text(text)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 

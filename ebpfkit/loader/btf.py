@@ -9,10 +9,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ebpfkit._bits import round_up
-from ebpfkit.btf.types import Btf, BtfType, Datasec, Func, FuncProto, Linkage, Param, Var, VarSecinfo
+from ebpfkit.abi.btf_kinds import ANY_SECTION_NAME, BTF_KINDS, GLOBAL_FUNCTIONS
+from ebpfkit.abi.versions import parse_version
+from ebpfkit.btf.types import (
+    KIND_NAMES,
+    Btf,
+    BtfType,
+    Const,
+    Datasec,
+    DeclTag,
+    Enum,
+    Enum64,
+    Float,
+    Func,
+    FuncProto,
+    Int,
+    Linkage,
+    Member,
+    Param,
+    Struct,
+    Typedef,
+    TypeTag,
+    Union,
+    Var,
+    VarSecinfo,
+)  # fmt: skip
 from ebpfkit.elf.model import ObjectFile
 
-__all__ = ["loadable_btf"]
+__all__ = ["loadable_btf", "older_btf"]
 
 
 def loadable_btf(btf: Btf, obj: ObjectFile | None = None) -> Btf:
@@ -58,3 +82,44 @@ def _name_parameters(btf: Btf, proto_id: int, changes: dict[int, BtfType]) -> No
         return
     params = tuple(Param(p.name or (f"arg{i}" if p.type else ""), p.type) for i, p in enumerate(proto.params))
     changes[proto_id] = FuncProto(proto.name, proto.ret, params)
+
+
+def older_btf(btf: Btf, kernel: tuple[int, int]) -> Btf:
+    """The BTF for a kernel before the first that knows all its kinds; the same object when it knows them.
+
+    What is too new becomes something old of the same size and with the same id, as libbpf has it, so that sizes, members
+    and the line info of programs stay right.
+    """
+    changes: dict[int, BtfType] = {}
+    for type_id, type_ in enumerate(btf.types):
+        since = BTF_KINDS.get(KIND_NAMES[type_.kind])
+        if since is not None and kernel < parse_version(since):
+            changes[type_id] = _older_type(btf, type_)
+        elif isinstance(type_, Func) and type_.linkage == Linkage.GLOBAL and kernel < parse_version(GLOBAL_FUNCTIONS):
+            changes[type_id] = Func(type_.name, type_.type, Linkage.STATIC)
+        elif isinstance(type_, Datasec) and "?" in type_.name and kernel < parse_version(ANY_SECTION_NAME):
+            changes[type_id] = Datasec(type_.name.replace("?", "_"), type_.size, type_.vars)
+    return btf.with_types(changes) if changes else btf
+
+
+def _older_type(btf: Btf, type_: BtfType) -> BtfType:
+    match type_:
+        case Datasec():
+            rows = tuple(Member(btf.name(row.type), row.type, row.offset * 8) for row in type_.vars)
+            return Struct(type_.name.replace(".", "_").replace("?", "_"), type_.size, rows)
+        case Var() | DeclTag():
+            return Int("_" + type_.name if isinstance(type_, DeclTag) else type_.name, 1, 0, 8)
+        case Float():
+            return Struct(f"_{type_.name.replace(' ', '_')}", type_.size)
+        case TypeTag():
+            return Const("", type_.type)
+        case Enum64():
+            size = type_.size
+            wide = next((i for i, t in btf.iter_kind(Int) if t.size == size), 0)
+            rows = tuple(Member(value.name, wide, 0) for value in type_.values)
+            return Union(type_.name, size, rows if wide else ())
+        case Func():
+            return Typedef(type_.name, type_.type)
+        case FuncProto():
+            return Enum("", 4, ())
+    raise TypeError(f"{type_!r} is as old as BTF")

@@ -25,6 +25,7 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
+from ebpfkit.loader.btf import older_btf
 from ebpfkit.loader.externs import Externs, KernelSymbol
 from ebpfkit.loader.rejection import kernel_rejection
 from ebpfkit.loader.targets import Target
@@ -162,12 +163,14 @@ def _page_size() -> int:
 
 
 def load_btf(btf: Btf) -> Fd:
-    """BPF_BTF_LOAD, with the kernel's own words when it refuses. Raises LoadError."""
+    """BPF_BTF_LOAD, in an older form for an older kernel, with the kernel's words when it refuses. Raises LoadError."""
     data = btf.to_bytes()
     result = bpf.btf_load(data)
     if result.fd is not None:
         return result.fd
     number = result.errno
+    if number == errno.EINVAL and (older := older_btf(btf, kernel_version())) is not btf:
+        return load_btf(older)
     if number == 1:
         missing = explain_permission(("CAP_BPF",), "not permitted by this system's policy")
         raise LoadError(f"cannot load the program's BTF: {missing}", errno=number)
