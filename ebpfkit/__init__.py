@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.maps import Array, Hash, LpmTrie, LruHash, LruPerCpuHash, PerCpuArray, PerCpuHash
     from ebpfkit.dsl.packet import Packet
     from ebpfkit.dsl.program import Program
-    from ebpfkit.dsl.special_maps import RingBuf, XskMap
+    from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
+    from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
     from ebpfkit.dsl.typeinfo import HeaderLength
     from ebpfkit.dsl.types import (
@@ -73,7 +74,11 @@ __all__ = [
     "Array",
     "AsmError",
     "AttachError",
+    "BloomFilter",
     "CompileError",
+    "CpuMap",
+    "DevMap",
+    "DevMapHash",
     "EbpfError",
     "Hash",
     "Header",
@@ -97,9 +102,11 @@ __all__ = [
     "PerCpuArray",
     "PerCpuHash",
     "Program",
+    "Queue",
     "Report",
     "Result",
     "RingBuf",
+    "Stack",
     "Struct",
     "UsageError",
     "VerifierError",

@@ -29,10 +29,13 @@ from ebpfkit.compiler.values import (
     type_text,
 )
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.queues import BloomFilter, Queue
+from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.dsl.types import XdpAction
 from ebpfkit.errors import EbpfError
+from ebpfkit.maps.store import BPF_ANY, BPF_EXIST
 
 __all__ = ["Maps"]
 
@@ -123,6 +126,10 @@ class Maps(Packets):
         return view
 
     def map_contains(self, facade: MapFacade, item: Value, node: ast.expr) -> Const | Scalar:
+        if isinstance(facade, BloomFilter):
+            reference, value = self._keyless(facade, item, node, node)
+            result = self.call("map_peek_elem", "i64", reference, value)
+            return self.boolean(self.builder.compare("eq", result, Imm(0, "i64")))
         view = self.lookup(facade, item, node, node)
         return self.boolean(self.builder.compare("ne", view.pointer, self.null()))
 
@@ -156,19 +163,23 @@ class Maps(Packets):
             self.arguments(name, args, kwargs, ("key",), node)
             view = self.lookup(facade, args[0], node.args[0], map_node)
             return self.optional(view, view.type, facade.value_type, f"{facade.name}.get()", node)
-        if name == "redirect" and facade.map_type == "xskmap":
+        if name == "redirect" and isinstance(facade, RedirectMap):
             return self._redirect(facade, args, kwargs, node)
+        if isinstance(facade, Queue) and name in ("push", "pop", "peek"):
+            return self._queue(facade, name, args, kwargs, node)
+        if isinstance(facade, BloomFilter) and name == "add":
+            self.arguments(name, args, kwargs, ("value",), node)
+            reference, value = self._keyless(facade, args[0], map_node, node.args[0])
+            self.call("map_push_elem", "i64", reference, value, Imm(BPF_ANY, "i64"))
+            return Void("add()")
         if facade.map_type == "ringbuf" and name in ("output", "reserve"):
             return self._ring(facade, name, args, kwargs, node)
-        near = "get, [], in, del" if hasattr(type(facade), "get") else "redirect" if name != "redirect" else ""
-        if facade.map_type == "ringbuf":
-            near = "output, reserve"
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
         raise self.error(
             node,
             code,
             f"a program cannot call {name}() of this {type(facade).__name__}",
-            f"it has {near}" if near else "",
+            f"it has {facade.in_program}",
         )
 
     def arguments(
@@ -177,6 +188,32 @@ class Maps(Packets):
         """Refuse a call whose positional arguments are not exactly the wanted ones."""
         if len(args) != len(wanted) or kwargs:
             raise self.error(node, "bad-call", f"{name}() takes ({', '.join(wanted)})")
+
+    def _keyless(self, facade: MapFacade, value: Value, map_node: ast.AST, node: ast.AST) -> tuple[Operand, Operand]:
+        """A map without keys, and a value of its type in memory."""
+        info = facade.value_type.__ebpf_type__
+        return self.map_ref(facade, map_node), self.in_memory("value", value, info, facade.value_type, node)
+
+    def _queue(
+        self, facade: MapFacade, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
+        """`push`, `pop` and `peek` of a queue or stack."""
+        map_node = node.func.value if isinstance(node.func, ast.Attribute) else node
+        if name == "push":
+            replace_oldest = kwargs.pop("replace", Const(False))
+            self.arguments(name, args, kwargs, ("value",), node)
+            if not isinstance(replace_oldest, Const) or not isinstance(replace_oldest.value, bool):
+                raise self.error(node, "bad-call", "replace= is True or False")
+            reference, value = self._keyless(facade, args[0], map_node, node.args[0])
+            flags = BPF_EXIST if replace_oldest.value else BPF_ANY
+            return scalar(self.call("map_push_elem", "i64", reference, value, Imm(flags, "i64")), S64)
+        self.arguments(name, args, kwargs, (), node)
+        info = facade.value_type.__ebpf_type__
+        place = self.builder.alloca(-(-info.size // 8) * 8, f"{name} of {facade.name}")
+        result = self.call(f"map_{name}_elem", "i64", self.map_ref(facade, map_node), place)
+        found = self.builder.compare("eq", result, Imm(0, "i64"))
+        view = View(self.builder.select(found, place, self.null()), info, facade.value_type, Space.STACK, 8)
+        return self.optional(view, info, facade.value_type, f"{facade.name}.{name}()", node)
 
     def _redirect(self, facade: MapFacade, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         otherwise = kwargs.pop("otherwise", args[1] if len(args) > 1 else Const(XdpAction.XDP_ABORTED))

@@ -16,7 +16,8 @@ _HOMES = {
     "maps": ("Array", "Hash", "LpmTrie", "LruHash", "LruPerCpuHash", "MapFacade", "PerCpuArray", "PerCpuHash"),
     "packet": ("Packet",),
     "program": ("Program",),
-    "special_maps": ("RingBuf", "XskMap"),
+    "queues": ("BloomFilter", "Queue", "Stack"),
+    "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
     "structs": ("Header", "Struct", "bits", "offsetof", "sizeof"),
     "typeinfo": ("HeaderLength",),
     "types": (

@@ -19,7 +19,7 @@ from ebpfkit.dsl.memory import Region
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import Run, current_run
-from ebpfkit.dsl.special_maps import XskMap
+from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.types import Integer, XdpAction, encode, s64, u32, u64
 from ebpfkit.errors import NotSupported
 
@@ -179,7 +179,7 @@ def _redirect(run: Run, ifindex: int, flags: int) -> int:
 
 
 def _redirect_map(run: Run, target: MapFacade, key: int, flags: int) -> int:
-    if not isinstance(target, XskMap):
+    if not isinstance(target, RedirectMap):
         refuse("bad-type", f"redirect_map() takes a map of redirect targets, not {type(target).__name__}")
     if not 0 <= flags <= XdpAction.XDP_TX:
         return XdpAction.XDP_ABORTED

@@ -53,13 +53,15 @@ A = TypeVar("A", IPv4Addr, IPv6Addr)
 class MapFacade:
     """The base of all maps: name, spec and store; what can be done with entries is in the subclasses.
 
-    `key_type` and `value_type` are the types between the brackets, or None where the map has none. The name is that of
+    `key_type` and `value_type` are the types between the brackets, or None where the map has none; `in_program` says
+    what a program can do with the map. The name is that of
     the module's global unless `name=` is given, at most 15 characters.
     """
 
     map_type: ClassVar[str] = ""
     extra_flags: ClassVar[int] = 0
     is_per_cpu: ClassVar[bool] = False
+    in_program: ClassVar[str] = "get, [], in, del"
     key_type: Any = None
     value_type: Any = None
     parameters: ClassVar[tuple[str, ...]] = ("key_type", "value_type")

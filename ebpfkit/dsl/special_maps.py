@@ -1,20 +1,21 @@
-"""Maps whose values are not plain values: AF_XDP sockets by index, and the ring buffer."""
+"""Maps whose values are not plain values: redirect targets (sockets, devices, CPUs), and the ring buffer."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
-from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.maps import ENOENT, MapFacade
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import Run, current_run
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.types import XdpAction, encode, s64, u32
-from ebpfkit.errors import NotSupported, UsageError
+from ebpfkit.errors import MapKeyError, NotSupported, UsageError
 
-__all__ = ["RingBuf", "XskMap"]
+__all__ = ["CpuMap", "DevMap", "DevMapHash", "RedirectMap", "RingBuf", "XskMap"]
 
 T = TypeVar("T")
 
@@ -25,19 +26,16 @@ class HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
-class XskMap(MapFacade):
-    """AF_XDP sockets by index, usually the queue (BPF_MAP_TYPE_XSKMAP).
+class RedirectMap(MapFacade):
+    """What packets can be redirected to, by number. User space fills it; a program can only redirect."""
 
-    Sockets are put in from user space; a program can only redirect to them.
-    """
-
-    map_type = "xskmap"
     parameters: ClassVar[tuple[str, ...]] = ()
+    in_program = "redirect"
     key_type = u32
     value_type = u32
 
     def redirect(self, key: int, /, otherwise: XdpAction = XdpAction.XDP_ABORTED) -> XdpAction:
-        """Send the packet to the socket at `key` (bpf_redirect_map): XDP_REDIRECT, or `otherwise` without one."""
+        """Send the packet to the target at `key` (bpf_redirect_map): XDP_REDIRECT, or `otherwise` without one."""
         run = current_run()
         if run is None:
             refuse("program-only", f"{self.name}.redirect() has a meaning only in a running program")
@@ -50,9 +48,6 @@ class XskMap(MapFacade):
         run.redirect = (self.name, index)
         return XdpAction.XDP_REDIRECT
 
-    def __setitem__(self, index: int, socket: HasFileno, /) -> None:
-        self._outside("[] =").set(encode(u32, index), socket.fileno().to_bytes(4, "little"))
-
     def __delitem__(self, index: int, /) -> None:
         self._outside("del").delete(encode(u32, index))
 
@@ -61,12 +56,74 @@ class XskMap(MapFacade):
             refuse("user-space-only", f"a program cannot {what} the map '{self.name}'")
         return self.store
 
+    def decode_key(self, data: bytes) -> u32:
+        """The number of a target."""
+        return u32(int.from_bytes(data, sys.byteorder))
+
+    def decode_value(self, data: bytes) -> u32:
+        """What a target is to user space: an interface index, a queue size."""
+        return u32(int.from_bytes(data[:4], sys.byteorder))
+
     def initial_contents(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The descriptors of the sockets that were put in before the load."""
+        """The targets that were put in before the load."""
         if self._memory is None:
             return ()
-        found = ((index, self._memory.target(index)) for index in range(self.max_entries))
-        return tuple((encode(u32, i), encode(u32, fd)) for i, fd in found if fd is not None)
+        found = ((key, self._memory.lookup(key)) for key in list(self._memory.keys()))
+        return tuple((key, bytes(value)) for key, value in found if value is not None)
+
+
+class XskMap(RedirectMap):
+    """AF_XDP sockets by index, usually the queue (BPF_MAP_TYPE_XSKMAP)."""
+
+    map_type = "xskmap"
+
+    def __setitem__(self, index: int, socket: HasFileno, /) -> None:
+        self._outside("[] =").set(encode(u32, index), encode(u32, socket.fileno()))
+
+
+class DevMap(RedirectMap):
+    """Network devices by index (BPF_MAP_TYPE_DEVMAP); from user space by name or interface index."""
+
+    map_type = "devmap"
+
+    def __setitem__(self, index: int, device: str | int, /) -> None:
+        self._outside("[] =").set(encode(u32, index), encode(u32, _interface(device)))
+
+    def __getitem__(self, index: int, /) -> int:
+        """The interface index of the device at `index`. Raises MapKeyError where there is none."""
+        data = self._outside("[]").get(encode(u32, index))
+        if data is None or not any(data[:4]):
+            raise MapKeyError(f"'{self.name}' has no device at {index}", errno=ENOENT)
+        return int.from_bytes(data[:4], sys.byteorder)
+
+
+class DevMapHash(DevMap):
+    """Network devices under any u32, such as their interface index (BPF_MAP_TYPE_DEVMAP_HASH)."""
+
+    map_type = "devmap_hash"
+
+
+class CpuMap(RedirectMap):
+    """CPUs by number, each with a queue of packets that are handled there (BPF_MAP_TYPE_CPUMAP).
+
+    User space says how long a CPU's queue is: `cpus[2] = 192`.
+    """
+
+    map_type = "cpumap"
+
+    def __setitem__(self, cpu: int, queue_size: int, /) -> None:
+        self._outside("[] =").set(encode(u32, cpu), encode(u32, queue_size))
+
+
+def _interface(device: str | int) -> int:
+    if not isinstance(device, str):
+        return device
+    import socket
+
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        raise UsageError(f"there is no network device '{device}' in this network namespace") from None
 
 
 class RingBuf(MapFacade, Generic[T]):
@@ -76,6 +133,7 @@ class RingBuf(MapFacade, Generic[T]):
     """
 
     map_type = "ringbuf"
+    in_program = "output, reserve"
     parameters: ClassVar[tuple[str, ...]] = ("value_type",)
 
     def _key_size(self) -> int:

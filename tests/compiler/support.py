@@ -17,6 +17,8 @@ from ebpfkit.compiler.driver import Compiled, Options, compile_programs
 from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.program import Program
+from ebpfkit.dsl.queues import BloomFilter, Queue
+from ebpfkit.dsl.special_maps import RedirectMap, RingBuf
 from ebpfkit.elf import open_object
 from ebpfkit.vm.machine import Machine
 
@@ -151,7 +153,7 @@ def _contents(items: Any, per_cpu: bool, size: int) -> dict[bytes, bytes]:
 
 
 def _has_entries(facade: MapFacade) -> bool:
-    return facade.map_type not in ("xskmap", "ringbuf")
+    return not isinstance(facade, (RedirectMap, RingBuf, Queue, BloomFilter))
 
 
 def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
@@ -165,11 +167,18 @@ def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
             out.maps[facade.name] = _contents(facade.memory_store.items(), "percpu" in facade.map_type, spec.value_size)
         elif facade.map_type == "ringbuf":
             out.maps[facade.name] = [bytes(r) for r in facade.poll(0)]
+        elif isinstance(facade, Queue):
+            out.maps[facade.name] = _waiting(facade.memory_store)
     return out
 
 
+def _waiting(store: Any) -> list[bytes]:
+    """What waits in a queue or stack, next first; it is taken out."""
+    return list(iter(lambda: store.pop(b""), None))
+
+
 def initial(prog: Program) -> dict[str, list[tuple[bytes, bytes]]]:
-    return {facade.name: list(facade.initial_contents()) for facade in prog.maps if _has_entries(facade)}
+    return {facade.name: list(facade.initial_contents()) for facade in prog.maps}
 
 
 def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence[bytes]) -> Outcome:
@@ -186,6 +195,8 @@ def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence
         if _has_entries(facade) and facade.name in machine.maps:
             store = machine.maps[facade.name]
             out.maps[facade.name] = _contents(store.items(), "percpu" in facade.map_type, facade.spec.value_size)
+        elif isinstance(facade, Queue) and facade.name in machine.maps:
+            out.maps[facade.name] = _waiting(machine.maps[facade.name])
     return out
 
 
@@ -218,6 +229,8 @@ def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequ
             if _has_entries(facade):
                 items = list(live.maps[facade.name].items())
                 out.maps[facade.name] = _contents(items, "percpu" in facade.map_type, facade.spec.value_size)
+            elif isinstance(facade, Queue):
+                out.maps[facade.name] = _waiting(live.maps[facade.name])
     return out
 
 

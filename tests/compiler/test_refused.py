@@ -239,7 +239,10 @@ REFUSED = {
     "skip back": ("pkt.skip(d.p8)", "1:14 bad-size: skip() of a signed number may go back (write the cast u16(...))"),
     "skip a truth": ("pkt.skip(d.x8 > 1)", "1:14 bad-type: skip() takes a number of bytes, not a bool"),
     "skip as a value": ("n = pkt.skip(4)", "1:5 no-value: skip() has no result (write it as a statement of its own)"),
-    "packet method": ("pkt.write(u8)", "1:5 no-such-field: the packet has no method write (it has read, peek, skip, push_head, pop_head, trim, extend, push_meta, meta)"),
+    "packet method": (
+        "pkt.write(u8)",
+        "1:5 no-such-field: the packet has no method write (it has read, peek, skip, push_head, pop_head, trim, extend, push_meta, meta)",
+    ),
     "key of another type": ("d.r0 = counts[d.x16]", "1:19 narrowing: u8 is narrower than u16 (write the cast u8(...))"),
     "signed key": ("d.r0 = counts[d.p8]", "1:19 narrowing: u8 and s8 differ in signedness (write the cast u8(...))"),
     "value too wide": ("trie[d.ip] = d.x64", "1:18 narrowing: u32 is narrower than u64 (write the cast u32(...))"),

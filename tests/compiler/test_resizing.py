@@ -85,7 +85,7 @@ REFUSED = {
     "metadata": ("m = pkt.push_meta(Mark)\npkt.push_head(4)\nm.number = 1",
                  "3 dead-view: m died in line 2, where push_head() moved the packet's bounds"),
     "inside a call": ("max(pkt.read(Pair).a, shorter(pkt, 1))\ne = pkt.read(Pair)\nshorter(pkt, 1)\ne.a = 1",
-                      "4 dead-view: e died in line -6, where pop_head() moved the packet's bounds"),
+                      "4 dead-view: e died in line -4, where pop_head() moved the packet's bounds"),
     "signed": ("pkt.push_head(pkt.read(s8))", "1 bad-size: push_head() of a signed number may go the other way"),
     "too many": ("pkt.trim(pkt.read(u32))", "1 bad-size: trim() of up to 4294967295 bytes"),
     "a truth": ("pkt.pop_head(True)", "1 bad-type: pop_head() takes a number of bytes, not a bool"),
