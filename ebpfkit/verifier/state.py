@@ -193,8 +193,8 @@ class Checkpoint:
     """
 
     __slots__ = (
-        "branches", "chain", "checks", "cleaned", "depth", "first", "frames", "goto_depth", "history", "hits", "index",
-        "last", "lock", "marks", "misses", "parent", "quick", "references", "site", "unrolled",
+        "branches", "chain", "checks", "depth", "evicted", "first", "frames", "goto_depth", "history", "hits", "index",
+        "last", "lock", "marks", "misfits", "misses", "parent", "place", "references", "site", "unrolled",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
@@ -212,11 +212,12 @@ class Checkpoint:
         self.branches = 1
         self.hits = 0
         self.misses = 0
-        self.cleaned = False
+        self.evicted = False
         self.marks = [[0, 0] for _ in self.frames]
         self.checks: Any = None
-        # A register of the last frame that lately did not fit, its value here, and whether only that very value fits.
-        self.quick: tuple[int, Any, bool] | None = None
+        # The register of the last frame that lately did not fit, and values that are known not to fit there.
+        self.place = 0
+        self.misfits: set[Any] | None = None
         self.site = state.frames[-1].site
         # The innermost call chain tells whether two states went through the same call sites.
         self.chain = state.frames[-1].chain

@@ -133,7 +133,7 @@ class _Run:
             "kernel": self.profile.kernel,
             "basis": self.profile.basis if self.profile.kernel == _MODELLED_KERNEL else basis_of(self.profile.kernel),
             "insns_processed": walk.processed if walk else 0,
-            "total_states": walk.total_states if walk else 0,
+            "total_states": walk.checkpoints.total if walk else 0,
             "stack_depth": max((sub.depth for sub in self.code.subprograms), default=0) if self.code else 0,
             "seconds": seconds,
         }
