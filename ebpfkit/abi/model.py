@@ -235,8 +235,9 @@ class ContextField:
 
 @dataclass(frozen=True, slots=True)
 class ContextSpec:
-    """The context structure of a program type: `size` bytes and its fields. `raw`: plain readable memory, any width, but
-    for accesses at the start of one of its fields.
+    """The context structure of a program type: `size` bytes and its fields.
+
+    `raw`: plain readable memory, any width, but for accesses at the start of one of its fields.
 
     `writable` says that raw memory may be written too; `start` is the first readable offset of raw memory.
     """

@@ -273,7 +273,12 @@ _ROWS = (
         attach_types=("cgroup_sysctl",),
     ),
     _prog(
-        24, "raw_tracepoint_writable", "5.2", "bpf_raw_tracepoint_args/writable", "a raw tracepoint whose record may be written", private_stack=True
+        24,
+        "raw_tracepoint_writable",
+        "5.2",
+        "bpf_raw_tracepoint_args/writable",
+        "a raw tracepoint whose record may be written",
+        private_stack=True,
     ),
     _prog(
         25,
