@@ -1,4 +1,4 @@
-"""The kinds of BTF types that came later than BTF itself (Linux 4.18), by the kernel's names, with their first kernel."""
+"""The kinds of types that came later than BTF itself (Linux 4.18), by the kernel's names, with their first kernel."""
 
 from __future__ import annotations
 

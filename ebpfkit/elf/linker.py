@@ -29,6 +29,7 @@ from ebpfkit.span import Span
 
 if TYPE_CHECKING:
     from ebpfkit.elf.dwarf import DwarfLine
+    from ebpfkit.elf.dwarf_records import RecordMaker
 
 __all__ = ["open_object"]
 
@@ -129,7 +130,9 @@ class _Linker:
         sections = [section for section in self.elf.sections if section.is_code and section.size]
         if sum(section.size for section in sections) > MAX_OBJECT_SLOTS * SLOT:
             raise ObjectError(f"the code has more than {MAX_OBJECT_SLOTS} slots", place="section headers")
+        self.records: RecordMaker | None = None
         self.codes: dict[int, Code] = {section.index: self._read_code(section) for section in sections}
+        self.btf = self.records.finish(self.codes.values()) if self.records else self.types.btf
 
     def link(self) -> ObjectFile:
         relocate(self.elf, self.codes, self.table, self.types)
@@ -166,7 +169,7 @@ class _Linker:
             maps=self.table.maps,
             variables=self.table.variables,
             license=self.license,
-            btf=self.types.btf,
+            btf=self.btf,
             path=self.path,
             big_endian=self.elf.big_endian,
             problems=self.problems,
@@ -236,9 +239,19 @@ class _Linker:
         code = Code(section, insns, starts, dict(zip(starts, range(len(starts)))))
         self._apply_core(code)
         code.lines = self.types.ext.lines.get(section.name, ())
+        dwarf = self._dwarf_lines(section) if not code.lines else ()
+        if dwarf:
+            code.lines = self._records_of(dwarf)
         self._read_functions(code)
-        self._put_spans(code)
+        self._put_spans(code, dwarf or code.lines)
         return code
+
+    def _records_of(self, lines: Sequence[DwarfLine]) -> Sequence[LineRecord]:
+        if self.records is None:
+            from ebpfkit.elf.dwarf_records import RecordMaker
+
+            self.records = RecordMaker(self.types.btf, big_endian=self.elf.big_endian)
+        return self.records.lines(lines)
 
     def _apply_core(self, code: Code) -> None:
         """Put the target's answers into the instructions of a section; what fails is that instruction's fault."""
@@ -319,10 +332,9 @@ class _Linker:
                 raise ObjectError(f"source lines take more than {MAX_TEXT_BYTES >> 20} MiB", place=".BTF.ext line_info")
         return found
 
-    def _put_spans(self, code: Code) -> None:
+    def _put_spans(self, code: Code, lines: Sequence[LineRecord | DwarfLine]) -> None:
         """Give each instruction of a function the source place of the last line record at or before it."""
         insns, starts = code.insns, code.starts
-        lines: Sequence[LineRecord | DwarfLine] = code.lines or self._dwarf_lines(code.section)
         for function in code.by_slot.values():
             position = bisect_left(lines, function.slot * SLOT, key=lambda record: record.offset)
             end = bisect_left(lines, (function.slot + function.slots) * SLOT, key=lambda record: record.offset)
@@ -381,7 +393,7 @@ class _Linker:
             maps=maps,
             func_infos=tuple(FuncInfo(base, f.name, f.type_id, f.is_global) for f, base in placed.items()),
             line_infos=self._line_infos(placed),
-            btf=self.types.btf,
+            btf=self.btf,
             flags=flags,
             kernel_version=self.kernel_version,
             autoload=name.autoload,

@@ -7,7 +7,7 @@ instruction, so that only the programs that contain it are lost. Placing functio
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ebpfkit._bits import to_signed
@@ -62,7 +62,7 @@ class Code:
     by_slot: dict[int, Function] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
     faulty: list[int] = field(default_factory=list)  # the indices in `faults`, in order
-    lines: tuple[LineRecord, ...] = ()
+    lines: Sequence[LineRecord] = ()
 
     def place(self, index: int) -> str:
         """Where an instruction stands, for messages."""

@@ -87,8 +87,8 @@ def _name_parameters(btf: Btf, proto_id: int, changes: dict[int, BtfType]) -> No
 def older_btf(btf: Btf, kernel: tuple[int, int]) -> Btf:
     """The BTF for a kernel before the first that knows all its kinds; the same object when it knows them.
 
-    What is too new becomes something old of the same size and with the same id, as libbpf has it, so that sizes, members
-    and the line info of programs stay right.
+    What is too new becomes something old of the same size and with the same id, so that sizes, members and the line
+    info of programs stay right.
     """
     changes: dict[int, BtfType] = {}
     for type_id, type_ in enumerate(btf.types):

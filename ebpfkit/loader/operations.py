@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from ebpfkit.abi import uapi
+from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, StructOpsSpec
 from ebpfkit.elf.structops import FittedOperations, fit_operations
@@ -22,6 +24,7 @@ from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.elements import Elements
 from ebpfkit.kernel.fd import Fd
+from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.kernel_types import KernelTypes
 
 __all__ = [
@@ -69,6 +72,10 @@ def create_operations(spec: StructOpsSpec, fitted: FittedOperations, btf: Fd, mo
         )  # fmt: skip
     except KernelError as error:
         number = error.errno or 0
+        since = ATTACH_TYPES["struct_ops"].since
+        if spec.link and number == errno.EINVAL and kernel_version() < parse_version(since):
+            why = f"Linux {since} brought links of kernel operations; put it into .struct_ops instead of {spec.section}"
+            raise NotSupported(f"registering {spec.name!r} by a link", why=why) from error
         raise LoadError(explain_map_create(shape, number), errno=number) from error
     return Operations(spec, fd, fitted)
 

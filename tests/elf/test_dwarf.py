@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 
 import pytest
@@ -43,8 +44,12 @@ def test_the_same_lines(name: str, flags: tuple[str, ...]) -> None:
     from_dwarf = open_object(without_btf_lines(data))
     assert places_within(from_dwarf) == with_btf
     assert all(None not in rows and rows for rows in places(from_dwarf).values())
-    assert not any(spec.line_infos for spec in from_dwarf.programs.values())
     assert not from_dwarf.warnings
+    for spec in from_dwarf.programs.values():
+        assert spec.btf is not None and spec.line_infos[0].slot == 0
+        for info in spec.line_infos:
+            path, text = spec.btf.string(info.file_name_off), spec.btf.string(info.line_off)
+            assert path.endswith(f"{name}.c") and text == f"{name}.c:{info.line}"
 
 
 def test_btf_goes_first() -> None:
@@ -85,3 +90,19 @@ def test_hostile_tables(flags: tuple[str, ...]) -> None:
             assert error.place
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("types", [True, False], ids=["with-types", "without-types"])
+def test_the_kernel_s_log_names_lines(types: bool) -> None:
+    """Records are made of DWARF, with types where the object has none; the kernel takes them and shows them."""
+    from ebpfkit.loader import Collection
+
+    data = without_btf_lines(compile_c("text_lines"))
+    obj = open_object(data if types else data.replace(b".BTF\0", b".XTF\0"))
+    with Collection.load(obj, log_level=2) as collection:
+        program = collection.programs["sums"]
+        expected = {i.span.line for i in obj.programs["sums"].instructions if i.span and i.span.line}
+        shown = set(map(int, re.findall(r"; text_lines\.c:(\d+)", program.log)))
+        assert len(shown) > 3 and shown <= expected
+        assert program.info.btf_id and program.test_run(bytes(64)).retval == 64

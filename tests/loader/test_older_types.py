@@ -12,8 +12,8 @@ from tests.elf.objects import open_c
 
 EVERY = Btf([
     t.VOID, t.Int("int", 4, t.Int.SIGNED, 32), t.FuncProto("", 1, (t.Param("a", 1),)), t.Func("f", 2), t.Var("v", 1),
-    t.Datasec("?.struct_ops", 4, (t.VarSecinfo(4, 0, 4),)), t.Float("double", 8), t.DeclTag("tag", 1), t.TypeTag("x", 1),
-    t.Enum64("wide", 8, (t.Enumerator("A", 1),)), t.Int("long", 8, 0, 64),
+    t.Datasec("?.struct_ops", 4, (t.VarSecinfo(4, 0, 4),)), t.Float("double", 8), t.DeclTag("tag", 1),
+    t.TypeTag("x", 1), t.Enum64("wide", 8, (t.Enumerator("A", 1),)), t.Int("long", 8, 0, 64),
 ])  # fmt: skip
 
 FORMS = [

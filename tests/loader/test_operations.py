@@ -14,6 +14,7 @@ import pytest
 from ebpfkit.elf import ObjectFile, set_operation
 from ebpfkit.errors import AttachError, KernelError, NotSupported, UsageError
 from ebpfkit.kernel.bpffs import find_bpffs
+from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader import Collection
 from ebpfkit.loader.operations import open_registration
 from ebpfkit.testing.lab import VethLab
@@ -21,6 +22,8 @@ from tests.elf.objects import open_c
 
 pytestmark = pytest.mark.kernel
 
+LINKS = kernel_version() >= (6, 4)
+with_links = pytest.mark.skipif(not LINKS, reason="this kernel registers operations without links only")
 AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 
 
@@ -35,7 +38,7 @@ def congestion() -> ObjectFile:
 
 @pytest.fixture
 def live(congestion: ObjectFile) -> Iterator[Collection]:
-    with Collection.load(congestion) as collection:
+    with Collection.load(congestion, programs=None if LINKS else ["stays"]) as collection:
         yield collection
     assert not {"bpf_fixed", "bpf_stays", "bpf_else"}.intersection(available())
 
@@ -57,11 +60,12 @@ def test_test_runs_of_operations() -> None:
 
 
 def test_connections_use_a_registered_control(live: Collection) -> None:
-    with VethLab() as lab, live.operations["fixed"].register() as registration:
-        assert registration.is_link and "bpf_fixed" in available()
+    name = "fixed" if LINKS else "stays"
+    with VethLab() as lab, live.operations[name].register() as registration:
+        assert registration.is_link == LINKS and f"bpf_{name}" in available()
         with lab.near.enter(), socket.create_server(("127.0.0.1", 0)) as server:
             with socket.create_connection(server.getsockname()) as client:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bpf_fixed")
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, f"bpf_{name}".encode())
                 there, _ = server.accept()
                 with there:
                     for _ in range(50):
@@ -76,11 +80,12 @@ def test_without_a_link_it_stays_until_it_is_taken_back(live: Collection) -> Non
     registration = live.operations["stays"].register()
     assert not registration.is_link and "bpf_stays" in available()
     with pytest.raises(UsageError, match=r"without a link and cannot be replaced; use \.struct_ops\.link"):
-        registration.update(live.operations["fixed"])
+        registration.update(live.operations["stays"])
     registration.close()
     assert "bpf_stays" not in available()
 
 
+@with_links
 def test_the_same_name_twice(live: Collection, congestion: ObjectFile) -> None:
     with live.operations["fixed"].register(), Collection.load(congestion, programs=["fixed"]) as again:
         with pytest.raises(AttachError, match="operations of that name are registered already") as caught:
@@ -88,6 +93,7 @@ def test_the_same_name_twice(live: Collection, congestion: ObjectFile) -> None:
         assert caught.value.errno == errno.EEXIST
 
 
+@with_links
 def test_replacing_operations_in_place(live: Collection, congestion: ObjectFile) -> None:
     changed = set_operation(congestion, "fixed", "flags", 0)
     with live.operations["fixed"].register() as registration:
@@ -101,7 +107,7 @@ def test_pinned_registrations(live: Collection, tmp_path: Path) -> None:
     if root is None:
         pytest.skip("no bpffs")
     path = Path(root) / f"ops-{tmp_path.name[-8:].replace('-', '_')}"
-    for name, shown in (("fixed", "bpf_fixed"), ("stays", "bpf_stays")):
+    for name, shown in (("fixed", "bpf_fixed"), ("stays", "bpf_stays"))[0 if LINKS else 1 :]:
         try:
             with live.operations[name].register() as registration:
                 registration.pin(path)
@@ -113,6 +119,7 @@ def test_pinned_registrations(live: Collection, tmp_path: Path) -> None:
         assert shown not in available()
 
 
+@with_links
 def test_members_are_set_before_the_load(congestion: ObjectFile) -> None:
     renamed = set_operation(congestion, "fixed", "name", "bpf_else")
     swapped = set_operation(renamed, "fixed", "undo_cwnd", "threshold")
@@ -124,11 +131,18 @@ def test_members_are_set_before_the_load(congestion: ObjectFile) -> None:
             assert "bpf_else" in available()
 
 
+@with_links
 def test_what_a_subsystem_refuses(congestion: ObjectFile) -> None:
     """A congestion control must have its functions."""
     with Collection.load(congestion, programs=["lame"]) as collection:
         with pytest.raises(AttachError, match=r"cannot register 'lame' \(tcp_congestion_ops\): its subsystem refuses"):
             collection.operations["lame"].register()
+
+
+@pytest.mark.skipif(LINKS, reason="this kernel has links")
+def test_kernels_without_links_say_so(congestion: ObjectFile) -> None:
+    with pytest.raises(NotSupported, match=r"Linux 6\.4 brought links of kernel operations; put it into \.struct_ops"):
+        Collection.load(congestion, programs=["fixed"])
 
 
 def test_functions_without_their_structure(congestion: ObjectFile) -> None:
