@@ -1,7 +1,7 @@
 """Line and function records for the kernel, made from DWARF's lines where the object has none of its own.
 
-The kernel prints a line's text, which DWARF does not have, and the files that an object names are not opened: the text is
-the place, "filter.c:12". Reading DWARF is `dwarf`'s.
+The kernel prints a line's text, which DWARF does not have, and the files that an object names are not opened: the text
+is the place, "filter.c:12". Reading DWARF is `dwarf`'s.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class _Linker:
             raise ObjectError(f"the code has more than {MAX_OBJECT_SLOTS} slots", place="section headers")
         self.records: RecordMaker | None = None
         self.codes: dict[int, Code] = {section.index: self._read_code(section) for section in sections}
-        self.btf = self.records.finish(self.codes.values()) if self.records else self.types.btf
+        self.btf = self._types_with_records()
 
     def link(self) -> ObjectFile:
         relocate(self.elf, self.codes, self.table, self.types)
@@ -179,6 +179,10 @@ class _Linker:
             struct_ops=struct_ops,
             warnings=tuple(self.warnings),
         )
+
+    def _types_with_records(self) -> Btf | None:
+        """The object's types; with those strings that records made of DWARF refer to, where there are any."""
+        return self.types.btf if self.records is None else self.records.finish(self.codes.values())
 
     def _add_config(self, values: Mapping[str, str | int]) -> None:
         btf = self.types.btf
