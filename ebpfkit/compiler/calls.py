@@ -18,6 +18,7 @@ from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.helper_calls import HelperCalls
 from ebpfkit.compiler.ir import Imm, Null, Scope
+from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
@@ -369,8 +370,8 @@ class Calls(HelperCalls):
 
     def _scalar_method(self, owner: Scalar, name: str, node: ast.Call) -> Value:
         args, kwargs = self.evaluate(node)
-        if name == "atomic_add":
-            return self.atomic_add(owner, args, kwargs, node)
+        if name in ATOMICS:
+            return self.atomic(name, owner, args, kwargs, node)
         if name == "to_host" and owner.type.network:
             self.arguments(name, args, kwargs, (), node)
             type = IntType(f"u{owner.type.bits}", owner.type.bits)

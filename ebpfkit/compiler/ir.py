@@ -269,10 +269,13 @@ class Builder:
             return Temp(0, "void")
         return self._value("helper", type, args, align=id, note=name)
 
-    def atomic(self, operation: str, pointer: Operand, value: Operand, *, used: bool) -> Temp:
-        """An atomic read-modify-write. A used result needs seq_cst: with monotonic the back end drops the fetch."""
+    def atomic(self, operation: str, pointer: Operand, *values: Operand, used: bool) -> Temp:
+        """An atomic read-modify-write; the values of "cmpxchg" are the expected and the new one.
+
+        A used result needs seq_cst: with monotonic the back end drops the fetch.
+        """
         order = "seq_cst" if used else "monotonic"
-        return self._value("atomic", value.type, (pointer, value), note=operation, order=order)
+        return self._value("atomic", values[0].type, (pointer, *values), note=operation, order=order)
 
     def memcpy(self, target: Operand, source: Operand, size: int, target_align: int, source_align: int) -> None:
         self._emit("memcpy", None, (target, source, Imm(size, "i64")), align=target_align, note=str(source_align))

@@ -186,8 +186,15 @@ class FunctionPrinter:
         return self.target.helper(result, type or "void", instr.align, ", ".join(_typed(a) for a in instr.args), debug)
 
     def _atomic(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        pointer, value = instr.args
+        pointer, *values = instr.args
+        value = values[0]
         size = int(type[1:]) // 8
+        if instr.note == "cmpxchg":
+            order = f"{instr.labels[0]} {instr.labels[0]}, align {size}"
+            return [
+                f"{result}.c = cmpxchg {_typed(pointer)}, {_typed(value)}, {_typed(values[1])} {order}{debug}",
+                f"{result} = extractvalue {{ {type}, i1 }} {result}.c, 0{debug}",
+            ]
         return [
             (
                 f"{result} = atomicrmw {instr.note} {_typed(pointer)}, {_typed(value)} {instr.labels[0]}, "

@@ -33,13 +33,23 @@ from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
-from ebpfkit.dsl.types import XdpAction
+from ebpfkit.dsl.types import NOT_ATOMIC, XdpAction
 from ebpfkit.errors import EbpfError
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST
 
 __all__ = ["Maps"]
 
 S64 = IntType("s64", 64, signed=True)
+ATOMICS = {
+    "atomic_add": "add",
+    "atomic_sub": "add",
+    "atomic_and": "and",
+    "atomic_or": "or",
+    "atomic_xor": "xor",
+    "atomic_exchange": "xchg",
+    "atomic_compare_exchange": "cmpxchg",
+}
+"""Methods of map values, and the atomic operation behind each."""
 
 
 class Maps(Packets):
@@ -274,30 +284,35 @@ class Maps(Packets):
 
     # Atomics
 
-    def atomic_add(self, receiver: Scalar, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-        """`place.atomic_add(n)`: the value before. Whether the result is used decides the ordering."""
-        self.arguments("atomic_add", args, kwargs, ("value",), node)
+    def atomic(self, name: str, receiver: Scalar, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        """`place.atomic_add(n)` and its siblings: the value before. Whether the result is used decides the ordering."""
+        operation = ATOMICS[name]
+        wanted = ("expected", "value") if operation == "cmpxchg" else ("value",)
+        self.arguments(name, args, kwargs, wanted, node)
         type = receiver.type
         if type.bits < 32 or type.is_bool:
             raise self.error(
                 node, "atomic-width", f"no atomic operation has {type.bits} bits", "make the field a u32 or u64"
             )
         if type.network or type.enum:
-            raise self.error(node, "no-such-attribute", f"a {type.name} has no atomic_add")
+            raise self.error(node, "no-such-attribute", f"a {type.name} has no {name}")
         place = receiver.place
         if place is None or place.space not in (Space.MAP, Space.RECORD):
             where = place.space.value if place else "a value without a place"
-            raise self.error(node, "atomic-place", f"atomic_add works on a map value, not on {where}", "write +=")
-        used = node is not self.unused
-        if used and self.cpu in ("v1", "v2"):
+            raise self.error(node, "atomic-place", f"{name} works on a map value, not on {where}", NOT_ATOMIC[name])
+        used = node is not self.unused or operation in ("xchg", "cmpxchg")
+        if self.cpu in ("v1", "v2") and (used or name not in ("atomic_add", "atomic_sub")):
+            what = "with a result" if name == "atomic_add" else f"like {name}"
             raise self.error(
                 node,
                 "atomic-result",
-                f"CPU {self.cpu} has no atomic operation with a result",
-                "do not use the result, or build for v3 (kernel 5.12)",
+                f"CPU {self.cpu} has no atomic operation {what}",
+                "do not use the result of an atomic_add, or build for v3 (kernel 5.12)",
             )
-        value = self.coerce(args[0], type, node.args[0], "the amount")
-        return scalar(self.builder.atomic("add", place.pointer, value, used=used), type, *limits(type))
+        operands = [self.coerce(value, type, where, "the amount") for value, where in zip(args, node.args, strict=True)]
+        if name == "atomic_sub":
+            operands = [self.builder.binary("sub", Imm(0, operands[0].type), operands[0])]
+        return scalar(self.builder.atomic(operation, place.pointer, *operands, used=used), type, *limits(type))
 
     unused: ast.AST | None = None
     cpu: str = "v3"

@@ -19,6 +19,7 @@ The rules of arithmetic:
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Self, cast
 
@@ -55,6 +56,18 @@ def type_name(value: object) -> str:
     """How a message calls the type of a value: the language's name where it has one."""
     info = getattr(value, "__ebpf_type__", None)
     return cast(str, getattr(info, "name", "") or type(value).__name__)
+
+
+NOT_ATOMIC: Final = {
+    "atomic_add": "write +=",
+    "atomic_sub": "write -=",
+    "atomic_and": "write &=",
+    "atomic_or": "write |=",
+    "atomic_xor": "write ^=",
+    "atomic_exchange": "write =",
+    "atomic_compare_exchange": "write an if",
+}
+"""What to write where an atomic method has no meaning."""
 
 
 class Integer(int):
@@ -313,15 +326,44 @@ class Integer(int):
 
         Only 32 and 64 bits, and only in a map value (a field of it, or a scalar value itself).
         """
+        return self._atomically("atomic_add", lambda before, number: before + number, value)
+
+    def atomic_sub(self, value: int, /) -> Self:
+        """As `atomic_add`, but subtract."""
+        return self._atomically("atomic_sub", lambda before, number: before - number, value)
+
+    def atomic_and(self, value: int, /) -> Self:
+        """As `atomic_add`, but keep the bits that `value` has too."""
+        return self._atomically("atomic_and", lambda before, number: before & number, value)
+
+    def atomic_or(self, value: int, /) -> Self:
+        """As `atomic_add`, but set the bits that `value` has."""
+        return self._atomically("atomic_or", lambda before, number: before | number, value)
+
+    def atomic_xor(self, value: int, /) -> Self:
+        """As `atomic_add`, but turn the bits over that `value` has."""
+        return self._atomically("atomic_xor", lambda before, number: before ^ number, value)
+
+    def atomic_exchange(self, value: int, /) -> Self:
+        """As `atomic_add`, but store `value`."""
+        return self._atomically("atomic_exchange", lambda before, number: number, value)
+
+    def atomic_compare_exchange(self, expected: int, value: int, /) -> Self:
+        """As `atomic_add`, but store `value` where `expected` was, and nothing else."""
+        return self._atomically(
+            "atomic_compare_exchange", lambda before, old, new: new if before == old else before, expected, value
+        )
+
+    def _atomically(self, name: str, compute: Callable[..., int], *given: int) -> Self:
         info = self.__ebpf_type__
         region = self._region
         if info.bits < 32:
             refuse("atomic-width", f"no atomic operation has {info.bits} bits", "make the field a u32 or u64")
         if region is None or region.kind in (RegionKind.OWN, RegionKind.PACKET):
             where = region.kind.value if region else "a value without a place"
-            refuse("atomic-place", f"atomic_add works on a map value, not on {where}", "write +=")
+            refuse("atomic-place", f"{name} works on a map value, not on {where}", NOT_ATOMIC[name])
         before = type(self).__ebpf_load__(region, self._offset)
-        after = self._wrap(int(before) + type(self).accept(value))
+        after = self._wrap(compute(int(before), *(int(type(self).accept(number)) for number in given)))
         region.write(self._offset, int(after).to_bytes(info.size, sys.byteorder, signed=info.signed))
         return self._wrap(int(before))
 

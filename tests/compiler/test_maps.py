@@ -115,6 +115,24 @@ OPERATIONS = {
     "mac as value through a name": "m = d.mac\nif m in macs:\n    d.ip = macs[m]",
     "bool values": "flags[1] = d.x8 > 9\nd.flag = flags[1]\nif flags[0]:\n    d.r0 = 1",
     "array values": "a = bytes_[1]\na[d.x8 & 7] = d.y8\nd.t8 = bytes_[1][0]\nbytes_[0] = bytes_[1]",
+    "every atomic": """
+        table[0] = 0x0F0F_1234_5678_9ABC
+        d.r0 = table[0].atomic_sub(d.x64)
+        d.r1 = table[0].atomic_and(d.y64)
+        d.r2 = table[0].atomic_or(d.x64 >> 3)
+        d.x64 = table[0].atomic_xor(d.y64)
+        d.y64 = table[0].atomic_exchange(d.r0 + 1)
+        d.q64 = s64(table[0].atomic_compare_exchange(d.r0 + 1, 77))
+        d.p64 = s64(table[0].atomic_compare_exchange(5, 78))
+        d.x32 = pairs[1].a.atomic_or(d.y32)
+        d.y32 = pairs[1].a.atomic_compare_exchange(d.y32, 3)
+        pairs[1].b.atomic_sub(1)
+        pairs[1].b.atomic_and(0xFFFF)
+        pairs[1].b.atomic_or(0x10000)
+        pairs[1].b.atomic_xor(d.x32)
+        pairs[1].a.atomic_exchange(d.x32)
+        table[1].atomic_compare_exchange(0, d.x64)
+        """,
     "atomic": """
         p = pairs.get(1)
         if p is not None:
@@ -227,6 +245,12 @@ def test_ring_buffer_records_are_the_same(body: str, tmp_path: Path):
         for name, records in wanted.items():
             with RingBuffer(live.maps[name]) as reader:
                 assert [bytes(r) for r in reader.poll(0)] == records
+
+
+def test_atomics_other_than_adding_want_v3(tmp_path: Path):
+    prog = program(READ + "table[0].atomic_or(1)\n" + END, tmp_path, MAPS)
+    with pytest.raises(CompileError, match="CPU v2 has no atomic operation like atomic_or"):
+        compile_programs([prog], options=Options(mcpu="v2"))
 
 
 def test_an_atomic_result_wants_v3(tmp_path: Path):
