@@ -41,6 +41,7 @@ LEN0 = ArgSpec("len", _A.SIZE_OR_ZERO, "u32")
 SOCK = ArgSpec("sk", _A.BTF_SOCK_COMMON, "struct bpf_sock *")
 CALLBACK_CTX = ArgSpec("callback_ctx", _A.STACK_OR_NULL, "void *")
 TASK = ArgSpec("task", _A.BTF_ID, "struct task_struct *", btf_type="task_struct")
+_TASK0 = ArgSpec("task", _A.BTF_ID_OR_NULL, "struct task_struct *", btf_type="task_struct")
 
 _PACKET = frozenset({Effect.CHANGES_PACKET})
 _SLEEPS = frozenset({Effect.MAY_SLEEP})
@@ -84,8 +85,8 @@ def _pointer(name: str, kind: ArgKind, ctype: str = "void *", *, size: int = 0, 
     return ArgSpec(name, kind, ctype, size, btf)
 
 
-_CGROUPS = ArgSpec("cgroup", _A.BTF_ID, "struct cgroup *", btf_type="cgroup")
-_INODE = ArgSpec("inode", _A.BTF_ID, "struct inode *", btf_type="inode")
+_CGROUPS = ArgSpec("cgroup", _A.BTF_ID_OR_NULL, "struct cgroup *", btf_type="cgroup")
+_INODE = ArgSpec("inode", _A.BTF_ID_OR_NULL, "struct inode *", btf_type="inode")
 _FILE = ArgSpec("file", _A.BTF_ID, "struct file *", btf_type="file")
 _TUPLE = ArgSpec("tuple", _A.MEM, "struct bpf_sock_tuple *")
 _DYNPTR = ArgSpec("ptr", _A.DYNPTR, "const struct bpf_dynptr *")
@@ -728,13 +729,13 @@ _ROWS: tuple[_Row, ...] = (
     _row(
         156,
         "task_storage_get",
-        (MAP, TASK, VALUE_OR_NULL, FLAGS),
+        (MAP, _TASK0, VALUE_OR_NULL, FLAGS),
         _R.MAP_VALUE_OR_NULL,
         "5.11",
         ret_ctype="void *",
         map_types=_STORAGE["task"],
     ),
-    _row(157, "task_storage_delete", (MAP, TASK), _R.INTEGER, "5.11", map_types=_STORAGE["task"]),
+    _row(157, "task_storage_delete", (MAP, _TASK0), _R.INTEGER, "5.11", map_types=_STORAGE["task"]),
     _row(158, "get_current_task_btf", (), _R.BTF_ID, "5.11", ret_ctype="struct task_struct *"),
     _row(
         159,

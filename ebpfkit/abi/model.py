@@ -61,6 +61,7 @@ class ArgKind(Enum):
     SOCKET = "socket"
     BTF_SOCK_COMMON = "btf_sock_common"
     BTF_ID = "btf_id"  # pointer to the kernel type named in `btf_type`
+    BTF_ID_OR_NULL = "btf_id_or_null"
     RINGBUF_MEM = "ringbuf_mem"  # a record from ringbuf_reserve
     DYNPTR = "dynptr"
     DYNPTR_UNINIT = "dynptr_uninit"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import ArgKind, ArgSpec, HelperSpec
 from ebpfkit.verifier import check, fields
+from ebpfkit.verifier.domain.objects import BTF, BUF, TRUSTED
 from ebpfkit.verifier.domain.pointer import (
     CTX,
     FUNC,
@@ -17,15 +18,17 @@ from ebpfkit.verifier.domain.pointer import (
     MAP_PTR,
     MAP_VALUE,
     MEM,
-    OPAQUE,
     PACKET,
     PACKET_META,
     STACK,
     MapTarget,
     Pointer,
 )
+from ebpfkit.verifier.objects import prove_buffer, prove_object
+from ebpfkit.verifier.obligations import Access
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.transfer.stack import find_constant_key, read_for_helper
+from ebpfkit.verifier.typed_arguments import TYPED, prove_typed
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -34,12 +37,14 @@ __all__ = ["CallFacts", "Plan", "prove_argument"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _A = ArgKind
-_MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM}
+_MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, BUF}
 _MEMORY_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 _ELIDABLE = {"array", "percpu_array"}
 _NUMBERS = {_A.ANYTHING, _A.SCALAR}
 _SIZES = {_A.SIZE: False, _A.SIZE_OR_ZERO: True}
-_NULL_OK = {_A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL}
+_NULL_OK = {
+    _A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL, _A.BTF_ID_OR_NULL,
+}  # fmt: skip
 _WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _MEMORY = {
@@ -53,7 +58,7 @@ _SOCKET_MAPS = {"sockmap", "sockhash"}
 class CallFacts:
     """What the arguments of one call say."""
 
-    __slots__ = ("blank", "key", "largest", "reference", "release_register", "size", "target")
+    __slots__ = ("blank", "key", "largest", "reference", "release_register", "size", "target", "variable")
 
     def __init__(self) -> None:
         self.target: MapTarget | None = None
@@ -63,6 +68,7 @@ class CallFacts:
         self.blank: tuple[int, Pointer, int] | None = None  # stack memory that the helper writes without reading
         self.reference = 0
         self.release_register = 0
+        self.variable: Any = None  # a per-CPU variable
 
 
 class Plan:
@@ -70,7 +76,7 @@ class Plan:
 
     __slots__ = (
         "arg", "constant", "is_map", "kind", "memory", "null_ok", "number", "packet_ok", "previous", "register",
-        "releases", "zero_ok",
+        "releases", "typed", "zero_ok",
     )  # fmt: skip
 
     def __init__(self, w: Walk, spec: HelperSpec, args: tuple[ArgSpec, ...], number: int) -> None:
@@ -87,7 +93,8 @@ class Plan:
         self.releases = kind is _A.RINGBUF_MEM or (kind in _SOCKETS and spec.name == "sk_release")
         self.is_map = kind is _A.CONST_MAP_PTR
         self.constant = kind in (_A.ALLOC_SIZE_OR_ZERO, _A.CONST)
-        self.packet_ok = bool(w.prog_type.direct_packet_access) and spec.name in w.packet_helpers
+        self.packet_ok = bool(w.prog_type.direct_packet_access) and spec.packet_access
+        self.typed = kind in TYPED
 
 
 def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
@@ -103,7 +110,10 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
         raise Rejection("helper-argument", message, index=index, register=register)
     is_null = value.is_scalar and value.const == 0
     if not (is_null and plan.null_ok):
-        _check_type(w, index, register, value, plan.kind, facts)
+        if plan.typed:
+            prove_typed(w, index, register, value, plan.arg, plan.releases)
+        else:
+            _check_type(w, index, register, value, plan.kind, facts)
     if plan.releases:
         _check_release(w, index, register, value, facts)
     elif w.ids[register] >> 32 and not value.is_scalar:
@@ -118,6 +128,8 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
     elif plan.kind is _A.TIMER:
         fields.check_place(w, index, register, "bpf_timer")
         facts.target = value.target
+    elif plan.kind is _A.PERCPU_BTF_ID:
+        facts.variable = value
     elif plan.constant:
         _take_constant(w, index, register, facts)
     elif plan.memory:
@@ -136,11 +148,14 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
         wanted = _MEMORY_NAMES
         fits = value.kind in _MEMORY_KINDS and (nullable_ok or not value.nullable)
         target = facts.target
+        if value.kind == BTF:
+            fits = value.target.flags == TRUSTED and not value.nullable
+            if fits and kind in _WRITES:
+                message = f"() may write into memory pointed by R{register} type={value.type_name()}"
+                raise Rejection("helper-argument", message, index=index, register=register)
         if fits and kind in (_A.MAP_VALUE, _A.MAP_VALUE_OR_NULL) and target is not None:
             if target.spec.type in _SOCKET_MAPS:
                 raise Unmodelled("sockets as map values", index=index)
-        elif not fits and value.kind == OPAQUE:
-            raise Unmodelled(f"{value.target} as a helper's memory", index=index)
         elif fits and value.readonly and kind in _WRITES:
             raise _expected(index, register, value, wanted)
     elif kind in _SIZES or kind in (_A.CONST, _A.ALLOC_SIZE_OR_ZERO):
@@ -163,10 +178,6 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
     elif kind is _A.SPIN_LOCK:
         fits, wanted = value.kind == MAP_VALUE and not value.nullable, "map_value, ptr_, ptr_"
-    elif kind in _SOCKETS:
-        fits, wanted = value.kind == OPAQUE and not value.nullable, "sock_common, sock, tcp_sock, xdp_sock, ptr_"
-        if fits and value.target == "xdp_sock":
-            raise Unmodelled("xdp_sock arguments", index=index)
     else:
         raise Unmodelled(f"arguments of kind {kind.value}", index=index)
     if not fits:
@@ -278,10 +289,21 @@ def check_memory(
             message = f"R{register} cannot write into {value.type_name()}"
             raise Rejection("read-only-memory", message, index=index, register=register)
         check.check_region(index, register, value, 0, size, value.target, "memory", zero_ok)
+    elif value.kind in (BTF, BUF):
+        _check_typed_memory(w, index, register, value, size, write)
     elif value.kind == STACK:
         _check_stack_memory(w, index, register, value, size, write, zero_ok, facts, kind)
     elif not (zero_ok and not size and value.is_scalar and value.const == 0):
         raise _expected(index, register, value, "fp")
+
+
+def _check_typed_memory(w: Walk, index: int, register: int, value: Any, size: int, write: bool) -> None:
+    """Memory in a structure of the kernel, or of a size that only attaching checks."""
+    demand = Access(register, 0, size, write)
+    if value.kind == BTF:
+        prove_object(w, index, demand, value)
+    else:
+        prove_buffer(w, index, demand, value)
 
 
 def _check_stack_memory(

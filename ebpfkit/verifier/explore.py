@@ -62,7 +62,6 @@ class Walk:
         self.stack_liveness = StackLiveness(code)
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
         self.is_gpl = spec.license in GPL_COMPATIBLE
-        self.packet_helpers = special.PACKET_HELPERS
         self.objects = Objects(self)
         check_attachment(spec, prog_type)
         self.sleepable = bool(spec.flags & SLEEPABLE)

@@ -1,4 +1,4 @@
-"""What `abi/`'s rows do not say and the walk needs: special fields in map values, helpers that take packet memory."""
+"""What `abi/`'s rows do not say and the walk needs: special fields in map values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["LOCK", "PACKET_HELPERS", "SpecialField", "check_program_type", "special_fields"]
-
-PACKET_HELPERS = frozenset(
-    {
-        "map_lookup_elem", "map_update_elem", "map_delete_elem", "map_push_elem", "map_lookup_percpu_elem",
-        "csum_diff", "sk_lookup_tcp", "sk_lookup_udp", "skc_lookup_tcp", "tcp_check_syncookie",
-        "tcp_gen_syncookie", "tcp_raw_gen_syncookie_ipv4", "tcp_raw_gen_syncookie_ipv6", "tcp_raw_check_syncookie_ipv4",
-        "tcp_raw_check_syncookie_ipv6",
-    }
-)  # fmt: skip
-"""Helpers whose memory arguments may be packet memory (measured on Linux 6.18)."""
+__all__ = ["LOCK", "SpecialField", "check_program_type", "special_fields"]
 
 _SPECIAL = (
     "bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_task_work", "bpf_list_head", "bpf_list_node",

@@ -16,7 +16,7 @@ from ebpfkit.verifier.domain.objects import PERCPU, RCU, UNTRUSTED, USER
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf, Member
 
-__all__ = ["Found", "MissingMember", "find_member", "has_safe_member", "struct_pointer"]
+__all__ = ["Found", "MissingMember", "find_member", "has_safe_member", "holds_struct", "struct_pointer"]
 
 _TAGS = {"user": USER, "percpu": PERCPU, "rcu": RCU}
 _DEPTH = 64
@@ -148,6 +148,27 @@ def _pointer(
     if isinstance(btf.get(target), Struct):
         return Found("pointer", target, flags | tag, member.name)
     return Found("opaque", 0, 0, member.name)
+
+
+def holds_struct(btf: Btf, type_id: int, offset: int, wanted: int) -> bool:
+    """Whether the structure is the wanted one, or has it at the offset, however deep inside."""
+    type_id = btf.strip(type_id)
+    if not offset and type_id == wanted:
+        return True
+    for _ in range(_DEPTH):
+        struct = btf.get(type_id)
+        if not isinstance(struct, Struct) or offset >= struct.size:
+            return False
+        try:
+            step = _step(btf, struct, offset, 1, 0)
+        except MissingMember:
+            return False
+        if isinstance(step, Found):
+            return False
+        type_id, offset = step
+        if not offset and type_id == wanted:
+            return True
+    return False
 
 
 def struct_pointer(btf: Btf, type_id: int) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
 from ebpfkit.verifier.transfer import callbacks, stack
 from ebpfkit.verifier.transfer.jumps import keeps_identity
+from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
@@ -242,6 +243,13 @@ def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: 
             vals[0] = result
             ids[0] = reference_word(w.new_id(), facts.reference)
             return
+    elif kind in TYPED_RESULTS:
+        result = give_object(w, index, spec, facts.variable)
+        vals[0] = result
+        # A socket seen as a wider one is held by the same reference.
+        reference = facts.reference if spec.name.startswith("skc_to_") else 0
+        ids[0] = reference_word(w.new_id() if result.nullable else 0, reference)
+        return
     else:
         raise Unmodelled(f"results of kind {kind.value} (helper {spec.name})", index=index)
     vals[0] = result
