@@ -136,30 +136,21 @@ class IdMap:
         return self.match(old & ID_MASK, new & ID_MASK) and self.match(old >> 32, new >> 32)
 
 
-class _Check:
-    """One place of a stored state that the current one is held against."""
-
-    __slots__ = ("frame", "id", "place", "precise", "value")
-
-    def __init__(self, frame: int, place: int, value: Any, identity: int, precise: bool) -> None:
-        self.frame = frame
-        self.place = place
-        self.value = value
-        self.id = identity
-        self.precise = precise
-
-
 class _Checks:
-    """The compiled comparison of a finished state."""
+    """The compiled comparison of a finished state: registers of the last frame first, the rest where there is any."""
 
-    __slots__ = ("identical", "identities", "kinds", "rounds", "slots", "values")
+    __slots__ = ("anonymous", "identical", "kinds", "numbers", "outer", "pointers", "rest", "rounds", "slots", "values")
 
     def __init__(self) -> None:
-        self.identical: list[tuple[int, Any]] = []  # (register, value) of the last frame: must be this very value
-        self.identities: list[_Check] = []  # places whose ids count
-        self.kinds: list[tuple[int, int]] = []  # must be some number
+        self.identical: list[tuple[int, Any]] = []  # must be this very value
+        self.values: list[tuple[int, Any]] = []  # must be covered by this value
+        self.kinds: list[int] = []  # must be some number
+        self.anonymous: list[int] = []  # must have no identity
+        self.rest = True
+        self.numbers: list[tuple[int, int]] = []  # (register, identity of a number)
+        self.pointers: list[tuple[int, int]] = []  # (register, identity of a pointer)
+        self.outer: list[tuple[int, int, Any, int, bool]] = []  # (frame, register, value, identity, precise)
         self.rounds: list[tuple[int, int]] = []  # (frame, visits of callbacks): at least as many
-        self.values: list[_Check] = []
         self.slots: list[tuple[int, int, Slot, bool]] = []
 
 
@@ -314,41 +305,56 @@ class Comparison:
         What failed last time is tested first: states at one place tend to differ at one place.
         """
         frames = state.frames
-        if stored.chain is not frames[-1].chain:
+        frame = frames[-1]
+        if stored.chain is not frame.chain:
             return False
         checks: _Checks | None = stored.checks
         if checks is None:
             checks = stored.checks = self._compile(stored)
-        vals = frames[-1].vals
-        for pair in checks.identical:
-            if vals[pair[0]] is not pair[1]:
-                self._note_misfit(stored, pair[0], pair[1], vals[pair[0]])
+        vals = frame.vals
+        for register, old in checks.identical:
+            if vals[register] is not old:
+                self._note_misfit(stored, register, old, vals[register])
                 return False
-        if len(stored.references) != len(state.references):
-            return False
         contains = self.memo.get
-        for check in checks.values:
-            new = frames[check.frame].vals[check.place]
-            old = check.value
+        for register, old in checks.values:
+            new = vals[register]
             if new is not old:
                 if new is None:
                     return False
                 found = contains((old, new))
                 if not (self.contains(old, new) if found is None else found):
-                    if check.frame == len(frames) - 1:
-                        self._note_misfit(stored, check.place, old, new)
-                    elif check is not checks.values[0]:
-                        checks.values.remove(check)
-                        checks.values.insert(0, check)
+                    self._note_misfit(stored, register, old, new)
                     return False
-        for frame, register in checks.kinds:
-            value = frames[frame].vals[register]
-            if value is None or not value.is_scalar:
+        for register in checks.kinds:
+            new = vals[register]
+            if new is None or not new.is_scalar:
+                return False
+        for register in checks.anonymous:
+            if frame.ids[register]:
+                return False
+        if checks.rest or stored.references is not state.references or stored.lock is not state.lock:
+            return self._covers_rest(checks, stored, state)
+        return True
+
+    def _covers_rest(self, checks: _Checks, stored: Checkpoint, state: State) -> bool:
+        """What is left after the registers of the last frame: outer frames, slots, identities, what is held."""
+        frames = state.frames
+        if len(stored.references) != len(state.references):
+            return False
+        for number, count in checks.rounds:
+            if count > frames[number].rounds:
                 return False
         ids = IdMap()
+        for number, register, old, identity, precise in checks.outer:
+            outer = frames[number]
+            if outer.vals[register] is old and not identity and not outer.ids[register]:
+                continue
+            if not self._register(old, identity, outer.vals[register], outer.ids[register], precise, ids, NOT_EXACT):
+                return False
         for slot_check in checks.slots:
-            frame, place, slot, precise = slot_check
-            current = frames[frame]
+            number, place, slot, precise = slot_check
+            current = frames[number]
             now = current.slots.get(place)
             if now is slot and not slot.id:
                 continue
@@ -359,20 +365,14 @@ class Comparison:
                 return False
         if not _same_lock(stored, state, ids):
             return False
-        for number, count in checks.rounds:
-            if count > frames[number].rounds:
-                return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
                 return False
-        for check in checks.identities:
-            new_id = frames[check.frame].ids[check.place]
-            if check.value.is_scalar:
-                if not ids.match_scalars(check.id, new_id):
-                    return False
-            elif not ids.match_pointers(check.id, new_id):
+        words = frames[-1].ids
+        for register, identity in checks.numbers:
+            if not ids.match_scalars(identity, words[register]):
                 return False
-        return True
+        return all(ids.match_pointers(identity, words[register]) for register, identity in checks.pointers)
 
     def _note_misfit(self, stored: Checkpoint, register: int, old: Any, new: Any) -> None:
         """Remember that this value in this register of the last frame rules the stored state out."""
@@ -388,25 +388,40 @@ class Comparison:
             if frame.rounds:
                 checks.rounds.append((number, frame.rounds))
             registers, slots = stored.marks[number]
-            for register in range(10):
-                value = frame.vals[register]
-                if value is None:
-                    continue
-                precise = bool(registers >> register & 1)
-                if value.is_scalar and not precise:
-                    checks.kinds.append((number, register))
-                    continue
-                check = _Check(number, register, value, frame.ids[register], precise)
-                if value.is_scalar and value.const is not None and number == last:
-                    checks.identical.append((register, value))
-                else:
-                    checks.values.append(check)
-                if not value.is_scalar or check.id:
-                    checks.identities.append(check)
+            if number == last:
+                self._compile_registers(checks, frame, registers)
+            else:
+                checks.outer += [
+                    (number, register, value, frame.ids[register], bool(registers >> register & 1))
+                    for register, value in enumerate(frame.vals[:10])
+                    if value is not None
+                ]
             for place, slot in frame.slots.items():
                 if self._matters(slot.types):
                     checks.slots.append((number, place, slot, bool(slots >> place & 1)))
+        checks.rest = bool(checks.rounds or checks.outer or checks.slots or checks.numbers or checks.pointers)
         return checks
+
+    @staticmethod
+    def _compile_registers(checks: _Checks, frame: Frame, precise: int) -> None:
+        vals, ids = frame.vals, frame.ids
+        for register in range(10):
+            value = vals[register]
+            if value is None:
+                continue
+            identity = ids[register]
+            if not value.is_scalar:
+                checks.values.append((register, value))
+                if identity:
+                    checks.pointers.append((register, identity))
+                else:
+                    checks.anonymous.append(register)
+            elif not precise >> register & 1:
+                checks.kinds.append(register)
+            else:
+                (checks.values if value.const is None else checks.identical).append((register, value))
+                if identity:
+                    checks.numbers.append((register, identity))
 
 
 def _same_lock(stored: Checkpoint, state: State, ids: IdMap) -> bool:
