@@ -32,6 +32,7 @@ class ArenaStore(MemoryStore):
         self.memory = mmap.mmap(-1, spec.max_entries * PAGE, flags=flags)
         self.user_address = spec.map_extra
         self._pages: set[int] = set()
+        self._reserved: set[int] = set()
 
     def _validate(self, spec: MapSpec) -> None:
         if spec.key_size or spec.value_size or not spec.max_entries:
@@ -57,10 +58,13 @@ class ArenaStore(MemoryStore):
         starts = range(self._spec.max_entries - count + 1) if at is None else (at,)
         for start in starts:
             wanted = range(start, start + count)
-            if start >= 0 and wanted.stop <= self._spec.max_entries and self._pages.isdisjoint(wanted):
+            if start >= 0 and wanted.stop <= self._spec.max_entries and self._is_free(wanted):
                 self._pages.update(wanted)
                 return start
         return None
+
+    def _is_free(self, wanted: range) -> bool:
+        return self._pages.isdisjoint(wanted) and self._reserved.isdisjoint(wanted)
 
     def free(self, first: int, count: int) -> None:
         """Give pages back; those that nobody has are passed over."""
@@ -68,6 +72,14 @@ class ArenaStore(MemoryStore):
             if page in self._pages:
                 self._pages.discard(page)
                 self.memory[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+
+    def reserve(self, first: int, count: int) -> bool:
+        """Keep pages from being allocated; False when somebody has one of them."""
+        wanted = range(first, first + count)
+        if not self._is_free(wanted):
+            return False
+        self._reserved.update(wanted)
+        return True
 
     def has(self, page: int) -> bool:
         """Whether a page is allocated."""

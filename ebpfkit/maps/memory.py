@@ -13,6 +13,7 @@ from ebpfkit.errors import NotSupported
 from ebpfkit.maps.arena import ArenaStore
 from ebpfkit.maps.arrays import ArrayStore, PerCpuArrayStore
 from ebpfkit.maps.base import ORDER, ByteOrder, Cell, MemoryStore, store_by_id
+from ebpfkit.maps.code import InsnArrayStore
 from ebpfkit.maps.hashes import HashStore, LruHashStore, LruPerCpuHashStore, PerCpuHashStore
 from ebpfkit.maps.queues import (
     PAGE,
@@ -41,8 +42,9 @@ from ebpfkit.maps.trie import LpmTrieStore
 __all__ = [
     "STORES", "UNSUPPORTED", "ArenaStore", "ArrayOfMapsStore", "ArrayStore", "BloomFilterStore", "Cell",
     "CgroupArrayStore", "CgroupStorageStore", "CpuMapStore", "DevMapHashStore", "DevMapStore", "HashOfMapsStore",
-    "HashStore", "LpmTrieStore", "LruHashStore", "LruPerCpuHashStore", "MemoryStore", "ObjectStorageStore",
-    "PerCpuArrayStore", "PerCpuHashStore", "PerfEventArrayStore", "ProgArrayStore", "QueueStore", "Record",
+    "HashStore", "InsnArrayStore", "LpmTrieStore", "LruHashStore", "LruPerCpuHashStore", "MemoryStore",
+    "ObjectStorageStore", "PerCpuArrayStore", "PerCpuHashStore", "PerfEventArrayStore", "ProgArrayStore", "QueueStore",
+    "Record",
     "ReuseportArrayStore", "RingBufferStore", "SockHashStore", "SockMapStore", "SocketStore", "StackStore",
     "UserRingBufferStore", "XskMapStore", "create_store", "store_by_id",
 ]  # fmt: skip
@@ -51,6 +53,7 @@ STORES: Final = MappingProxyType[str, type[MemoryStore]](
     {
         "hash": HashStore,
         "array": ArrayStore,
+        "insn_array": InsnArrayStore,
         "prog_array": ProgArrayStore,
         "perf_event_array": PerfEventArrayStore,
         "percpu_hash": PerCpuHashStore,
@@ -89,7 +92,6 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
         "stack_trace": "its values are stacks of the kernel; only programs of tracing types may fill it",
         "struct_ops": "its values are tables of kernel callbacks, which no packet program reads",
         "rhash": "it is newer than every kernel that its behaviour could be compared with; use a hash",
-        "insn_array": "its values are addresses of translated instructions",
     }
 )
 """Map types without an in-memory store, and why."""

@@ -12,6 +12,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, U64_MAX, to_signed
+from ebpfkit.errors import NotSupported
 from ebpfkit.maps.base import ByteOrder
 from ebpfkit.maps.memory import (
     ArrayOfMapsStore,
@@ -22,10 +23,18 @@ from ebpfkit.maps.memory import (
     MemoryStore,
     PerfEventArrayStore,
     RingBufferStore,
+    SocketStore,
 )
-from ebpfkit.vm import helpers_network, helpers_objects, helpers_skb  # noqa: F401 (they register their helpers)
+from ebpfkit.vm import (  # noqa: F401 (they register their helpers)
+    helpers_network,
+    helpers_objects,
+    helpers_skb,
+    helpers_syncookies,
+    helpers_tasks,
+)
 from ebpfkit.vm.format import format_text
 from ebpfkit.vm.helpers_registry import IMPLEMENTED, arity, implements
+from ebpfkit.vm.helpers_sockets import lookup_socket, store_socket
 from ebpfkit.vm.helpers_unsupported import UNSUPPORTED, unsupported_reason
 from ebpfkit.vm.memory import MemoryFault
 
@@ -41,6 +50,7 @@ _BROADCAST_FLAGS = 0x18
 _MAX_LOOPS = 8 * 1024 * 1024
 _MAX_OFFSET = 0xFFFF
 _CURRENT_CPU = U32_MAX
+_SECOND_NS = 1_000_000_000
 MAX_LINES: Final = 10_000
 """Lines of trace_printk that one run keeps."""
 
@@ -56,7 +66,7 @@ def _key(vm: Machine, store: MemoryStore, address: int) -> bytes:
 def map_lookup_elem(vm: Machine, array: int, key: int) -> int:
     memory = vm.memory
     store = memory.store_at(array)
-    if isinstance(store, (ArrayOfMapsStore, HashOfMapsStore)):
+    if isinstance(store, (ArrayOfMapsStore, HashOfMapsStore, SocketStore)):
         return _lookup(vm, store, _key(vm, store, key), vm.cpu)
     cell = store.lookup(memory.read(key, store.spec.key_size), vm.cpu)
     if cell is None:
@@ -68,6 +78,8 @@ def _lookup(vm: Machine, store: MemoryStore, key: bytes, cpu: int) -> int:
     if isinstance(store, (ArrayOfMapsStore, HashOfMapsStore)):
         inner = store.inner(key)
         return 0 if inner is None else vm.address_of_store(inner)
+    if isinstance(store, SocketStore):
+        return lookup_socket(vm, store, key)
     cell = store.lookup(key, cpu)
     return 0 if cell is None else vm.address_of_value(store, cell)
 
@@ -85,6 +97,8 @@ def map_update_elem(vm: Machine, array: int, key: int, value: int, flags: int) -
     store = vm.memory.store_at(array)
     if not store.is_program_writable:
         return -errno.EPERM
+    if isinstance(store, SocketStore):
+        return store_socket(vm, store, _key(vm, store, key), value, flags)
     return store.update(_key(vm, store, key), vm.memory.read(value, store.spec.value_size), flags, vm.cpu)
 
 
@@ -242,6 +256,14 @@ def perf_event_output(vm: Machine, context: int, array: int, flags: int, data: i
 def ktime_get_ns(vm: Machine) -> int:
     """All of the kernel's clocks are the machine's one clock."""
     return vm.clock()
+
+
+@implements("jiffies64")
+def jiffies64(vm: Machine) -> int:
+    """Ticks of the machine's clock, `hz` a second."""
+    if vm.around.hz is None:
+        raise NotSupported("helper bpf_jiffies64 without a tick", why="give the machine hz=250, or use ktime_get_ns")
+    return vm.clock() * vm.around.hz // _SECOND_NS
 
 
 @implements("get_prandom_u32")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ebpfkit._bits import U32_MAX, to_signed
@@ -25,6 +26,7 @@ _DIRECT, _OUTPUT, _SKIP_NEIGH, _TBID, _SRC, _MARK = 1, 2, 4, 8, 16, 32
 _FIB_FLAGS = _DIRECT | _OUTPUT | _SKIP_NEIGH | _TBID | _SRC | _MARK
 _SEGMENTS = 1
 _VLAN_HEADER = 4
+_NOBODY = 65534  # overflowuid
 _TUPLE_SIZES = {12: 4, 36: 16}  # bytes of struct bpf_sock_tuple to bytes of an address
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 
@@ -33,10 +35,10 @@ def _missing(helper: str, what: str) -> NotSupported:
     return NotSupported(f"helper bpf_{helper} without a table", why=f"give the machine its {what}")
 
 
-def _devices(vm: Machine, helper: str) -> dict[int, Device]:
-    if vm.devices is None:
+def _devices(vm: Machine, helper: str) -> Mapping[int, Device]:
+    if vm.around.devices is None:
         raise _missing(helper, "devices=[Device(...), ...]")
-    return vm.devices
+    return vm.around.devices
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
     flags &= U32_MAX
     if size < _PARAMETERS or flags & ~_FIB_FLAGS:
         return -errno.EINVAL
-    if vm.fib is None:
+    if vm.around.fib is None:
         raise _missing("fib_lookup", "fib=Fib(...) and devices=[Device(...), ...]")
     devices = _devices(vm, "fib_lookup")
     request = _Parameters(vm.memory.read(params, _PARAMETERS), vm.order)
@@ -76,7 +78,7 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
     device = devices.get(request.ifindex)
     if device is None:
         return -errno.ENODEV
-    verdict = _look_up(vm.fib, devices, device, request, flags)
+    verdict = _look_up(vm.around.fib, devices, device, request, flags)
     if verdict is FibVerdict.SUCCESS and not vm.is_xdp and not request.total:
         egress = devices[int.from_bytes(request.data[8:12], vm.order)]
         if len(vm.frame_of(context)) > egress.mtu + egress.header + _VLAN_HEADER:
@@ -85,7 +87,7 @@ def fib_lookup(vm: Machine, context: int, params: int, size: int, flags: int) ->
     return verdict
 
 
-def _look_up(fib: Fib, devices: dict[int, Device], device: Device, request: _Parameters, flags: int) -> FibVerdict:
+def _look_up(fib: Fib, devices: Mapping[int, Device], device: Device, request: _Parameters, flags: int) -> FibVerdict:
     if not device.forwarding:
         return FibVerdict.FWD_DISABLED
     table = None
@@ -152,7 +154,7 @@ def check_mtu(vm: Machine, context: int, ifindex: int, mtu_len: int, difference:
 def _find_socket(
     vm: Machine, helper: str, protocol: str, address: int, size: int, netns: int, flags: int
 ) -> Socket | None:
-    if vm.sockets is None:
+    if vm.around.sockets is None:
         raise _missing(helper, "sockets=[Socket(...), ...] (an empty list: there are none)")
     size &= U32_MAX
     data = vm.memory.read(address, size)
@@ -162,7 +164,7 @@ def _find_socket(
     source, destination = ipaddress.ip_address(data[:width]), ipaddress.ip_address(data[width : 2 * width])
     source_port, port = (int.from_bytes(data[at : at + 2], "big") for at in (2 * width, 2 * width + 2))
     best, most = None, 0
-    for socket in vm.sockets:
+    for socket in vm.around.sockets:
         if socket.protocol == protocol:
             score = socket.score(source, source_port, destination, port, vm.ifindex)
             if score > most:
@@ -228,8 +230,7 @@ def _choose_socket(vm: Machine, socket: Socket | None, flags: int) -> int:
         values = vm.context_values
         if values.get("protocol", 0) != (6 if socket.protocol == "tcp" else 17):
             return -errno.EPROTOTYPE
-        family = 6 if ":" in socket.local else 4
-        if family == 4 and values.get("family", 0) == _AF_INET6:
+        if not socket.is_v6 and values.get("family", 0) == _AF_INET6:
             return -errno.EAFNOSUPPORT
         if socket.protocol == "tcp" and socket.state_number != 10:
             return -errno.ESOCKTNOSUPPORT
@@ -250,9 +251,9 @@ def get_socket_cookie(vm: Machine, context: int) -> int:
 
 @implements("get_socket_uid")
 def get_socket_uid(vm: Machine, context: int) -> int:
-    """Nobody's: sockets of the table have no owner."""
+    """The owner of the packet's socket, nobody's without one."""
     vm.frame_of(context)
-    return 65534
+    return vm.socket.uid if vm.socket is not None else _NOBODY
 
 
 @implements("get_netns_cookie")
@@ -268,7 +269,7 @@ def get_netns_cookie(vm: Machine, context: int) -> int:
 def clone_redirect(vm: Machine, context: int, ifindex: int, flags: int) -> int:
     frame = vm.frame_of(context)
     ifindex &= U32_MAX
-    if flags & ~1 or (vm.devices is not None and ifindex not in vm.devices):
+    if flags & ~1 or (vm.around.devices is not None and ifindex not in vm.around.devices):
         return -errno.EINVAL
     kept = vm.objects.record("clone_redirect", ifindex=ifindex, flags=flags, packet=frame.packet)
     return 0 if kept else -errno.ENOMEM

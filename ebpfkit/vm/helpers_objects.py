@@ -1,4 +1,4 @@
-"""Helpers of objects that programs hold: dynptrs, timers, locks; and what reads the machine's own memory.
+"""Helpers of objects that programs hold: dynptrs, timers, locks, kept pointers; and the machine's memory by address.
 
 The objects are in `objects`.
 """
@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ebpfkit._bits import U32_MAX
-from ebpfkit.maps.memory import RingBufferStore
+from ebpfkit.maps.memory import RingBufferStore, UserRingBufferStore
 from ebpfkit.vm.helpers_registry import implements
 from ebpfkit.vm.memory import MemoryFault
 from ebpfkit.vm.objects import Dynptr, Timer
@@ -21,6 +21,8 @@ _MAX_DYNPTR = (1 << 24) - 1
 _DYNPTR_BYTES = _TIMER_BYTES = 16
 _CLOCKS = (0, 1, 7)  # CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME
 _ABSOLUTE, _PIN = 1, 2
+_NO_WAKEUP, _FORCE_WAKEUP = 1, 2
+_MAX_SAMPLES = 128 * 1024  # that one call drains
 
 # --- locks ------------------------------------------------------------------------------------------------------------
 
@@ -97,19 +99,17 @@ def ringbuf_discard_dynptr(vm: Machine, dynptr: int, flags: int) -> int:
     return _finish(vm, dynptr, discard=True)
 
 
-def _is_outside(dynptr: Dynptr, offset: int, length: int) -> bool:
-    return length > dynptr.size or offset > dynptr.size - length
-
-
 @implements("dynptr_read")
 def dynptr_read(vm: Machine, target: int, length: int, source: int, offset: int, flags: int) -> int:
     dynptr = vm.objects.dynptr_at(source)
     length, offset = length & U32_MAX, offset & U32_MAX
-    if not dynptr.address or flags:
+    if dynptr.is_null or flags:
         return -errno.EINVAL
-    if _is_outside(dynptr, offset, length):
+    if dynptr.is_outside(offset, length):
         return -errno.E2BIG
-    vm.memory.write(target, vm.memory.read(dynptr.address + offset, length))
+    if dynptr.frame is not None and dynptr.offset + offset + length > len(dynptr.frame):
+        return -errno.EINVAL if vm.is_xdp else -errno.EFAULT  # the packet became shorter
+    vm.memory.write(target, vm.memory.read(dynptr.start + offset, length))
     return 0
 
 
@@ -117,23 +117,62 @@ def dynptr_read(vm: Machine, target: int, length: int, source: int, offset: int,
 def dynptr_write(vm: Machine, target: int, offset: int, source: int, length: int, flags: int) -> int:
     dynptr = vm.objects.dynptr_at(target)
     length, offset = length & U32_MAX, offset & U32_MAX
-    if not dynptr.address or dynptr.read_only:
+    if dynptr.is_null or dynptr.read_only:
         return -errno.EINVAL
-    if _is_outside(dynptr, offset, length):
+    if dynptr.is_outside(offset, length):
         return -errno.E2BIG
-    if flags:
+    if flags & ~(3 if dynptr.frame is not None and not vm.is_xdp else 0):
         return -errno.EINVAL
-    vm.memory.write(dynptr.address + offset, vm.memory.read(source, length))
+    if dynptr.frame is not None and dynptr.offset + offset + length > len(dynptr.frame):
+        return -errno.EINVAL if vm.is_xdp else -errno.EFAULT
+    vm.memory.write(dynptr.start + offset, vm.memory.read(source, length))
     return 0
 
 
 @implements("dynptr_data")
 def dynptr_data(vm: Machine, source: int, offset: int, length: int) -> int:
+    """0 for packets, which are looked at in slices."""
     dynptr = vm.objects.dynptr_at(source)
     length, offset = length & U32_MAX, offset & U32_MAX
-    if not dynptr.address or dynptr.read_only or _is_outside(dynptr, offset, length):
+    if dynptr.is_null or dynptr.frame is not None or dynptr.read_only or dynptr.is_outside(offset, length):
         return 0
-    return dynptr.address + offset
+    return dynptr.start + offset
+
+
+@implements("user_ringbuf_drain")
+def user_ringbuf_drain(vm: Machine, ring: int, callback: int, context: int, flags: int) -> int:
+    """Calls back for each sample that user space wrote, until the callback says stop; how many it saw."""
+    store = vm.memory.store_at(ring)
+    if not isinstance(store, UserRingBufferStore):
+        raise MemoryFault(f"map '{store.spec.name}' is no user ring buffer", f"map '{store.spec.name}'")
+    function = vm.interpreter.function_at(callback)
+    if flags & ~(_NO_WAKEUP | _FORCE_WAKEUP):
+        return -errno.EINVAL
+    count = 0
+    handle = vm.memory.add("dynptr of a sample", bytearray(_DYNPTR_BYTES), writable=False)
+    try:
+        while count < _MAX_SAMPLES and (sample := store.next_sample()) is not None:
+            region = vm.memory.add(f"sample of '{store.spec.name}'", bytearray(sample), writable=False)
+            vm.objects.dynptrs[handle.base] = Dynptr(region.base, len(sample), read_only=True)
+            try:
+                stop = vm.interpreter.call(function, handle.base, context)
+            finally:
+                vm.memory.remove(region)
+            count += 1
+            if stop:
+                break
+    finally:
+        vm.objects.dynptrs.pop(handle.base, None)
+        vm.memory.remove(handle)
+    return count
+
+
+@implements("kptr_xchg")
+def kptr_xchg(vm: Machine, place: int, pointer: int) -> int:
+    """Puts a pointer into a map value and gives out the one that was there."""
+    before = vm.memory.load(place, 8)
+    vm.memory.store(place, 8, pointer)
+    return before
 
 
 # --- timers -----------------------------------------------------------------------------------------------------------
@@ -236,33 +275,3 @@ def probe_read_kernel_str(vm: Machine, target: int, size: int, source: int) -> i
         return _error_at(source)
     vm.memory.write(target, data + b"\0")
     return len(data) + 1
-
-
-# --- the task ---------------------------------------------------------------------------------------------------------
-
-
-@implements("get_current_pid_tgid")
-def get_current_pid_tgid(vm: Machine) -> int:
-    task = vm.current_task("get_current_pid_tgid")
-    return task.tgid << 32 | task.pid
-
-
-@implements("get_current_uid_gid")
-def get_current_uid_gid(vm: Machine) -> int:
-    task = vm.current_task("get_current_uid_gid")
-    return task.gid << 32 | task.uid
-
-
-@implements("get_current_comm")
-def get_current_comm(vm: Machine, target: int, size: int) -> int:
-    task = vm.current_task("get_current_comm")
-    size &= U32_MAX
-    if size:
-        vm.memory.clear(target, size)
-        vm.memory.write(target, task.comm.encode()[: min(15, size - 1)])
-    return 0
-
-
-@implements("get_current_cgroup_id")
-def get_current_cgroup_id(vm: Machine) -> int:
-    return vm.current_task("get_current_cgroup_id").cgroup_id

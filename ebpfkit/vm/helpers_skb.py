@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, to_signed
+from ebpfkit.errors import NotSupported
 from ebpfkit.vm.helpers_registry import implements
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _MAX_LENGTH = 16064  # of a packet that a helper changes: four pages without the
 _ENOTSUPP = 524
 _MAX_OFFSET = 0xFFFF
 _OTHER_HOST = 3
+_XFRM_BYTES = 28  # of struct bpf_xfrm_state
 _PSEUDO, _MANGLED_ZERO, _ENFORCE, _IPV6_PSEUDO = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 
 
@@ -504,3 +506,21 @@ def skb_get_tunnel_opt(vm: Machine, context: int, options: int, size: int) -> in
     vm.memory.clear(options, size)
     vm.memory.write(options, held)
     return len(held)
+
+
+# --- IPsec ------------------------------------------------------------------------------------------------------------
+
+
+@implements("skb_get_xfrm_state")
+def skb_get_xfrm_state(vm: Machine, context: int, index: int, target: int, size: int, flags: int) -> int:
+    """One of the states that packets came through, as the caller's table has them."""
+    vm.frame_of(context)
+    if vm.around.xfrm is None:
+        why = "give the machine xfrm=[XfrmState(...), ...] (an empty list: no packet came through IPsec)"
+        raise NotSupported("helper bpf_skb_get_xfrm_state without a table", why=why)
+    index, size = index & U32_MAX, size & U32_MAX
+    if index >= len(vm.around.xfrm) or flags or size != _XFRM_BYTES:
+        vm.memory.clear(target, size)
+        return -errno.EINVAL
+    vm.memory.write(target, vm.around.xfrm[index].to_bytes(vm.order))
+    return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from mmap import mmap
 from operator import length_hint
 from types import MappingProxyType
 from typing import Final, NoReturn, Protocol
@@ -20,32 +21,24 @@ from ebpfkit.asm.codec import resolve_labels
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.errors import MachineFault, NotSupported
-from ebpfkit.maps.base import ORDER
+from ebpfkit.maps.base import ORDER, Cell
+from ebpfkit.vm.arena import ArenaWindow
+from ebpfkit.vm.kfuncs_registry import Kfunc
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.semantics import Step, condition_maker, step_maker
 
-__all__ = ["FRAME_BYTES", "MAX_FRAMES", "UNSUPPORTED", "Environment", "Interpreter", "written_register"]
+__all__ = ["FRAME_BYTES", "MAX_FRAMES", "Environment", "Interpreter", "written_register"]
 
 MAX_FRAMES: Final = 8
 FRAME_BYTES: Final = 512
 MAX_LOOPS: Final = 8 * 1024 * 1024  # may_goto's own limit in each frame
 _R10 = 10
+_TAIL_CALL = 12
 _REGISTERS = 11
 _ZEROS = bytes(FRAME_BYTES)
 _FORMATS = MappingProxyType({1: "B", 2: "H", 4: "I", 8: "Q"})
 _SIGNED_FORMATS = MappingProxyType({1: "b", 2: "h", 4: "i"})
 _ORDERS = MappingProxyType({"little": "<", "big": ">"})
-
-UNSUPPORTED: Final = MappingProxyType(
-    {
-        "ADDR_SPACE_CAST": "there are no arena maps in memory",
-        "JA_INDIRECT": "there are no instruction-array maps in memory",
-        "LDDW_VAR": "kernel variables exist in a kernel only",
-        "CALL_KFUNC": "kernel functions exist in a kernel only",
-        "CALLX": "functions have no addresses that a program may hold: name the function, or call it by number",
-    }
-)
-"""Instructions that raise NotSupported when they are executed, and why."""
 
 
 class Environment(Protocol):
@@ -53,11 +46,21 @@ class Environment(Protocol):
 
     memory: AddressSpace
 
+    @property
+    def prog_type(self) -> str: ...
+
     def map_address(self, insn: Instruction) -> int: ...
 
     def map_value_address(self, insn: Instruction) -> int: ...
 
     def helper(self, number: int) -> tuple[Callable[..., int], int] | None: ...
+
+    def variable_address(self, insn: Instruction) -> int: ...
+
+    def kfunc(self, insn: Instruction) -> Kfunc: ...
+
+    @property
+    def arena(self) -> ArenaWindow | None: ...
 
     def tail_call(self, context: int, array: int, index: int) -> int | None: ...
 
@@ -92,13 +95,15 @@ class Interpreter:
         self._loops = [MAX_LOOPS] * (MAX_FRAMES + 1)
         self._function_region = self.memory.add("function address", bytearray())
         self._steps = iter(range(0))  # what is left of the budget; callbacks draw on the same
+        self._budget = 0
+        self.base = 1  # the first slot of the program that is being linked
         self.trace: Trace | None = None
 
     # Linking.
 
     def link(self, instructions: Sequence[Instruction]) -> int:
         """Make the steps of a program; the slot where it starts. Messages keep its own numbering."""
-        base = len(self._code)
+        base = self.base = len(self._code)
         program = resolve_labels(instructions)
         total = sum(insn.slots for insn in program)
         slot = 0
@@ -122,8 +127,6 @@ class Interpreter:
         for register in (insn.dst, insn.src):
             if register > _R10:
                 return _fault(f"register r{int(register)} does not exist")
-        if insn.op.name in UNSUPPORTED:
-            return _refuse(insn)
         if written_register(insn) == _R10:
             return _fault("register r10 is read-only: it is the frame pointer")
         if insn.op.kind is Kind.INVALID:
@@ -132,6 +135,10 @@ class Interpreter:
             return _STEPS[insn.op.kind](self, insn, here, base, end)
         except MemoryFault as fault:  # a map that is not there: an error when control comes by
             return _fault(fault.message, fault.region)
+        except NotSupported as refusal:
+            if insn.op.name.startswith("LDDW_MAP"):
+                raise
+            return _refuse(refusal)
 
     def _operand(self, insn: Instruction) -> int:
         """Where the second operand stands in the register list."""
@@ -171,9 +178,14 @@ class Interpreter:
         registers[_R10] = stack.base + FRAME_BYTES
         self._frames = [(0, 0, 0, 0, 0, 0)]
         self._loops[1] = MAX_LOOPS
-        self._steps = iter(range(budget))
+        self._steps, self._budget = iter(range(budget)), budget
         self._execute(start)
-        return registers[0], budget - length_hint(self._steps)
+        return registers[0], self.executed
+
+    @property
+    def executed(self) -> int:
+        """How many instructions the run has executed."""
+        return self._budget - length_hint(self._steps)
 
     def call(self, function: int, *arguments: int) -> int:
         """Call a function of the program from a helper, at its slot; its r0."""
@@ -246,7 +258,17 @@ def written_register(insn: Instruction) -> int | None:
 
 
 _WRITES_DST: Final = frozenset(
-    {Kind.ALU, Kind.MOV, Kind.MOVSX, Kind.SWAP, Kind.LOAD, Kind.LOADSX, Kind.LOAD_ACQUIRE, Kind.WIDE}
+    {
+        Kind.ALU,
+        Kind.MOV,
+        Kind.MOVSX,
+        Kind.SWAP,
+        Kind.LOAD,
+        Kind.LOADSX,
+        Kind.LOAD_ACQUIRE,
+        Kind.WIDE,
+        Kind.ADDR_SPACE,
+    }
 )
 
 
@@ -257,13 +279,9 @@ def _fault(message: str, region: str = "program") -> Step:
     return step
 
 
-def _refuse(insn: Instruction) -> Step:
-    what = f" of '{insn.ref.name}'" if insn.ref is not None else ""
-
+def _refuse(refusal: NotSupported) -> Step:
     def step(registers: list[int]) -> int:
-        raise NotSupported(
-            f"{insn.op.name}{what} in the virtual machine", why=UNSUPPORTED[insn.op.name], span=insn.span
-        )
+        raise refusal
 
     return step
 
@@ -406,15 +424,21 @@ def _atomic(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) 
             raise fault(address, size, "write")
         offset = address - region.base
         # A place that cannot be written faults even when a comparison fails: the kernel stores in either case.
+        data: Cell | mmap = region.data
         if offset < region.low or offset + size > region.write_high:
-            raise fault(address, size, "write")
-        old: int = unpack(region.data, offset)[0]
+            if not isinstance(region.fields, ArenaWindow):
+                raise fault(address, size, "write")
+            place = region.fields.place(offset, size)
+            if place is None:  # nobody allocated the page: nothing happens
+                return following
+            data, offset = region.fields.pages.memory, place
+        old: int = unpack(data, offset)[0]
         if compute is None:  # cmpxchg
             if old == registers[0] & mask:
-                pack(region.data, offset, registers[src] & mask)
+                pack(data, offset, registers[src] & mask)
             registers[0] = old
             return following
-        pack(region.data, offset, compute(old, registers[src]) & mask)
+        pack(data, offset, compute(old, registers[src]) & mask)
         if fetches:
             registers[src] = old
         return following
@@ -426,7 +450,9 @@ def _call(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) ->
     if insn.op.operation == "local":
         return _call_local(vm, insn, here, base, end)
     following = here + 1
-    if insn.imm == 12:  # tail_call: the only helper that is a jump
+    if insn.op.operation == "kfunc":
+        return _call_kfunc(vm, insn, following)
+    if insn.imm == _TAIL_CALL:  #: the only helper that is a jump
         return _tail_call(vm, following)
     found = vm.environment.helper(insn.imm)
     if found is None:
@@ -437,6 +463,65 @@ def _call(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) ->
     def step(registers: list[int]) -> int:
         registers[0] = function(*registers[1:end_of_arguments]) & U64_MAX
         return following
+
+    return step
+
+
+def _call_kfunc(vm: Interpreter, insn: Instruction, following: int) -> Step:
+    function, reads, mask = vm.environment.kfunc(insn)
+    end_of_arguments, machine = 1 + reads, vm.environment
+
+    def step(registers: list[int]) -> int:
+        registers[0] = function(machine, *registers[1:end_of_arguments]) & mask
+        return following
+
+    return step
+
+
+def _call_by_number(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    """The helper whose number is in the register; a program that runs as such nowhere else may do that."""
+    if vm.environment.prog_type:
+        why = "no Linux takes it: name the function, or call the helper by number (it runs with prog_type=None)"
+        raise NotSupported("CALLX in the virtual machine", why=why, span=insn.span)
+    register, following, helper = int(insn.dst or insn.imm), here + 1, vm.environment.helper
+    if register > _R10:
+        return _fault(f"register r{register} does not exist")
+
+    def step(registers: list[int]) -> int:
+        number = registers[register]
+        found = helper(number) if number != _TAIL_CALL else None
+        if found is None:
+            raise MemoryFault(f"there is no helper {number}", "program")
+        registers[0] = found[0](*registers[1 : 1 + found[1]]) & U64_MAX
+        return following
+
+    return step
+
+
+def _cast(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    """Between the two forms of an arena pointer."""
+    dst, src, kind, following = int(insn.dst), int(insn.src), insn.imm & U32_MAX, here + 1
+    window = vm.environment.arena
+    if window is None:
+        raise MemoryFault("a cast between address spaces in a program without an arena", "program")
+    cast = window.cast
+
+    def step(registers: list[int]) -> int:
+        registers[dst] = cast(registers[src], kind)
+        return following
+
+    return step
+
+
+def _goto_indirect(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) -> Step:
+    """To the instruction whose address is in the register; it has to be of this program."""
+    dst = int(insn.dst)
+
+    def step(registers: list[int]) -> int:
+        target = vm.function_at(registers[dst])
+        if not base <= target <= end:
+            raise MemoryFault(f"a jump to {registers[dst]:#x}, which is in another program", "program")
+        return target
 
     return step
 
@@ -471,6 +556,8 @@ def _wide(vm: Interpreter, insn: Instruction, here: int, base: int, end: int) ->
         value = vm.environment.map_address(insn)
     elif operation in ("map_value", "map_idx_value"):
         value = vm.environment.map_value_address(insn)
+    elif operation == "var":
+        value = vm.environment.variable_address(insn)
     else:  # the address of a function; its distance counts from the slot that follows the first half
         value = vm.function_address(_target(insn, here, base, end, to_signed(insn.imm, 32)))
     dst, constant, following = int(insn.dst), value & U64_MAX, here + 2
@@ -515,6 +602,9 @@ _STEPS: Final[MappingProxyType[Kind, _Maker]] = MappingProxyType(
         Kind.GOTO: _goto,
         Kind.MAY_GOTO: _may_goto,
         Kind.CALL: _call,
+        Kind.CALL_INDIRECT: _call_by_number,
+        Kind.GOTO_INDIRECT: _goto_indirect,
+        Kind.ADDR_SPACE: _cast,
         Kind.EXIT: _exit,
         Kind.WIDE: _wide,
         Kind.PACKET: _packet,

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ebpfkit._bits import U64_MAX, to_signed
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
+from ebpfkit.errors import NotSupported
 from ebpfkit.maps.base import MemoryStore
 from ebpfkit.maps.native import layout_of
+from ebpfkit.vm.arena import ArenaWindow
 from ebpfkit.vm.contexts import Context, Part
-from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS, UNSUPPORTED, Interpreter, written_register
+from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS, Interpreter, written_register
 from ebpfkit.vm.jit_emit import Emitter, MapPlace, Target
-from ebpfkit.vm.jit_flow import OTHER, Fact, Flow, Linked, calls_back, walk
+from ebpfkit.vm.jit_flow import OTHER, UNKNOWN, Fact, Flow, Linked, calls_back, walk
 from ebpfkit.vm.jit_text import FINISHED, FRAME_WORDS, OUT_OF_BUDGET, RETURNED, STOPPED, TAIL, State
 from ebpfkit.vm.memory import MemoryFault
 from ebpfkit.vm.native_memory import NativeRegion, NativeSpace, SafeSpace, TrustedSpace, place_of
@@ -107,7 +109,9 @@ class Jit(Interpreter):
             if (insn := self.instructions[slot]) is not None
             and (slot == base or self.instructions[slot - 1] is not insn or insn.slots == 1)
         }
-        self._units.append(Unit(Linked(base, end, self._without_halves(table))))
+        targets = self.machine.symbols.targets.get(base, set())
+        inside = tuple(sorted(target for target in targets if base <= target < end))
+        self._units.append(Unit(Linked(base, end, self._without_halves(table), inside)))
         return base
 
     @staticmethod
@@ -133,26 +137,27 @@ class Jit(Interpreter):
 
     def emit(self, unit: Unit) -> tuple[str, Flow]:
         """The LLVM IR of a program, and what was found out about it."""
+        arena = self._arena()
         constants: dict[int, int] = {}
         facts: dict[int, Fact] = {}
         bad: set[int] = set()
         for slot, insn in unit.linked.instructions.items():
-            if self._is_fault(insn):
+            if self._is_fault(insn) or (insn.op.kind is Kind.ADDR_SPACE and arena is None):
                 bad.add(id(insn))
             elif insn.op.kind is Kind.WIDE:
                 try:
                     constants[slot], facts[id(insn)] = self._constant_of(unit.linked, slot, insn)
-                except MemoryFault:
+                except (MemoryFault, NotSupported):
                     bad.add(id(insn))
         first = Fact("context") if self.machine.context is not None else OTHER
         start = (*(OTHER,), first, *(OTHER,) * 8, Fact("stack"))
         flow = walk(unit.linked, start, lambda insn: facts[id(insn)], lambda insn: id(insn) in bad)
-        emitter = Emitter(unit.linked, flow, self._target(), constants, lambda insn: id(insn) in bad)
+        emitter = Emitter(unit.linked, flow, self._target(arena), constants, lambda insn: id(insn) in bad)
         return emitter.module(), flow
 
     def _is_fault(self, insn: Instruction) -> bool:
         """Instructions that always stop: their steps say why."""
-        if insn.dst > _R10 or insn.src > _R10 or insn.op.name in UNSUPPORTED or insn.op.kind is Kind.INVALID:
+        if insn.dst > _R10 or insn.src > _R10 or insn.op.kind is Kind.INVALID:
             return True
         return written_register(insn) == _R10
 
@@ -167,9 +172,13 @@ class Jit(Interpreter):
         if operation in ("map_value", "map_idx_value"):
             address = self.machine.map_value_address(insn) & U64_MAX
             region = self.memory.find(address)
+            if region is not None and isinstance(region.fields, ArenaWindow):
+                return address, UNKNOWN
             if region is None or not self.space.is_kept(region):  # an offset may lead to some other region
                 return address, OTHER
             return address, Fact("place", region.base, address - region.base)
+        if operation == "var":
+            return self.machine.variable_address(insn) & U64_MAX, OTHER
         target = linked.target(slot, to_signed(insn.imm, 32))
         return self.function_address(target) & U64_MAX, OTHER
 
@@ -181,7 +190,13 @@ class Jit(Interpreter):
             self._maps[store.id] = None if layout is None or slot is None else MapPlace(store, layout, slot)
         return store.id
 
-    def _target(self) -> Target:
+    def _arena(self) -> ArenaWindow | None:
+        try:
+            return self.machine.arena
+        except NotSupported:  # the instructions that need it say so
+            return None
+
+    def _target(self, arena: ArenaWindow | None) -> Target:
         callback = ctypes.cast(self._slow_callback, ctypes.c_void_p).value
         assert callback is not None
         safe = self.space if isinstance(self.space, SafeSpace) else None
@@ -199,6 +214,8 @@ class Jit(Interpreter):
             field=self._field,
             map=self._maps.get,
             has_stores=bool(self.space.slots),
+            arena=arena,
+            functions=self.function_address(0),
         )
 
     def _arity(self, number: int) -> int:
@@ -241,6 +258,7 @@ class Jit(Interpreter):
         words[0:11] = [0] * 11
         words[1 : 1 + len(arguments)] = arguments
         self._stack[0].data[:] = bytes(FRAME_BYTES)
+        self._budget = budget
         words[State.LEFT] = _NO_BUDGET if self.trusted else budget
         words[State.DEPTH] = 1
         words[State.FRAMES] = 0
@@ -248,7 +266,7 @@ class Jit(Interpreter):
         words[State.CPU] = self.machine.cpu
         self.publish_context()
         self._enter_native(start)
-        return int(words[0]), 0 if self.trusted else budget - words[State.LEFT]
+        return int(words[0]), self.executed
 
     def call(self, function: int, *arguments: int) -> int:
         if self.trace is not None or self._interpreting:
@@ -300,6 +318,13 @@ class Jit(Interpreter):
             return True
         assert status in (FINISHED, TAIL, RETURNED)
         return bool(status == FINISHED)
+
+    @property
+    def executed(self) -> int:
+        """How many instructions the run has executed; 0 in trusted code, which does not count."""
+        if self.trace is not None:
+            return super().executed
+        return 0 if self.trusted else self._budget - int(self._words[State.LEFT])
 
     # What loops in native code need.
 
@@ -365,8 +390,8 @@ class Jit(Interpreter):
             self._execute(slot)
         finally:
             self._interpreting = was
+            words[State.LEFT] = length_hint(self._steps)
         words[:11] = self.registers[:11]
-        words[State.LEFT] = length_hint(self._steps)
         words[State.DEPTH] = len(self._frames)
 
     def _slow(self, state: int, slot: int) -> int:
@@ -399,7 +424,7 @@ class Jit(Interpreter):
             words[:11] = registers[:11]
         self.publish_context()
         assert insn is not None
-        if following == slot + insn.slots:
+        if following == slot + insn.slots and insn.op.kind is not Kind.GOTO_INDIRECT:
             return FINISHED
         words[State.NEXT] = following
         return TAIL

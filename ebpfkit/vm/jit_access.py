@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ebpfkit._bits import U32_MAX
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
+from ebpfkit.vm.arena import GUARD_BYTES, WINDOW_BYTES, ArenaWindow
 from ebpfkit.vm.interpreter import FRAME_BYTES
 from ebpfkit.vm.jit_flow import Fact, Facts
 from ebpfkit.vm.jit_text import LIKELY, MACHINE, MASK, PROGRAM, State
@@ -141,11 +142,13 @@ def place(e: Emitter, fact: Fact, register: int, off: int, size: int, slow: str,
         return e.pointer(e.add(e.op("load i64, ptr %sp"), fact.off + off))
     address = e.add(e.get(register), off & MASK)
     if e.target.trusted:
-        if fact.kind == "unknown":
+        if fact.kind == "unknown" or e.target.arena is not None:
             inside = e.name("memory")
             distance = e.op(f"sub i64 {address}, {e.target.fields}")
             e.branch(e.op(f"icmp uge i64 {distance}, {FIELDS_BYTES}"), inside, slow, likely=True)
             e.label(inside)
+            if e.target.arena is not None:
+                _outside_arena(e, address, e.target.arena, slow)
         return e.pointer(address)
     if fact.kind == "place" and fact.off is not None:
         known = _constant_place(e, fact, off, size, write)
@@ -156,6 +159,15 @@ def place(e: Emitter, fact: Fact, register: int, off: int, size: int, slow: str,
         if found is not None:
             return _value_place(e, found, address, size, slow, write)
     return _table_place(e, address, size, slow, write)
+
+
+def _outside_arena(e: Emitter, address: str, window: ArenaWindow, slow: str) -> None:
+    """In trusted mode: pointers of an arena lead to no memory of the process."""
+    for start in (0, window.high):
+        outside = e.name("outside")
+        distance = e.op(f"sub i64 {address}, {(start - GUARD_BYTES) & MASK}")
+        e.branch(e.op(f"icmp uge i64 {distance}, {WINDOW_BYTES + 2 * GUARD_BYTES}"), outside, slow, likely=True)
+        e.label(outside)
 
 
 def _constant_place(e: Emitter, fact: Fact, off: int, size: int, write: bool) -> str | None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ebpfkit._bits import U32_MAX
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.maps.base import ORDER, ByteOrder, MemoryStore
 from ebpfkit.maps.native import Layout
 from ebpfkit.vm import jit_access, jit_alu, jit_maps
+from ebpfkit.vm.arena import TO_KERNEL, TO_USER, ArenaWindow
 from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS
 from ebpfkit.vm.jit_flow import Facts, Flow, Linked, calls_back
 from ebpfkit.vm.jit_text import (
@@ -58,6 +60,8 @@ class Target:
 
     `fields` is where pointers to contexts and sockets are in trusted mode.
 
+    `arena` is the programs' arena, `functions` the address that stands for slot 0.
+
     `stack` is the bottom of the frames in the process, `stack_base` what the program sees of it, `slow` the address of
     the function that does one instruction in Python, `place` gives (address in the process, bytes, writable bytes) of
     a constant address, `field` the word of the state that holds a field of the context (offset, size).
@@ -76,6 +80,8 @@ class Target:
     field: Callable[[int, int], int | None]
     map: Callable[[int], MapPlace | None]
     has_stores: bool
+    arena: ArenaWindow | None
+    functions: int
 
 
 class Emitter(Text):
@@ -250,6 +256,11 @@ class Emitter(Text):
             return None
         elif kind is Kind.PACKET:
             self._packet(slot, insn)
+        elif kind is Kind.ADDR_SPACE:
+            self._cast(slot, insn)
+        elif kind is Kind.GOTO_INDIRECT:
+            self._goto_indirect(slot, insn)
+            return None
         elif insn.op.name == "CALL_LOCAL":
             self._call_local(slot, insn)
             return None
@@ -266,6 +277,30 @@ class Emitter(Text):
         self.label(more)
         self.write(index, self.op(f"sub i64 {loops}, 1"))
         self.go(f"L{slot + 1}")
+
+    def _cast(self, slot: int, insn: Instruction) -> None:
+        """Between the two forms of an arena pointer."""
+        window = self.target.arena
+        if window is None or insn.imm not in (TO_KERNEL, TO_USER):
+            self.slow(slot, reads=(int(insn.src),), writes=(int(insn.dst),))
+            return
+        low = self.op(f"and i64 {self.get(insn.src)}, {U32_MAX}")
+        if insn.imm == TO_USER and window.converts:
+            whole = self.op(f"or i64 {low}, {window.high}")
+            low = self.op(f"select i1 {self.op(f'icmp eq i64 {low}, 0')}, i64 0, i64 {whole}")
+        self.set(insn.dst, low)
+
+    def _goto_indirect(self, slot: int, insn: Instruction) -> None:
+        """To one of the slots that the program's arrays name; what else the register holds is Python's to judge."""
+        other = self.name("other")
+        cases = " ".join(f"i64 {target}, label %L{target}" for target in self.linked.targets)
+        target = self.op(f"sub i64 {self.get(insn.dst)}, {self.target.functions}")
+        self.line(f"switch i64 {target}, label %{other} [{cases}]")
+        self.label(other)
+        self.spill(*_ALL)
+        self.write(State.LEFT, self.op("load i64, ptr %left"))
+        status = self._call_slow(slot)
+        self.line(f"ret i64 {status}")
 
     def _record(self, depth: str) -> str:
         """The first word of the frame record at this depth (0 is the first)."""
@@ -336,12 +371,14 @@ class Emitter(Text):
         self.fill(0)
 
     def _call_helper(self, slot: int, insn: Instruction, facts: Facts) -> None:
-        if insn.imm == 12:
+        if insn.op.name == "CALL" and insn.imm == 12:
             self._tail_call(slot)
         elif calls_back(insn):
             self.write(State.LEFT, self.op("load i64, ptr %left"))
             self.slow(slot, reads=tuple(_ALL), writes=tuple(_SCRATCH))
             self.line(f"store i64 {self.read(State.LEFT)}, ptr %left")
+        elif insn.op.name == "CALL_KFUNC":
+            self.slow(slot, reads=tuple(range(1, 6)), writes=(0,))
         elif not jit_maps.call(self, slot, insn, facts):
             self.slow(slot, reads=tuple(range(1, 1 + self.target.arity(insn.imm))), writes=(0,))
 
@@ -356,7 +393,7 @@ class Emitter(Text):
         self.label(through)
 
 
-_ENDS = frozenset({Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO, Kind.EXIT, Kind.INVALID})
+_ENDS = frozenset({Kind.GOTO_INDIRECT, Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO, Kind.EXIT, Kind.INVALID})
 _DECLARATIONS = "\n".join(
     [
         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",

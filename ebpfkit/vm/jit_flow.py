@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ebpfkit._bits import to_signed
-from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.insn import Instruction, KfuncRef
 from ebpfkit.asm.isa import Kind
 from ebpfkit.vm.interpreter import written_register
+from ebpfkit.vm.kfuncs_registry import CALLBACK_KFUNCS
 
 __all__ = ["CALLBACK_HELPERS", "OTHER", "UNKNOWN", "Fact", "Flow", "Linked", "walk"]
 
@@ -33,7 +34,7 @@ OTHER: Final = Fact("other")
 _MOVING = ("stack", "context", "value", "place")
 _FRAME = 10
 _LOOKUP = 1
-CALLBACK_HELPERS: Final = frozenset({164, 181})
+CALLBACK_HELPERS: Final = frozenset({164, 181, 209})
 _TAIL_CALL = 12
 Facts = tuple[Fact, ...]
 
@@ -45,6 +46,7 @@ class Linked:
     base: int
     end: int
     instructions: dict[int, Instruction]
+    targets: tuple[int, ...] = ()  # slots that indirect jumps are meant for
 
     def target(self, slot: int, distance: int) -> int:
         """Where a jump goes; `end` for a place outside."""
@@ -62,8 +64,10 @@ class Flow:
 
 
 def calls_back(insn: Instruction) -> bool:
-    """Whether a helper may run functions of the program."""
-    return insn.op.name == "CALL" and insn.imm in CALLBACK_HELPERS
+    """Whether what is called may run functions of the program."""
+    if insn.op.name == "CALL_KFUNC":
+        return isinstance(insn.ref, KfuncRef) and insn.ref.name in CALLBACK_KFUNCS
+    return insn.op.kind is Kind.CALL_INDIRECT or (insn.op.name == "CALL" and insn.imm in CALLBACK_HELPERS)
 
 
 def walk(
@@ -127,8 +131,15 @@ def _successors(
         inside = tuple(OTHER if fact.kind == "stack" else fact for fact in state[:10])
         yield linked.target(slot, insn.imm), (*inside, Fact("stack")), True
         yield following, (*(UNKNOWN,) * 6, *state[6:]), True
-    elif insn.op.name == "CALL":
-        yield following, _after_helper(insn, state), calls_back(insn) or insn.imm == _TAIL_CALL
+    elif kind is Kind.GOTO_INDIRECT:
+        for target in linked.targets:
+            yield target, state, True
+    elif kind in (Kind.CALL, Kind.CALL_INDIRECT):
+        yield (
+            following,
+            _after_helper(insn, state),
+            calls_back(insn) or (insn.op.name == "CALL" and insn.imm == _TAIL_CALL),
+        )
     elif kind is Kind.PACKET:
         yield following, (OTHER, *state[1:]), True
     else:
@@ -145,7 +156,7 @@ def _after_helper(insn: Instruction, state: Facts) -> Facts:
     if calls_back(insn):
         return (*(UNKNOWN,) * 6, *state[6:])
     result = UNKNOWN
-    if insn.imm == _LOOKUP and state[1].kind == "map" and state[1].off == 0:
+    if insn.op.name == "CALL" and insn.imm == _LOOKUP and state[1].kind == "map" and state[1].off == 0:
         result = Fact("value", state[1].number)
     return (result, *state[1:])
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from ebpfkit.errors import PcapError, UsageError
+from ebpfkit.errors import EbpfError, PcapError, UsageError
 from ebpfkit.llvm.text import IrText
 from ebpfkit.vm.frame import HEADROOM
 from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_LOOPS
@@ -50,12 +50,16 @@ _PCAP_MAGIC: Final = {
 
 @dataclass
 class CaptureTotals:
-    """What a program did to a capture. `verdicts` counts runs by return value; `insns` is None in trusted code."""
+    """What a program did to a capture. `verdicts` counts runs by return value; `insns` is None in trusted code.
+
+    `error` is what broke the walk off, where the caller asked for the totals up to there.
+    """
 
     packets: int = 0
     bytes: int = 0
     insns: int | None = 0
     verdicts: dict[int, int] = field(default_factory=dict)
+    error: EbpfError | None = None
 
 
 class _LoopText(IrText):
@@ -307,16 +311,28 @@ def _jit_of(machine: Machine) -> Jit:
     return machine.interpreter
 
 
-def run_capture(machine: Machine, path: str | os.PathLike[str], *, out: BinaryIO | None = None) -> CaptureTotals:
+def run_capture(
+    machine: Machine,
+    path: str | os.PathLike[str],
+    *,
+    out: BinaryIO | None = None,
+    by_stamps: bool = False,
+    until_error: bool = False,
+) -> CaptureTotals:
     """Run an XDP program on every packet of a capture in native code; `out` gets the packets as a pcap.
 
     A pcap is walked in place in the mapped file; a pcapng is read by `pcap` and walked in batches. Memory does not grow
-    with the capture. Raises PcapError, and MachineFault of the first run that faults.
+    with the capture. `by_stamps`: programs that ask for the time get each packet's time stamp, not the machine's clock.
+    Raises PcapError, and MachineFault of the first run that faults; with `until_error` that is in the totals instead.
     """
     jit = _jit_of(machine)
     if not machine.is_xdp:
         raise UsageError("whole captures run natively for XDP programs only: run the packets one by one")
     walk = _Walk(machine, jit, out)
+    clock = machine.clock
+    if by_stamps:
+        machine.clock = walk.stamp
+    error: EbpfError | None = None
     try:
         with open(path, "rb") as stream:
             magic = stream.read(4)
@@ -325,9 +341,18 @@ def run_capture(machine: Machine, path: str | os.PathLike[str], *, out: BinaryIO
             else:
                 with open_pcap(path) as packets:
                     walk.batches(packets)
-    except OSError as error:
-        raise PcapError(f"{os.fspath(path)}: {error.strerror or errno.errorcode.get(error.errno or 0)}") from error
-    return walk.totals()
+    except OSError as problem:
+        why = problem.strerror or errno.errorcode.get(problem.errno or 0)
+        raise PcapError(f"{os.fspath(path)}: {why}") from problem
+    except EbpfError as problem:
+        if not until_error:
+            raise
+        error = problem
+    finally:
+        machine.clock = clock
+    totals = walk.totals()
+    totals.error = error
+    return totals
 
 
 class _Walk:
@@ -372,15 +397,21 @@ class _Walk:
         """Packets from a reader, in batches of records."""
         self.words[_AT["swapped"]], self.words[_AT["unit"]] = 0, 1
         batch = bytearray()
-        for packet in packets:
-            seconds, rest = divmod(packet.time_ns, 1_000_000_000)
-            size = len(packet.data)
-            batch += struct.pack("<IIII", seconds & 0xFFFF_FFFF, rest, size, size) + packet.data
-            if len(batch) >= _BATCH:
-                self._batch(batch)
-                batch = bytearray()
+        problem: EbpfError | None = None
+        try:
+            for packet in packets:
+                seconds, rest = divmod(packet.time_ns, 1_000_000_000)
+                size = len(packet.data)
+                batch += struct.pack("<IIII", seconds & 0xFFFF_FFFF, rest, size, size) + packet.data
+                if len(batch) >= _BATCH:
+                    full, batch = batch, bytearray()
+                    self._batch(full)
+        except PcapError as error:
+            problem = error
         if batch:
-            self._batch(batch)
+            self._batch(batch)  # what came before the place that cannot be read
+        if problem is not None:
+            raise problem
 
     def _batch(self, batch: bytearray) -> None:
         held = (ctypes.c_char * len(batch)).from_buffer(batch)
@@ -406,7 +437,12 @@ class _Walk:
                     self._account(self._get("current"))
         finally:
             self.jit.walking = None
-        self._flush()
+            self._flush()
+
+    def stamp(self) -> int:
+        """The time of the packet that runs, in nanoseconds since 1970."""
+        seconds, nanoseconds, _ = self._header(self._get("current"))
+        return seconds * 1_000_000_000 + nanoseconds
 
     def _get_number(self) -> int:
         """What tells one packet from the next, for what Python keeps for each run."""

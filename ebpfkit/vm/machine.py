@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, Unpack
 
 from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.asm.codec import decode
@@ -29,13 +29,17 @@ from ebpfkit.maps.memory import (
     create_store,
 )
 from ebpfkit.maps.store import MapStore
+from ebpfkit.vm.arena import ArenaWindow
 from ebpfkit.vm.contexts import MEMORY_TYPES, Context, context_for
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.helpers import IMPLEMENTED, arity, unsupported_reason
 from ebpfkit.vm.interpreter import Interpreter
+from ebpfkit.vm.kfuncs import Kfunc, Thrown
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
-from ebpfkit.vm.network import Device, Fib, Socket
-from ebpfkit.vm.objects import Buffer, Effect, Objects, Task
+from ebpfkit.vm.network import Socket
+from ebpfkit.vm.objects import Buffer, Effect, Objects
+from ebpfkit.vm.surroundings import Around, Surroundings
+from ebpfkit.vm.symbols import Symbols, direct_address
 
 __all__ = ["DEFAULT_BUDGET", "MAX_TAIL_CALLS", "Machine", "Result", "Step"]
 
@@ -112,8 +116,9 @@ class Machine:
     instead of the interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts
     nothing, and needs the verifier's `report` that accepted the programs.
 
-    What programs find around them comes from the caller: `fib` and `devices` for routes and MTUs, `sockets` for socket
-    look-ups, `task` for the current task. A helper that asks for what was not given raises NotSupported.
+    What programs find around them comes from the caller (`Around` names it all): `fib` and `devices` for routes and
+    MTUs, `sockets` for socket look-ups, `task` for the current task, `hz`, `xfrm`, `user_memory`, `cookie_secret`. A
+    helper that asks for what was not given raises NotSupported.
 
     >>> from ebpfkit.asm.parser import parse
     >>> machine = Machine(parse("r0 = *(u8 *)(r1 +1); exit".replace("; ", chr(10))), prog_type=None)
@@ -137,10 +142,7 @@ class Machine:
         budget: int = DEFAULT_BUDGET,
         jit: str | None = None,
         report: Verdict | None = None,
-        fib: Fib | None = None,
-        devices: Iterable[Device] | None = None,
-        sockets: Iterable[Socket] | None = None,
-        task: Task | None = None,
+        **around: Unpack[Around],
     ) -> None:
         self.cpus = cpus
         self.cpu = 0
@@ -152,10 +154,8 @@ class Machine:
         self.memory, self.interpreter = self._executor(jit)
         self.memory.order = self.order
         self.frame = Frame(self.memory)
-        self.fib = fib
-        self.devices = None if devices is None else {device.ifindex: device for device in devices}
-        self.sockets = None if sockets is None else tuple(sockets)
-        self.task = task
+        self.around = Surroundings.of(around)
+        self.symbols = Symbols(self)
         self.objects = Objects(self.memory)
         self.skb = Buffer()
         self.socket: Socket | None = None
@@ -369,6 +369,8 @@ class Machine:
             self.clock = lambda: time_ns
         try:
             r0, executed = self.interpreter.run(self._entry, arguments, self.budget if budget is None else budget)
+        except Thrown as thrown:
+            r0, executed = thrown.cookie, self.interpreter.executed
         finally:
             self.clock = clock
         insns = None if self.jit == "trusted" else executed
@@ -478,6 +480,9 @@ class Machine:
         """The address in the first value of a map that a wide load gives."""
         store = self._map_of(insn)
         offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
+        address = direct_address(self.symbols, store)
+        if address is not None:
+            return address + offset
         cell = store.lookup(bytes(4)) if store.spec.key_size == 4 else None
         if cell is None:
             raise MemoryFault(f"map '{store.spec.name}' ({store.spec.type}) has no value with a fixed address")
@@ -507,6 +512,19 @@ class Machine:
         if function is None:
             return partial(_refuse, row.name), 0
         return partial(function, self), arity(function)
+
+    @property
+    def arena(self) -> ArenaWindow | None:
+        """The arena of the programs."""
+        return self.symbols.arena
+
+    def variable_address(self, insn: Instruction) -> int:
+        """What the wide load of a kernel variable gives."""
+        return self.symbols.variable(insn)
+
+    def kfunc(self, insn: Instruction) -> Kfunc:
+        """The kernel function that a call names."""
+        return self.symbols.kfunc(insn)
 
     def tail_call(self, context: int, array: int, index: int) -> int | None:
         """The slot where a tail call goes on, or None when it falls through."""
@@ -561,12 +579,6 @@ class Machine:
     def context_values(self) -> dict[str, int]:
         """The fields of the context that are numbers."""
         return self._context.values if self._context is not None else {}
-
-    def current_task(self, helper: str) -> Task:
-        """The task that the caller gave. Raises NotSupported without one."""
-        if self.task is None:
-            raise NotSupported(f"helper bpf_{helper} without a task", why="give the machine its task=Task(...)")
-        return self.task
 
     def address_of_store(self, store: MemoryStore) -> int:
         """The map pointer that stands for a store."""

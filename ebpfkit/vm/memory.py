@@ -1,9 +1,10 @@
 """The machine's memory: regions of Python buffers under virtual addresses, every access checked.
 
 An address is the number of a region in its upper 32 bits and a place in that region in the lower ones; region 0 does
-not exist, so that small numbers never are addresses. A program can reach the bytes of a region's window and nothing
-else; what is outside is a `MemoryFault`, which the interpreter turns into a `MachineFault` at its instruction. What
-regions are for (stack, packet, context, map values) is decided by who adds them.
+not exist, so that small numbers never are addresses (an arena's pointers are the exception). A program can reach the
+bytes of a region's window and nothing else; what is outside is a `MemoryFault`, which the interpreter turns into a
+`MachineFault` at its instruction. What regions are for (stack, packet, context, map values) is decided by who adds
+them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["AddressSpace", "Fields", "MemoryFault", "Region"]
 
 REGION_SHIFT = 32
 _MIDDLE = 1 << (REGION_SHIFT - 1)  # data starts here, so that places before it are still of its region
+_FIRST = 2  # 0 and 1 are where an arena is, if there is one
 _CELLS_KEPT = 1024  # map values that keep their address from one run to the next
 
 
@@ -81,7 +83,8 @@ class AddressSpace:
 
     def __init__(self) -> None:
         self.regions: dict[int, Region] = {}
-        self._next = 1
+        self._next = _FIRST
+        self._windows: set[int] = set()  # numbers of regions that are not given out
         self._cells: dict[int, Region] = {}
         self._fixed: dict[int, Region] = {}
 
@@ -97,8 +100,22 @@ class AddressSpace:
         """A new region; its address is `region.base`."""
         region = Region(name, self._next << REGION_SHIFT | _MIDDLE, data, writable=writable, fields=fields, store=store)
         self.regions[self._next] = region
-        self._next += 1
+        self._advance()
         return region
+
+    def _advance(self) -> None:
+        """The number of the next region."""
+        self._next += 1
+        while self._next in self._windows:
+            self._next += 1
+
+    def add_window(self, name: str, start: int, size: int, guard: int, fields: Fields) -> None:
+        """Addresses from `start` on that `fields` translates by their distance from there, `guard` bytes on either
+        side included."""
+        region = Region(name, start, bytearray(), fields=fields)
+        for number in range((start - guard) >> REGION_SHIFT, ((start + size + guard - 1) >> REGION_SHIFT) + 1):
+            self.regions[number] = region
+            self._windows.add(number)
 
     def find(self, address: int) -> Region | None:
         """The region that an address belongs to, whether or not it is inside its window."""

@@ -165,7 +165,7 @@ class SafeSpace(NativeSpace):
         region = NativeRegion(self, name, base, data, writable, fields, store)
         self.regions[self._next] = region
         self._owners.setdefault(self._next % TABLE_ENTRIES, region)
-        self._next += 1
+        self._advance()
         self.publish(region)
         return region
 
@@ -216,6 +216,7 @@ class TrustedSpace(NativeSpace):
 
     def __init__(self) -> None:
         super().__init__()
+        self._ranges: list[tuple[int, int, Region]] = []  # of arenas: no memory, so by hand
         self._starts: list[int] = []
         self._by_start: list[NativeRegion] = []
         self._opaque: dict[int, Any] = {}
@@ -237,6 +238,10 @@ class TrustedSpace(NativeSpace):
         region = NativeRegion(self, name, 0, data, writable, fields, store)
         self._insert(region)
         return region
+
+    def add_window(self, name: str, start: int, size: int, guard: int, fields: Fields) -> None:
+        region = Region(name, start, bytearray(), fields=fields)
+        self._ranges.append((start - guard, start + size + guard, region))
 
     def _insert(self, region: NativeRegion) -> None:
         if region.place:
@@ -275,6 +280,9 @@ class TrustedSpace(NativeSpace):
         self._insert(region)
 
     def find(self, address: int) -> Region | None:
+        for start, end, window in self._ranges:
+            if start <= address < end:
+                return window
         at = bisect_right(self._starts, address) - 1
         if at < 0:
             return None

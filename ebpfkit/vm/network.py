@@ -7,17 +7,18 @@ asks the machine's own kernel.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
+from ebpfkit.abi.socket_structs import TCP_SOCK, TCP_SOCK_BYTES
 from ebpfkit.errors import UsageError
 from ebpfkit.maps.base import ORDER, ByteOrder
 
 __all__ = [
     "KINDS", "LOCAL_TABLE", "MAIN_TABLE", "Device", "Fib", "FibVerdict", "Lookup", "Neighbour", "Route",
-    "Socket", "socket_bytes",
+    "Socket", "XfrmState", "socket_bytes", "tcp_sock_bytes",
 ]  # fmt: skip
 
 DEFAULT_TABLE, MAIN_TABLE, LOCAL_TABLE = 253, 254, 255
@@ -203,6 +204,10 @@ class Socket:
     """A socket that look-ups find: `protocol` is "tcp" or "udp", `state` a TCP state's name in lower case.
 
     Without a remote address it listens (TCP) or takes from anybody (UDP). `is_v6only` is IPV6_V6ONLY of a wildcard.
+    `cookie` names it in maps of sockets. `tcp` are the fields of struct bpf_tcp_sock that are not 0, by name. `kernel`
+    are the bytes of the kernel's own structure, for programs that read it through skc_to_tcp_sock and its siblings.
+    `cgroup_ancestors` are the ids of the control groups above `cgroup_id`, the root first. `sends_cookies` says that a
+    listener answers with SYN cookies.
     """
 
     protocol: str
@@ -217,6 +222,12 @@ class Socket:
     rx_queue_mapping: int = -1
     is_v6only: bool = False
     cookie: int = 0
+    uid: int = 65534
+    cgroup_id: int = 1
+    cgroup_ancestors: tuple[int, ...] = ()
+    sends_cookies: bool = False
+    tcp: Mapping[str, int] = field(default_factory=dict, hash=False)
+    kernel: bytes = b""
 
     def __post_init__(self) -> None:
         if self.protocol not in ("tcp", "udp"):
@@ -226,6 +237,9 @@ class Socket:
             _address(self.remote)
         if self.state and self.state not in TCP_STATES:
             raise UsageError(f"no TCP state {self.state!r}: there are {', '.join(TCP_STATES)}")
+        unknown = set(self.tcp) - set(TCP_SOCK)
+        if unknown:
+            raise UsageError(f"struct bpf_tcp_sock has no field {min(unknown)!r}; there are {', '.join(TCP_SOCK)}")
 
     @property
     def state_number(self) -> int:
@@ -240,6 +254,16 @@ class Socket:
     def is_full(self) -> bool:
         """Whether it is a full socket, no request or time-wait one."""
         return self.state not in ("time_wait", "new_syn_recv")
+
+    @property
+    def is_v6(self) -> bool:
+        """Whether it is a socket of AF_INET6."""
+        return ":" in self.local
+
+    @property
+    def cgroups(self) -> tuple[int, ...]:
+        """Its control group and those above it, the root first."""
+        return (*self.cgroup_ancestors, self.cgroup_id)
 
     def score(self, source: Address, source_port: int, destination: Address, port: int, ifindex: int) -> int:
         """How well it takes a packet of these addresses: 0 not at all, a connected one best."""
@@ -302,3 +326,31 @@ def socket_bytes(socket: Socket, order: ByteOrder = ORDER) -> bytes:
             socket.rx_queue_mapping.to_bytes(4, order, signed=True),
         )
     )
+
+
+def tcp_sock_bytes(socket: Socket, order: ByteOrder = ORDER) -> bytes:
+    """The socket as `struct bpf_tcp_sock` shows it to programs of this byte order."""
+    data = bytearray(TCP_SOCK_BYTES)
+    for name, value in socket.tcp.items():
+        offset, size = TCP_SOCK[name]
+        data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, order)
+    return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class XfrmState:
+    """An IPsec state that packets came through: its request id, SPI, and the address of the remote end."""
+
+    reqid: int
+    spi: int
+    remote: str
+
+    def __post_init__(self) -> None:
+        _address(self.remote)
+
+    def to_bytes(self, order: ByteOrder) -> bytes:
+        """As `struct bpf_xfrm_state` shows it to programs of this byte order."""
+        remote = _address(self.remote)
+        family = 2 if remote.version == 4 else 10
+        head = self.reqid.to_bytes(4, order) + self.spi.to_bytes(4, "big") + family.to_bytes(2, order) + bytes(2)
+        return head + remote.packed.ljust(16, b"\0")

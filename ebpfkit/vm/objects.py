@@ -9,14 +9,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ebpfkit.maps.base import Cell, MemoryStore
 from ebpfkit.maps.memory import Record, RingBufferStore
+from ebpfkit.vm.frame import Frame
+from ebpfkit.vm.graph import Graph
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.network import Socket, socket_bytes
 
-__all__ = ["Buffer", "Dynptr", "Effect", "Objects", "Task", "Timer"]
+__all__ = ["Buffer", "Dynptr", "Effect", "Objects", "PidNamespace", "Task", "Timer"]
 
 _MAX_EFFECTS = 10_000
 _MAX_REFERENCES = 1000
@@ -37,8 +39,21 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class PidNamespace:
+    """A namespace of process ids, by device and inode as `stat -L /proc/self/ns/pid` shows, and a task's ids there."""
+
+    device: int
+    inode: int
+    pid: int
+    tgid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """The task that programs find as the current one."""
+    """The task that programs find as the current one.
+
+    `cgroup_ancestors` are the ids of the control groups above `cgroup_id`, the root first.
+    """
 
     pid: int = 1
     tgid: int = 1
@@ -46,6 +61,13 @@ class Task:
     gid: int = 0
     comm: str = "ebpfkit"
     cgroup_id: int = 1
+    cgroup_ancestors: tuple[int, ...] = ()
+    pid_namespace: PidNamespace | None = None
+
+    @property
+    def cgroups(self) -> tuple[int, ...]:
+        """Its control group and those above it, the root first."""
+        return (*self.cgroup_ancestors, self.cgroup_id)
 
 
 @dataclass(slots=True)
@@ -64,12 +86,34 @@ class Buffer:
 
 @dataclass(slots=True)
 class Dynptr:
-    """A view of memory: `address` and `size`; of a reserved record when `record` is there. Size 0: invalid."""
+    """A view of `size` bytes from `offset` on of the memory at `address`, of a reserved record when `record` is there,
+    or of the packet in `frame`, wherever that is at the moment. Without address and frame it is null."""
 
     address: int = 0
     size: int = 0
     record: tuple[RingBufferStore, Record] | None = None
     read_only: bool = False
+    frame: Frame | None = None
+    offset: int = 0
+
+    @property
+    def is_null(self) -> bool:
+        """Whether there is nothing to view."""
+        return not self.address and self.frame is None
+
+    @property
+    def start(self) -> int:
+        """The address of its first byte."""
+        base = self.address if self.frame is None else self.frame.address(self.frame.data)
+        return base + self.offset
+
+    def is_outside(self, offset: int, length: int) -> bool:
+        """Whether some of these bytes are not in the view."""
+        return length > self.size or offset > self.size - length
+
+    def copy(self) -> Dynptr:
+        """Another view of the same."""
+        return replace(self)
 
 
 @dataclass(slots=True)
@@ -102,7 +146,12 @@ class Objects:
 
     memory: AddressSpace
     sockets: dict[int, tuple[Region, Socket]] = field(default_factory=dict)
+    derived: dict[tuple[int, str], Region] = field(default_factory=dict)  # pointers got from those to sockets, by name
+    kept: dict[str, Region] = field(default_factory=dict)  # opaque objects by name, which stay
     dynptrs: dict[int, Dynptr] = field(default_factory=dict)
+    bits: dict[int, list[int]] = field(default_factory=dict)  # what iterators over bits have left, by their address
+    resilient: list[int] = field(default_factory=list)  # resilient locks that are held
+    graph: Graph = field(default_factory=Graph)
     locked: int | None = None
     timers: dict[int, Timer] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
@@ -111,12 +160,16 @@ class Objects:
 
     def reset(self) -> None:
         """Before a run: what the last one held is gone."""
-        if not (self.sockets or self.dynptrs or self.effects or self.locked is not None):
+        held = self.sockets or self.dynptrs or self.effects or self.bits or self.resilient
+        if not held and self.locked is None:
             return
-        for region, _ in self.sockets.values():
+        for region in (*(region for region, _ in self.sockets.values()), *self.derived.values()):
             self.memory.remove(region)
         self.sockets.clear()
+        self.derived.clear()
         self.dynptrs.clear()
+        self.bits.clear()
+        self.resilient.clear()
         self.effects.clear()
         self._effect_bytes = 0
         self.locked = None
@@ -135,16 +188,40 @@ class Objects:
 
     def socket_at(self, address: int) -> Socket:
         """The socket of a reference. Raises MemoryFault for what is none."""
-        found = self.sockets.get(address)
+        found = self.sockets.get(self._owner_of(address))
         if found is None:
             raise MemoryFault(f"{address:#x} is no socket")
         return found[1]
 
+    def derive(self, address: int, name: str, data: bytes) -> int:
+        """The address of another structure of the socket at `address`, which lives as long as that."""
+        owner = self._owner_of(address)
+        region = self.derived.get((owner, name))
+        if region is None:
+            region = self.derived[owner, name] = self.memory.add(name, bytearray(data), writable=False)
+        return region.base
+
+    def _owner_of(self, address: int) -> int:
+        if address in self.sockets:
+            return address
+        return next((owner for (owner, _), region in self.derived.items() if region.base == address), address)
+
     def release(self, address: int) -> None:
         """Give a reference back; its memory goes. Raises MemoryFault for what is none, or no longer."""
         self.socket_at(address)
-        region, _ = self.sockets.pop(address)
-        self.memory.remove(region)
+        owner = self._owner_of(address)
+        self.memory.remove(self.sockets.pop(owner)[0])
+        for key in [key for key in self.derived if key[0] == owner]:
+            self.memory.remove(self.derived.pop(key))
+
+    # Objects without bytes.
+
+    def opaque(self, name: str) -> int:
+        """The address of an object that programs can only hand on, such as the current task."""
+        region = self.kept.get(name)
+        if region is None:
+            region = self.kept[name] = self.memory.add(name, bytearray(), writable=False)
+        return region.base
 
     # Dynptrs.
 

@@ -36,7 +36,7 @@ def in_kernel(
     with Collection.load(obj, programs=load or [name]) as collection:
         runs = [collection.programs[name].test_run(packet) for packet in packets]
         held = {key: sorted(live.items()) for key, live in collection.maps.items() if _is_readable(live.spec)}
-    return [(run.retval, run.data) for run in runs], held
+    return [(run.retval, run.meta + run.data) for run in runs], held
 
 
 def _is_readable(spec: MapSpec) -> bool:

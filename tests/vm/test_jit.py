@@ -13,10 +13,9 @@ from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.elf.raw import program_from_code
-from ebpfkit.errors import EbpfError, MachineFault, NotSupported, UsageError
+from ebpfkit.errors import EbpfError, MachineFault, UsageError
 from ebpfkit.verifier import Report, verify_program
 from ebpfkit.vm.helpers import IMPLEMENTED
-from ebpfkit.vm.interpreter import UNSUPPORTED
 from ebpfkit.vm.jit_flow import CALLBACK_HELPERS
 from ebpfkit.vm.machine import Machine
 
@@ -69,13 +68,6 @@ def test_faults_are_the_interpreters(name: str, asm: str, message: str) -> None:
     ours = outcome(program, "safe")
     assert ours[0] is MachineFault and message in ours[1]
     assert ours == outcome(program, None)
-
-
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_unsupported_instructions_say_so(name: str) -> None:
-    program = [Instruction(OPCODES[name]), *parse("exit")]
-    with pytest.raises(NotSupported, match=name):
-        Machine(program, prog_type=None, jit="safe").run()
 
 
 def test_trust_needs_the_verifier() -> None:

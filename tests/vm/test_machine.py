@@ -265,11 +265,11 @@ def test_tracing_changes_nothing() -> None:
 
 
 def test_what_the_machine_does_not_model_is_refused_by_name() -> None:
-    sockets = MapSpec("socks", "sockmap", 4, 4, 4)
-    user = program("user", "r1 = map[socks] ll\nr0 = 1\nexit", [sockets])
-    obj = object_file(program("other", "r0 = 1\nexit", [sockets]), user, maps=[sockets])
+    stacks = MapSpec("stacks", "stack_trace", 4, 8, 4)
+    user = program("user", "r1 = map[stacks] ll\nr0 = 1\nexit", [stacks])
+    obj = object_file(program("other", "r0 = 1\nexit", [stacks]), user, maps=[stacks])
     assert Machine(obj, program="other").run(PACKET).r0 == 1
-    with pytest.raises(NotSupported, match="sockmap"):
+    with pytest.raises(NotSupported, match="stack_trace"):
         Machine(obj, program="user")
 
 

@@ -1,14 +1,13 @@
-"""Dynptrs, timers, locks, memory by address, the current task: with the kernel where TEST_RUN can, else by hand."""
+"""Dynptrs, timers, locks, memory by address, samples of user space: with the kernel where it can run it."""
 
 from __future__ import annotations
 
 import pytest
 
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import MachineFault, NotSupported
-from ebpfkit.maps.memory import RingBufferStore
+from ebpfkit.errors import MachineFault
+from ebpfkit.maps.memory import RingBufferStore, UserRingBufferStore
 from ebpfkit.vm.machine import Machine
-from ebpfkit.vm.objects import Task
 
 from .both import in_kernel, in_machine, object_of
 
@@ -229,7 +228,7 @@ def test_a_timer_of_a_deleted_entry_never_fires() -> None:
     assert machine.fire_timers(10_000) == 0
 
 
-# --- locks, task ------------------------------------------------------------------------------------------------------
+# --- locks -----------------------------------------------------------------------------------------------------------
 
 LOCK, UNLOCK = "r1 = r6\ncall bpf_spin_lock#93\n", "r1 = r6\ncall bpf_spin_unlock#94\n"
 
@@ -245,23 +244,60 @@ def test_locks_are_taken_one_at_a_time() -> None:
         run(UNLOCK)
 
 
-def test_the_current_task() -> None:
-    asm = """
-        call bpf_get_current_pid_tgid#14
-        r6 = r0
-        call bpf_get_current_uid_gid#15
-        r6 ^= r0
-        r1 = r10
-        r1 += -8
-        r2 = 8
-        call bpf_get_current_comm#16
-        r1 = *(u64 *)(r10 -8)
-        r6 ^= r1
-        r0 = r6
-        exit
-    """
-    task = Task(pid=12, tgid=10, uid=1000, gid=100, comm="curl-and-more")
-    expected = (10 << 32 | 12) ^ (100 << 32 | 1000) ^ int.from_bytes(b"curl-an\0", "little")
-    assert Machine(object_of(asm), task=task).run(PACKET).r0 == expected
-    with pytest.raises(NotSupported, match="task="):
-        Machine(object_of(asm)).run(PACKET)
+# --- samples of user space, kept pointers -----------------------------------------------------------------------------
+
+SAMPLES = MapSpec("samples", "user_ringbuf", 0, 0, 4096)
+DRAIN = """
+    *(u64 *)(r10 -8) = 0
+    r1 = map[samples] ll
+    r2 = sample ll
+    r3 = r10
+    r3 += -8
+    r4 = {flags}
+    call bpf_user_ringbuf_drain#209
+    r7 = *(u64 *)(r10 -8)
+    r7 <<= 32
+    r7 |= r0
+    r0 = r7
+    exit
+    sample:
+    r6 = r2
+    *(u64 *)(r10 -8) = 0
+    r3 = r1
+    r1 = r10
+    r1 += -8
+    r2 = 1
+    r4 = 0
+    r5 = 0
+    call bpf_dynptr_read#201
+    r1 = *(u64 *)(r10 -8)
+    r2 = *(u64 *)(r6 +0)
+    r2 += r1
+    *(u64 *)(r6 +0) = r2
+    r0 = 0
+    if r1 != 9 goto more
+    r0 = 1
+    more:
+    exit
+"""
+
+
+def test_samples_of_user_space_are_drained() -> None:
+    """The callback sees every sample until it says stop; what it did not see waits for the next time."""
+    machine = Machine(object_of(DRAIN.format(flags=1), [SAMPLES]))
+    ring = machine.maps["samples"]
+    assert isinstance(ring, UserRingBufferStore)
+    for first in (5, 6, 9, 7):
+        ring.write(bytes([first, 0, 0]))
+    assert machine.run(PACKET).r0 == 20 << 32 | 3
+    assert machine.run(PACKET).r0 == 7 << 32 | 1
+    assert machine.run(PACKET).r0 == 0 and ring.available == 0
+    wrong = Machine(object_of(DRAIN.format(flags=4), [SAMPLES])).run(PACKET).r0
+    assert wrong & 0xFFFF_FFFF == 2**32 - 22
+
+
+def test_a_pointer_is_kept_in_a_map_value() -> None:
+    exchange = "r1 = r6\nr2 = {0}\ncall bpf_kptr_xchg#194\n"
+    asm = f"{LOOKUP}{exchange.format(7)}r8 = r0\n{exchange.format(9)}r0 <<= 8\nr0 |= r8\nout:\nexit"
+    machine = Machine(object_of(asm, [VALUES]))
+    assert [machine.run(PACKET).r0 for _ in range(2)] == [7 << 8, 7 << 8 | 9]

@@ -1,0 +1,159 @@
+"""Kernel functions: programs of `c/kfuncs.c` get the same answers in the machine and in the kernel."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ebpfkit.asm.insn import Instruction, KfuncRef, VarRef
+from ebpfkit.asm.isa import OPCODES
+from ebpfkit.asm.parser import parse
+from ebpfkit.elf import open_object
+from ebpfkit.elf.model import ObjectFile
+from ebpfkit.errors import MachineFault, NotSupported
+from ebpfkit.loader.collection import Collection
+from ebpfkit.vm.kfuncs import KFUNCS, UNSUPPORTED
+from ebpfkit.vm.kfuncs_registry import CALLBACK_KFUNCS
+from ebpfkit.vm.machine import Machine
+from ebpfkit.vm.surroundings import RxMetadata
+from tests.conftest import require_tool
+
+SOURCE = Path(__file__).parent / "c" / "kfuncs.c"
+PROGRAMS = ["views", "shrunken", "loops", "sections", "thrower", "strings", "lists", "trees"]
+PACKETS = [bytes(range(64)), bytes(range(100, 163)), bytes(67)]
+
+
+@functools.cache
+def kfuncs() -> ObjectFile:
+    command = [require_tool("clang"), "--target=bpf", "-O2", "-g", "-mcpu=v3", "-c", str(SOURCE), "-o", "-"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return open_object(done.stdout, name="kfuncs.o")
+
+
+def ran(name: str, jit: str | None) -> list[Any]:
+    """Of each packet the return value, the packet and the results."""
+    machine = Machine(kfuncs(), program=name, jit=jit)
+    runs = []
+    for packet in PACKETS:
+        result = machine.run(packet)
+        runs.append((result.r0 & 0xFFFF_FFFF, result.data, dict(machine.maps["results"].items())))
+    return runs
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_kernel_agrees(name: str) -> None:
+    with Collection.load(kfuncs(), programs=[name]) as collection:
+        theirs = []
+        for packet in PACKETS:
+            run = collection.programs[name].test_run(packet)
+            theirs.append((run.retval, run.data, dict(collection.maps["results"].items())))
+    assert ran(name, None) == theirs
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_native_code_gets_the_same_answers(name: str) -> None:
+    assert ran(name, "safe") == ran(name, None)
+
+
+def code(asm: str, **refs: Any) -> list[Instruction]:
+    """Assembly in which `call 9001` and so on are calls of the kernel functions given, in order."""
+    names = list(refs.values())
+    program = parse(asm)
+    return [
+        Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef(names[insn.imm - 9001])) if insn.imm > 9000 else insn
+        for insn in program
+    ]
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_a_thrown_exception_ends_the_run_and_counts_what_ran(jit: str | None) -> None:
+    program = code("r6 = 9\nr1 = 55\ncall pc+1\nexit\ncall 9001\nr0 = 1\nexit", name="bpf_throw")
+    result = Machine(program, None, jit=jit).run()
+    assert (result.r0, result.insns) == (55, 4)
+    callback = code(
+        "r1 = 4\nr2 = subprog[+5] ll\nr3 = 0\nr4 = 0\ncall bpf_loop#181\nexit\nr1 = 77\ncall 9001\nexit",
+        name="bpf_throw",
+    )
+    machine = Machine(callback, jit=jit)
+    assert [(machine.run(bytes(14)).r0, machine.run(bytes(14)).insns) for _ in range(2)] == [(77, 7)] * 2
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_the_card_s_metadata_comes_from_the_caller(jit: str | None) -> None:
+    asm = "r6 = r1\nr2 = r10\nr2 += -8\nr3 = r10\nr3 += -16\n*(u64 *)(r10 -16) = 0\n"
+    stamp = code(f"{asm}call 9001\nr1 = r0\nr0 = *(u64 *)(r10 -8)\nr0 -= r1\nexit", n="bpf_xdp_metadata_rx_timestamp")
+    hashed = code(f"{asm}call 9001\nr0 = *(u32 *)(r10 -8)\nr1 = *(u32 *)(r10 -16)\nr0 += r1\nexit",
+                  n="bpf_xdp_metadata_rx_hash")  # fmt: skip
+    tag = code(f"{asm}call 9001\nr0 = *(u16 *)(r10 -8)\nr1 = *(u16 *)(r10 -16)\nr0 <<= 16\nr0 |= r1\nexit",
+               n="bpf_xdp_metadata_rx_vlan_tag")  # fmt: skip
+    given = RxMetadata(timestamp=1 << 40, hash=1000, hash_type=3, vlan_tag=(0x8100, 7))
+    answers = [Machine(program, jit=jit, rx_metadata=given).run(bytes(14)).r0 for program in (stamp, hashed, tag)]
+    assert answers == [1 << 40, 1003, 0x0081_0007]
+    assert Machine(code(f"{asm}call 9001\nexit", n="bpf_xdp_metadata_rx_hash"), jit=jit).run(bytes(14)).r0 == 2**32 - 95
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_what_is_not_there_is_refused_by_name(jit: str | None) -> None:
+    for name, reason in UNSUPPORTED.items():
+        with pytest.raises(NotSupported) as caught:
+            Machine(code("call 9001\nexit", name=name), jit=jit).run(bytes(14))
+        assert name in caught.value.message and reason in str(caught.value)
+    with pytest.raises(NotSupported, match="bpf_nonsense"):
+        Machine(code("call 9001\nexit", name="bpf_nonsense"), jit=jit).run(bytes(14))
+    with pytest.raises(NotSupported, match="number 77"):
+        Machine([Instruction(OPCODES["CALL_KFUNC"], imm=77), *parse("exit")], jit=jit).run(bytes(14))
+    assert not set(UNSUPPORTED) & set(KFUNCS)
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_wrong_arguments_fault(jit: str | None) -> None:
+    for asm, name, message in (
+        ("r1 = r10\nr1 += -16", "bpf_dynptr_size", "no dynptr"),
+        ("r1 = 5", "bpf_iter_num_next", "no memory there"),
+        ("r1 = r10\nr1 += -16\nr2 = 0", "bpf_obj_drop_impl", "no object"),
+        ("r1 = r10\nr1 += -16", "bpf_res_spin_unlock", "not held"),
+        ("r1 = 5\nr2 = 0", "bpf_dynptr_from_xdp", "no context"),
+    ):
+        with pytest.raises(MachineFault, match=message):
+            Machine(code(f"{asm}\nr2 = 0\nr3 = r10\nr3 += -16\ncall 9001\nexit", name=name), jit=jit).run(bytes(14))
+
+
+def test_functions_that_call_back_are_known() -> None:
+    calling = {name for name, row in KFUNCS.items() if "interpreter.call(" in inspect.getsource(row.function)}
+    assert calling | {"bpf_throw"} == CALLBACK_KFUNCS
+
+
+def wide(ref: VarRef) -> Instruction:
+    return Instruction(OPCODES["LDDW_VAR"], ref=ref)
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_kernel_variables_come_from_the_caller(jit: str | None) -> None:
+    given = {"counter": (1234).to_bytes(8, "little"), "place": 0xFFFF_8000_0000_0000}
+    read = [wide(VarRef("counter")), *parse("r0 = *(u64 *)(r0 +0)\nexit")]
+    assert Machine(read, None, jit=jit, kernel_symbols=given).run().r0 == 1234
+    assert (
+        Machine([wide(VarRef("place", kind="address")), *parse("exit")], jit=jit, kernel_symbols=given)
+        .run(bytes(14))
+        .r0
+        == 0xFFFF_8000_0000_0000
+    )
+    assert Machine([wide(VarRef("nothing", weak=True)), *parse("exit")], jit=jit).run(bytes(14)).r0 == 0
+    assert (
+        Machine([wide(VarRef("bpf_nothing", weak=True, kind="func")), *parse("exit")], jit=jit).run(bytes(14)).r0 == 0
+    )
+    assert Machine([wide(VarRef("bpf_throw", kind="func")), *parse("exit")], jit=jit).run(bytes(14)).r0
+    with pytest.raises(NotSupported, match=r"'nothing'.*") as caught:
+        Machine([wide(VarRef("nothing")), *parse("exit")], jit=jit).run(bytes(14))
+    assert "kernel_symbols={'nothing': ...}" in str(caught.value)
+    with pytest.raises(MachineFault, match="read-only"):
+        Machine([wide(VarRef("counter")), *parse("*(u8 *)(r0 +0) = 1\nexit")], jit=jit, kernel_symbols=given).run(
+            bytes(14)
+        )
