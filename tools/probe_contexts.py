@@ -203,7 +203,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import ContextField, ContextSpec, FieldResult
 
-__all__ = ["CONTEXTS"]
+__all__ = ["CONTEXTS", "SOCKETS"]
 
 _ROWS = (
 '''
@@ -237,8 +237,12 @@ RAW = """    ContextSpec("pt_regs", 168, raw=True, struct="pt_regs"),
         ),
         struct="bpf_nf_ctx",
     ),
-    # What programs see behind pointers to sockets.
-    ContextSpec(
+    ContextSpec("syscall", 65536, raw=True, writable=True),
+    ContextSpec("lirc_mode2", 4, (ContextField("sample", 0, 4, narrow=False),), struct="__u32"),
+"""
+
+# Behind pointers to sockets; by the same experiment.
+SOCKETS = """    ContextSpec(
         "bpf_sock/socket",
         80,
         (
@@ -310,8 +314,6 @@ RAW = """    ContextSpec("pt_regs", 168, raw=True, struct="pt_regs"),
         struct="bpf_tcp_sock",
     ),
     ContextSpec("bpf_xdp_sock", 4, (ContextField("queue_id", 0, 4, narrow=False),), struct="bpf_xdp_sock"),
-    ContextSpec("syscall", 65536, raw=True, writable=True),
-    ContextSpec("lirc_mode2", 4, (ContextField("sample", 0, 4, narrow=False),), struct="__u32"),
 """
 
 
@@ -333,8 +335,12 @@ def main() -> None:
             print(f"            {text},")
         print(f'        ),\n        struct="{structure}",\n    ),')
     print(RAW, end="")
+    print(")\n\n_SOCKETS = (")
+    print(SOCKETS, end="")
     print(")\n\nCONTEXTS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _ROWS})")
     print('"""Every modelled context by name; program types name theirs."""')
+    print("\nSOCKETS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _SOCKETS})")
+    print('"""What programs see behind pointers to sockets: read only."""')
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import ContextField, ContextSpec, FieldResult
 
-__all__ = ["CONTEXTS"]
+__all__ = ["CONTEXTS", "SOCKETS"]
 
 _ROWS = (
     ContextSpec(
@@ -483,7 +483,11 @@ _ROWS = (
         ),
         struct="bpf_nf_ctx",
     ),
-    # What programs see behind pointers to sockets.
+    ContextSpec("syscall", 65536, raw=True, writable=True),
+    ContextSpec("lirc_mode2", 4, (ContextField("sample", 0, 4, narrow=False),), struct="__u32"),
+)
+
+_SOCKETS = (
     ContextSpec(
         "bpf_sock/socket",
         80,
@@ -556,9 +560,10 @@ _ROWS = (
         struct="bpf_tcp_sock",
     ),
     ContextSpec("bpf_xdp_sock", 4, (ContextField("queue_id", 0, 4, narrow=False),), struct="bpf_xdp_sock"),
-    ContextSpec("syscall", 65536, raw=True, writable=True),
-    ContextSpec("lirc_mode2", 4, (ContextField("sample", 0, 4, narrow=False),), struct="__u32"),
 )
 
 CONTEXTS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _ROWS})
 """Every modelled context by name; program types name theirs."""
+
+SOCKETS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _SOCKETS})
+"""What programs see behind pointers to sockets: read only."""

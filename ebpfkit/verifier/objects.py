@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit.abi.contexts import CONTEXTS
+from ebpfkit.abi.contexts import SOCKETS
 from ebpfkit.btf.types import Struct
 from ebpfkit.errors import ObjectError
 from ebpfkit.verifier.context import ContextTable
@@ -94,7 +94,7 @@ class Objects:
         """The fields of a socket as programs see them."""
         table = self._views.get(name)
         if table is None:
-            table = self._views[name] = ContextTable(CONTEXTS[_SOCKET_VIEWS[name]], None)
+            table = self._views[name] = ContextTable(SOCKETS[_SOCKET_VIEWS[name]], None)
         return table
 
 

@@ -164,7 +164,7 @@ def context_for(prog_type: str, frame: Frame, memory: AddressSpace) -> Context |
         return None
     row = PROG_TYPES.get(prog_type)
     name = row.context if row is not None else None
-    if name is None or name not in CONTEXT_TYPES:
+    if name is None or name not in CONTEXT_TYPES or prog_type in REFUSED_TYPES:
         why = REFUSED_TYPES.get(prog_type, "there is no such program type")
         raise NotSupported(f"program type '{prog_type}' in the virtual machine", why=why)
     return Context(CONTEXTS[name], frame, memory)
