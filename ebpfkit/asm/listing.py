@@ -1,6 +1,6 @@
-"""What dumps have around their instructions: headers, symbols, byte columns, relocations, the noise of a verifier log.
+"""What dumps have around their instructions: headers, symbols, byte columns, relocations, a terminal's prompt.
 
-Known are the kernel's verifier log, `bpftool prog dump xlated` and `llvm-objdump -d` with its options. What an
+Known are `bpftool prog dump xlated` with its options and `llvm-objdump -d` with its. Verifier logs are `verifier_log`'s; what an
 instruction looks like is `statement`'s.
 """
 
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-
 from ebpfkit.asm.codec import decode
 from ebpfkit.asm.insn import Instruction, KfuncRef, Label
 from ebpfkit.asm.isa import Kind
 from ebpfkit.asm.scanner import Scanner
-from ebpfkit.errors import AsmError
-from ebpfkit.span import Span
 
-__all__ = ["as_bytes", "decode_bytes", "header_label", "instructions_of_log", "reconcile", "relocation_of"]
+__all__ = [
+    "as_bytes",
+    "decode_bytes",
+    "header_label",
+    "instructions_of_graph",
+    "is_prompt",
+    "reconcile",
+    "relocation_of",
+]
 
 _OBJDUMP_HEADER = re.compile(r".*:\s+file format \S+$", re.ASCII)
 _OBJDUMP_SECTION = re.compile(r"Disassembly of section .*:$", re.ASCII)
@@ -26,15 +31,33 @@ _PROTOTYPE = re.compile(r"[A-Za-z_][\w ]*[ *]+([A-Za-z_]\w*)\(.*\):$", re.ASCII)
 _RELOCATION = re.compile(r"[0-9a-f]{8,16}:\s+R_BPF_\w+\s+(\S+)$", re.ASCII)
 _BYTES = re.compile(r"(?:[0-9a-f]{2} ){7}[0-9a-f]{2}(?: (?:[0-9a-f]{2} ){7}[0-9a-f]{2})?$", re.ASCII)
 
+_USER_PROMPT = re.compile(r"(?:\([\w.-]+\) ?)?\[?[\w.-]{1,32}@[\w.-]{1,64}[: ][^#$%>]{0,200}[#$%>](?: .*)?$", re.ASCII)
+_PROMPT = re.compile(r"[$%>](?: .*)?$")
+
+_GRAPH = 'digraph "DOT graph for eBPF program'
+_GRAPH_INSN = re.compile(r'\s*(?:\w+ \[[^"]*label="\{| ?\|)( *\d+: \([0-9a-f]{2}\) .*?)(?:\\l\\?)?$', re.ASCII)
+_GRAPH_ESCAPE = re.compile(r"\\(.)")
+_NEW_COUNT = "Disassembly of section :"  # a line behind which slots are counted anew
+
 _DUMP_LENGTHS = (23, 47)  # characters of one slot, and of two
 
-_LOG_INSN = re.compile(r"\s*(\d+): (?:[.0-9]{10,11} )?(\([0-9a-f]{2}\) .*)$", re.ASCII)
-_LOG_MARK = re.compile(
-    r"(?:processed \d+ insns|func#\d+ @\d+|Live regs before insn:|\d+: (?:frame\d+: )?R\d+=|from \d+ to \d+:"
-    r"|last_idx \d+ first_idx|mark_precise:|-- (?:BEGIN|END) PROG LOAD LOG --)",
-    re.ASCII,
-)
-_LOG_STATE = re.compile(r"\s+;\s*(?:frame\d+: )?(?:R\d+(?:_\w+)?=|fp-?\d+(?:_\w+)?=|refs=).*$", re.ASCII)
+
+def is_prompt(line: str) -> bool:
+    """Whether a line is a shell's prompt, with or without the command, that was copied with the dump."""
+    return _PROMPT.match(line) is not None or _USER_PROMPT.match(line) is not None
+
+
+def instructions_of_graph(lines: Sequence[str]) -> list[tuple[int, str]] | None:
+    """The instruction lines of `bpftool prog dump xlated visual` with their numbers; None for other text."""
+    if not any(line.startswith(_GRAPH) for line in lines):
+        return None
+    program = []
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith("subgraph "):
+            program.append((number, _NEW_COUNT))
+        elif found := _GRAPH_INSN.match(line):
+            program.append((number, _GRAPH_ESCAPE.sub(r"\1", found[1])))
+    return program
 
 
 def header_label(line: str) -> str | None:
@@ -66,42 +89,6 @@ def decode_bytes(line: Scanner, data: bytes) -> list[Instruction]:
     return insns
 
 
-def instructions_of_log(lines: Sequence[str], file: str) -> list[tuple[int, str]] | None:
-    """The instruction lines of a verifier log in program order, with their line numbers; None for other text.
-
-    A log follows paths: instructions come out of order and again and again. Raises AsmError where it shows two
-    instructions at one slot, or leaves one out.
-    """
-    if not any(_LOG_MARK.match(line) for line in lines):
-        return None
-    found: dict[int, tuple[int, str]] = {}
-    wide: set[int] = set()
-    for number, raw in enumerate(lines, 1):
-        shown = _LOG_INSN.match(raw.rstrip("\r"))
-        if not shown:
-            continue
-        slot, text = int(shown[1]), _LOG_STATE.sub("", shown[2]).rstrip()
-        known = found.setdefault(slot, (number, text))
-        if known[1] != text:
-            message = f"slot {slot} is {known[1]!r} in line {known[0]} and {text!r} here: paste the log of one program"
-            raise AsmError(message, span=Span(file, number, 1, text=raw))
-        if text.startswith("(18)"):
-            wide.add(slot)
-    if not found:
-        raise AsmError("this verifier log shows no instruction; ask for one of level 2", span=Span(file, 1, 1))
-    expected = 0
-    for slot in sorted(found):
-        if slot != expected:
-            number, text = found[slot]
-            raise AsmError(
-                f"slot {expected} is not in this log, which shows what was walked only; "
-                "take `bpftool prog dump xlated` instead",
-                span=Span(file, number, 1, text=lines[number - 1]),
-            )
-        expected = slot + (2 if slot in wide else 1)
-    return [(number, f"{slot}: {text}") for slot, (number, text) in sorted(found.items())]
-
-
 def reconcile(line: Scanner, insn: Instruction, data: bytes) -> Instruction:
     """The instruction that text and bytes agree on; bytes tell what the text leaves open.
 
@@ -120,6 +107,8 @@ def reconcile(line: Scanner, insn: Instruction, data: bytes) -> Instruction:
         if code != insn.op.code:
             continue
         kinds = (given.op.kind, insn.op.kind)
+        if given.op.name == insn.op.name == "CALL_LOCAL" and given.off == insn.imm:
+            return given  # translated: the distance is in `off`
         if kinds == (Kind.CALL, Kind.CALL) and (given.imm == insn.imm or isinstance(insn.ref, Label)):
             is_kfunc = given.op.name == "CALL_KFUNC"
             return given.replace(ref=insn.ref if is_kfunc and isinstance(insn.ref, KfuncRef) else None)

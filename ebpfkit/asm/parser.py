@@ -1,8 +1,8 @@
 """Assembly text to instructions: in the kernel's spelling, LLVM's or uBPF's, a program or a dump from a terminal.
 
 Which spelling a line has is told from the line; three kinds of text are told from the whole: a verifier log (its
-instructions are picked out, whatever the path it walked), LLVM's `.s` (directives, `#` comments, sections, symbols),
-and everything else, where `N:` states slot numbers, bytes beside or below an instruction are compared with it, and the
+instructions are picked out by `verifier_log`), LLVM's `.s` (directives, `#` comments, sections, symbols), and
+everything else, where `N:` states slot numbers, bytes beside or below an instruction are compared with it, and the
 headers of dumps are passed over. One instruction is read by `statement`, directives by `sections`, the surroundings of
 dumps are known to `listing`; bytes are `codec`'s.
 """
@@ -10,18 +10,30 @@ dumps are known to `listing`; bytes are `codec`'s.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from ebpfkit.asm.codec import SLOT_SIZE, label_slots, resolve_labels
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind
-from ebpfkit.asm.listing import as_bytes, decode_bytes, header_label, instructions_of_log, reconcile, relocation_of
+from ebpfkit.asm.listing import (
+    as_bytes,
+    decode_bytes,
+    header_label,
+    instructions_of_graph,
+    is_prompt,
+    reconcile,
+    relocation_of,
+)
 from ebpfkit.asm.scanner import is_label_name
 from ebpfkit.asm.sections import Directives, Place, is_compiler_output
 from ebpfkit.asm.statement import Statement, helper_numbers
+from ebpfkit.asm.verifier_log import program_of_log
 from ebpfkit.errors import AsmError
 
 __all__ = ["Reader", "helper_numbers", "is_label_name", "parse", "read_text"]
+
+_TERMINAL = re.compile("\\x1b\\[[0-9;?]*[A-Za-z]|\\x1b[()][A-Z0-9]|^\\ufeff")  # colours and the like
 
 
 def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
@@ -39,10 +51,12 @@ def parse(text: str, *, file: str = "<asm>") -> list[Instruction]:
 
 def read_text(text: str, *, file: str = "<asm>") -> Reader:
     """All lines read, nothing resolved yet: what `parse` and `unit` begin with. Raises AsmError."""
-    lines = text.split("\n")
-    numbered = instructions_of_log(lines, file)
+    lines = [line.rstrip("\r") for line in _TERMINAL.sub("", text).split("\n")]
+    log = program_of_log(lines, file)
     reader = Reader(file, is_compiler_output(lines))
-    reader.read(enumerate(lines, 1) if numbered is None else numbered)
+    graph = instructions_of_graph(lines) if log is None else None
+    reader.read(log.lines if log else enumerate(lines, 1) if graph is None else graph)
+    reader.not_shown = [] if log is None else log.gaps
     return reader
 
 
@@ -63,10 +77,10 @@ class Reader:
         self.symbols: dict[int, tuple[str, int]] = {}  # instruction -> symbol and addend, in LLVM's wide loads
         self.relocations: dict[int, str] = {}
         self.seen_labels: set[str] = set()
+        self.not_shown: list[range] = []  # slots that a verifier log leaves out
 
     def read(self, lines: Iterable[tuple[int, str]]) -> None:
         for number, raw in lines:
-            raw = raw.rstrip("\r")
             if not self.is_llvm:
                 if self.read_surroundings(number, raw):
                     continue
@@ -81,7 +95,7 @@ class Reader:
     def read_surroundings(self, number: int, raw: str) -> bool:
         """Whether a line belongs to a dump and is no instruction: a header, a symbol, a relocation, bytes."""
         stripped = raw.strip()
-        if not stripped:
+        if not stripped or is_prompt(stripped):
             return True
         found = header_label(stripped)
         if found is not None:

@@ -82,6 +82,8 @@ def format_instruction(insn: Instruction, slot: int = 0, resolver: Resolver | No
         for name, value in (("dst", insn.dst), ("src", insn.src), ("off", insn.off), ("imm", insn.imm))
         if value and name not in operands
     ]
+    if insn.op.name == "CALL_LOCAL" and insn.off:
+        extra = [f"imm={insn.imm}"]
     if insn.op.name == "CALL_KFUNC" and insn.off:
         extra.append(f"off={insn.off}")
     if insn.op.operation in _LOW_HALF_ONLY and insn.imm >> 32:
@@ -224,8 +226,9 @@ def _format_call(insn: Instruction, slot: int, names: Resolver) -> str:
         return f"call {name or 'kernel-function'}#{insn.imm}"
     if isinstance(ref, Label):
         return f"call {ref.name}"
-    function = ref.name if isinstance(ref, FuncRef) else names.function_name(slot + 1 + insn.imm)
-    return f"call pc{insn.imm:+d}{f'#{function}' if function else ''}"
+    distance = insn.off or insn.imm  # once translated, the kernel keeps the distance in `off`, a number in `imm`
+    function = ref.name if isinstance(ref, FuncRef) else names.function_name(slot + 1 + distance)
+    return f"call pc{distance:+d}{f'#{function}' if function else ''}"
 
 
 def _format_exit(insn: Instruction, slot: int, names: Resolver) -> str:

@@ -149,6 +149,11 @@ class Statement(Scanner):
             if found is None:
                 raise self.error("expected a number", "reserved")
             value, name = found[0], key[0]
+            if name == "imm" and insn.op.name == "CALL_LOCAL" and not changes and -0x8000 <= insn.imm <= 0x7FFF:
+                changes["off"] = insn.imm  # as the kernel keeps a translated call: the distance in `off`
+                insn = insn.replace(imm=0)
+                changes["imm"] = value
+                continue
             used = name in insn.op.operands and not (name == "off" and insn.op.name == "CALL_KFUNC")
             if (used and name != "high") or (name == "high" and insn.op.slots != 2):
                 raise self.error(f"{insn.op.name} has its {name} in the text already", None, at)

@@ -27,7 +27,7 @@ def command(file: Path, output: Path | None, big_endian: bool, as_json: bool) ->
     `ebpfkit disasm --isa` lists the instructions.
     """
     from ebpfkit.asm.codec import encode
-    from ebpfkit.asm.parser import parse
+    from ebpfkit.asm.parser import read_text
 
     name = "<stdin>" if str(file) == "-" else str(file)
     text = _read(file, name)
@@ -36,7 +36,11 @@ def command(file: Path, output: Path | None, big_endian: bool, as_json: bool) ->
             raise UsageError("--json shows instructions: leave it out, or write to a name that does not end in .o")
         _write_object(text, name, output, big_endian)
         return
-    insns = parse(text, file=name)
+    reader = read_text(text, file=name)
+    insns = reader.finish()
+    for gap in reader.not_shown:
+        shown = f"slot {gap.start} is" if len(gap) == 1 else f"slots {gap.start} to {gap.stop - 1} are"
+        click.echo(f"ebpfkit: note: {shown} not in this log (never walked): `goto pc-1` stands there", err=True)
     code = encode(insns, big_endian=big_endian)
     if output is not None:
         write_output(output, code)

@@ -252,8 +252,14 @@ def test_a_verifier_log_assembles() -> None:
 
 def test_a_log_with_a_gap_says_so() -> None:
     log = "0: R1=ctx() R10=fp0\n0: (b7) r0 = 0  ; R0=0\n2: (95) exit\nprocessed 2 insns (limit 1000000)\n"
-    with pytest.raises(AsmError, match="slot 1 is not in this log"):
-        parse(log)
+    program = parse(log)
+    assert [format_instruction(insn) for insn in program] == ["r0 = 0", "goto pc-1", "exit"]
+    assert program[1].labels == ("not_shown_1",)
+    rejected = "0: R1=ctx()\n0: (79) r2 = *(u64 *)(r1 +0)\ninvalid bpf_context access off=0 size=8\nprocessed 1 insns\n"
+    with pytest.raises(AsmError, match="slot 1 is not in this log, whose walk ended with 'invalid bpf_context"):
+        parse(rejected)
+    with pytest.raises(AsmError, match="slot 3 is not in this log"):
+        parse("func#0 @0\n0: (15) if r1 == 0x0 goto pc+6\n1: (b7) r0 = 0\n2: (95) exit\n")
     with pytest.raises(AsmError, match="shows no instruction"):
         parse("processed 2 insns (limit 1000000)")
     with pytest.raises(AsmError, match="slot 0 is"):

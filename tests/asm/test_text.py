@@ -66,6 +66,7 @@ SPELLINGS = [
     ("call bpf_map_lookup_elem#1", I(O["CALL"], imm=1)),
     ("call unknown#-9", I(O["CALL"], imm=-9)),
     ("call pc+5", I(O["CALL_LOCAL"], imm=5)),
+    ("call pc+5 {imm=1}", I(O["CALL_LOCAL"], off=5, imm=1)),
     ("call pc-7#count", I(O["CALL_LOCAL"], imm=-7, ref=FuncRef("count"))),
     ("call kernel-function#1234", I(O["CALL_KFUNC"], imm=1234)),
     (
