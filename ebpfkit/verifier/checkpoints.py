@@ -94,15 +94,19 @@ class Checkpoints:
         key = (index, frame.site)
         place = self._places.get(key)
         if place is not None and place.states:
-            if place.fresh:
-                self._clean(place, frame)
+            for stored in place.fresh:
+                if not stored.branches:
+                    self._clean(place, frame)
+                    break
             may_skip = not forced and new_jumps < 20 and new_insns < 100
             vals = frame.vals
             evicted = ended = False
             found = None
             for stored in place.states:
                 if stored.branches:
-                    if self._meets_open(stored, state, frame, index, flag):
+                    if (flag & FORCED or stored.frames[-1].vals == vals) and self._meets_open(
+                        stored, state, frame, index, flag
+                    ):
                         ended = True
                         break
                     if may_skip:

@@ -97,9 +97,10 @@ class Precision:
 
     def demand_register(self, state: State, index: int, register: int) -> None:
         """The number in `register` of the current frame, before the instruction `index`, decided something."""
-        demand = [[0, 0] for _ in state.frames]
-        demand[-1][0] = 1 << register
-        self._walk_back(state, index, demand, len(state.frames) - 1)
+        last = len(state.frames) - 1
+        demand = [[0, 0] for _ in state.frames] if last else [[0, 0]]
+        demand[last][0] = 1 << register
+        self._walk_back(state, index, demand, last)
 
     def demand_slot(self, state: State, index: int, frame: int, slot: int) -> None:
         """The number spilled in `slot` of `frame` decided something."""

@@ -55,10 +55,14 @@ def verify_program(
     gc.disable()
     try:
         outcome = run.judge()
+        report = run.report(outcome, time.perf_counter() - started)
+        if outcome is not None:
+            outcome.__traceback__ = None  # it leads to the walk
+        run.release()
     finally:
         if was_enabled:
             gc.enable()
-    return run.report(outcome, time.perf_counter() - started)
+    return report
 
 
 def _helpers_of(profile: HostProfile) -> dict[int, HelperSpec]:
@@ -105,6 +109,12 @@ class _Run:
         except (Rejection, Unmodelled) as outcome:
             return outcome
         return None
+
+    def release(self) -> None:
+        """Let go of the walk, so that its states are freed here and not by the garbage collector later."""
+        if self.walk is not None:
+            self.walk.steps.clear()
+            self.walk = None
 
     def _allowed(self, helpers: dict[int, HelperSpec]) -> frozenset[int]:
         name, kernel = self.prog_type.name, self.profile.kernel

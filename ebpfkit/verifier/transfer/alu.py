@@ -73,10 +73,12 @@ def build_move(w: Walk, index: int, insn: Instruction) -> Step:
             value = vals[src]
             if value is None:
                 check.prove(w, index, demands)
-            if value.is_scalar:
+            identity = ids[src]
+            if value.is_scalar and (identity > ID_MASK or not identity):
                 give_id(w, vals, ids, src)
+                identity = ids[src]
             vals[dst] = value
-            ids[dst] = ids[src]
+            ids[dst] = identity
             return following
 
         return w.guarded(index, demands, move)

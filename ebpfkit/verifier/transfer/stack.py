@@ -6,6 +6,7 @@ Bounds were proved before (`check.check_stack_bounds`). Slots count 8-byte words
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit._bits import to_signed
@@ -14,8 +15,9 @@ from ebpfkit.verifier.domain.pointer import STACK, Pointer
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.liveness import StackLiveness
 from ebpfkit.verifier.rejection import Rejection
-from ebpfkit.verifier.state import INVALID, MISC, SPILL, ZERO, Frame, Slot
+from ebpfkit.verifier.state import DYNPTR, INVALID, IRQ, ITER, MISC, SPILL, ZERO, Frame, Slot
 from ebpfkit.verifier.transfer.alu import give_id
+from ebpfkit.verifier.transfer.stack_objects import destroy_dynptr
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
 
 _EMPTY = Slot(bytes([INVALID] * 8))
+_WHOLE = frozenset({SPILL, DYNPTR, ITER, IRQ})
 _SPILL8 = bytes([SPILL] * 8)
 _ZEROS = {size: bytes([ZERO] * size) for size in (1, 2, 4, 8)}
 _note_read = StackLiveness.note_read
@@ -66,6 +69,9 @@ def spill(
     elif index in chain.writes:
         _note_write(chain, index, 0, 0)
     old = frame.slots.get(number, _EMPTY)
+    if old.types[0] == DYNPTR:
+        destroy_dynptr(w, index, frame, number)
+        old = _EMPTY
     if value is not None and value.is_scalar and not place:
         if register >= 0:
             if value.width <= 8 * size:
@@ -102,7 +108,7 @@ def _spilled(old: Slot, value: Any, identity: int, size: int) -> Slot:
 
 def _write_bytes(frame: Frame, number: int, place: int, size: int, kind: int) -> None:
     old = frame.slots.get(number, _EMPTY)
-    types = bytearray(_scrub(old.types) if old.types[0] == SPILL else old.types)
+    types = bytearray(_scrub(old.types) if old.types[0] in _WHOLE else old.types)
     types[place : place + size] = bytes([kind] * size)
     frame.set_slot(number, Slot(bytes(types)))
 
@@ -115,6 +121,8 @@ def _spill_anywhere(
     used = False
     low = pointer.var.smin + pointer.off + offset
     high = pointer.var.smax + pointer.off + offset + size
+    for number in range(_slot_of(high - 1), _slot_of(low) + 1):
+        destroy_dynptr(w, index, frame, number)
     for at in range(low, high):
         number, place = _slot_of(at), at & 7
         slot = frame.slots.get(number, _EMPTY)
@@ -123,7 +131,7 @@ def _spill_anywhere(
             used = True
             continue
         # A spilled value that may have been hit in one byte is gone as a whole.
-        types = bytearray(_scrub(slot.types) if slot.types[0] == SPILL else slot.types)
+        types = bytearray(_scrub(slot.types) if slot.types[0] in _WHOLE else slot.types)
         if zero and types[place] == ZERO:
             used = True
         else:
@@ -159,6 +167,9 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
     slot = frame.slots.get(number, _EMPTY)
     types = slot.types
     if types[0] != SPILL:
+        if types[0] >= DYNPTR:
+            message = f"invalid read from stack off {at}+0 size {size}"
+            raise Rejection("uninitialised-stack", message, index=index)
         zeros = types[place : place + size] == _ZEROS[size]
         return (w.values.zero if zeros else w.values.unknown_of(size, signed)), 0
     value = slot.value
@@ -244,6 +255,9 @@ def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: 
         mask |= 1 << number
         slot = frame.slots.get(number, _EMPTY)
         types = slot.types
+        if types[0] >= DYNPTR:
+            message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
+            raise Rejection("uninitialised-stack", message, index=index, register=register)
         if SPILL in types:
             if types[0] != SPILL and SPILL in types[place : place + part]:
                 message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
@@ -271,7 +285,13 @@ def _clobber(frame: Frame, number: int, slot: Slot, place: int, part: int) -> No
 
 def blank(w: Walk, index: int, register: int, pointer: Pointer, size: int) -> None:
     """A helper will write `size` bytes at a known place, whether or not they were initialised."""
-    check.check_stack_bounds(w, index, register, pointer, 0, size, "write to")
+    low, _ = check.check_stack_bounds(w, index, register, pointer, 0, size, "write to")
+    slots = w.state.frames[pointer.target].slots
+    for at in range(low, low + size):
+        slot = slots.get(_slot_of(at))
+        if slot is not None and slot.types[0] == DYNPTR:
+            message = f"potential write to dynptr at off={at} disallowed"
+            raise Rejection("dynptr", message, index=index, register=register)
 
 
 def find_constant_key(w: Walk, index: int, pointer: Pointer, size: int) -> int | None:
