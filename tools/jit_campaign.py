@@ -1,10 +1,10 @@
 """Many random programs: the JIT against the interpreter, trusted code and the kernel, and hostile bytes.
 
-    python tools/jit_campaign.py [--agree 20000] [--bytes 100000] [--mutated 10000] [--seed 1] [--out FILE]
+    python tools/jit_campaign.py [--agree 20000] [--bytes 100000] [--mutated 10000] [--newer 10000] [--out FILE]
 
 Every program runs in the interpreter and in safe native code; result or fault (instruction, message, region),
 instructions executed, packet and map contents must be the same. One program in ten is compiled with all of LLVM's
-passes, the others without. Computations that our verifier accepts also run in
+passes, the others without; one in five is big-endian. Computations that our verifier accepts also run in
 trusted code and, as root, in the kernel. Work is done in processes of their own, so that one that dies is noticed. Any
 disagreement is printed with what makes it again, and the exit status is 1.
 """
@@ -42,12 +42,14 @@ def one(kind: str, seed: int, number: int, counts: Counter[str]) -> list[str]:
     dice = random.Random(f"{kind}/{seed}/{number}")
     program = KINDS[kind](dice)
     prog_type = "xdp" if kind == "computation" else dice.choice(PROGRAM_TYPES)
-    theirs = outcome(program, None, prog_type)
-    ours = outcome(program, "safe", prog_type)
+    options = {"big_endian": True} if number % 5 == 3 else {}
+    theirs = outcome(program, None, prog_type, **options)
+    ours = outcome(program, "safe", prog_type, **options)
     name = theirs[0].__name__ if isinstance(theirs[0], type) else "result"
     counts[f"{kind}: {name}"] += 1
     wrong = [] if agree(ours, theirs) else [f"{kind} {seed} {number}: safe {ours} interpreter {theirs}"]
-    if kind != "computation" or name != "result":
+    counts["also big-endian"] += bool(options)
+    if options or kind != "computation" or name != "result":
         return wrong
     spec = program_from_code(program, prog_type="xdp", maps=MAPS)
     verdict = verify_program(spec)
@@ -81,6 +83,7 @@ def main() -> int:
     options.add_argument("--agree", type=int, default=20_000, help="half computations, half instructions that decode")
     options.add_argument("--bytes", type=int, default=100_000)
     options.add_argument("--mutated", type=int, default=10_000)
+    options.add_argument("--newer", type=int, default=10_000, help="arenas, kernel functions, jumps through tables")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time, done or not")
@@ -91,6 +94,7 @@ def main() -> int:
         "anything": chosen.agree - chosen.agree // 2,
         "mutated": chosen.mutated,
         "bytes": chosen.bytes,
+        "newer": chosen.newer,
     }
     started = time.time()
     counts: Counter[str] = Counter()

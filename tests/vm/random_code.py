@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ebpfkit.abi.helpers import HELPERS_BY_NAME
 from ebpfkit.asm.codec import decode, encode
-from ebpfkit.asm.insn import R10, Instruction, Register
+from ebpfkit.asm.insn import R10, Instruction, KfuncRef, Register
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import AsmError, EbpfError, MachineFault
 from ebpfkit.vm.helpers import IMPLEMENTED
+from ebpfkit.vm.kfuncs import KFUNCS
 from ebpfkit.vm.machine import Machine
 
 from .cases import all_cases
@@ -48,6 +49,17 @@ _DIGEST = parse(
 )
 _ENCODED_CASES = [encode(parse(case.asm)) for case in all_cases()]
 _HELPERS = sorted(IMPLEMENTED)
+_KFUNCS = sorted(KFUNCS)
+
+
+def more_maps(order: Literal["little", "big"]) -> list[MapSpec]:
+    """With those that `newer` programs use."""
+    places = [(i.to_bytes(4, order), (3 + i).to_bytes(4, order) + bytes(12)) for i in range(4)]
+    return [
+        *MAPS,
+        MapSpec("arena", "arena", 0, 0, 4, flags=1024, map_extra=0x1000_0000_8000),
+        MapSpec("table", "insn_array", 4, 16, 4, contents=tuple(places)),
+    ]
 
 
 def _number(dice: random.Random) -> int:
@@ -161,6 +173,48 @@ def _any_instruction(dice: random.Random, length: int) -> Instruction:
     return Instruction(op, **fields)
 
 
+def newer(dice: random.Random) -> list[Instruction]:
+    """Arenas, jumps through a table and kernel functions, with arguments that are mostly plausible, among anything."""
+    arena = "r1 = map[arena] ll\nr2 = 0\nr3 = 2\nr4 = -1\nr5 = 0\ncall 9001\nr8 = r0"
+    lines = ["r6 = r1", *(f"*(u64 *)(r10 {off}) = {dice.randint(0, 4)}" for off in _SLOTS), arena]
+    names = ["bpf_arena_alloc_pages"]
+    for _ in range(dice.randint(1, 6)):
+        which = dice.randrange(4)
+        if which == 0:
+            lines += ["r2 = r8", f"r2 = addr_space_cast(r2, {dice.choice(['0, 1', '0, 1', '1, 0'])})"]
+            off, size = dice.choice([0, 8, 4092, 8190, 8200, -8]), dice.choice([8, 16, 32, 64])
+            action = dice.choice([f"r0 = *(u{size} *)(r2 {off:+})", f"*(u{size} *)(r2 {off:+}) = 77"])
+            lines += [
+                action,
+                f"r3 = 5\nr3 = atomic_fetch_add((u64 *)(r2 {off:+}), r3)" if dice.random() < 0.4 else action,
+            ]
+        elif which == 1 and dice.random() < 0.3:
+            lines += [
+                f"r4 = map[table][0]+{8 * dice.randrange(5)} ll\nr4 = *(u64 *)(r4 +0)",
+                f"r4 += {dice.choice([0, 0, 1])}",
+            ]
+            lines += ["r9 += 1", f"if r9 > {dice.randint(0, 3)} goto +1", "gotox r4"]
+        else:
+            sources = ["r{} = r6", "r{} = r10\nr{} += -16", "r{} = r10\nr{} += -32", "r{} = map[hash] ll", "r{} = r8"]
+            for register in range(1, 6):
+                source = (
+                    dice.choice(sources) if dice.random() < 0.55 else f"r{{}} = {dice.choice([0, 0, 1, 2, 4, 8, 40])}"
+                )
+                lines.append(source.replace("{}", str(register)))
+            names.append(dice.choice(_KFUNCS))
+            lines.append(f"call {9000 + len(names)}")
+            lines += ["if r0 == 0 goto +1", "r0 = *(u32 *)(r0 +0)"] if dice.random() < 0.2 else ["r7 += r0"]
+    program = [
+        Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef(names[insn.imm - 9001]))
+        if insn.op.name == "CALL" and insn.imm > 9000
+        else insn
+        for insn in parse("\n".join(lines))
+    ]
+    length = dice.randint(0, 5)
+    program += [_any_instruction(dice, length) for _ in range(length)]
+    return [*program, *parse("r0 += r7\nexit")]
+
+
 def random_bytes(dice: random.Random) -> list[Instruction]:
     """Bytes as instructions; slots that are none stay in place and fault when they are reached."""
     return decode(dice.randbytes(8 * dice.randint(1, 12)), strict=False)
@@ -174,7 +228,13 @@ def mutated(dice: random.Random) -> list[Instruction]:
     return decode(bytes(program), strict=False)
 
 
-KINDS = {"computation": computation, "anything": anything, "bytes": random_bytes, "mutated": mutated}
+KINDS = {
+    "computation": computation,
+    "anything": anything,
+    "bytes": random_bytes,
+    "mutated": mutated,
+    "newer": newer,
+}
 _NUMBERED = re.compile("ADDRESS|value of map")
 _ADDRESS = re.compile(r"0x[0-9a-f]{9,}|[0-9]{10,}")
 
@@ -184,7 +244,9 @@ def outcome(
 ) -> tuple[Any, ...]:
     """Everything that can be told about a run: the result or the error, and what the maps hold."""
     try:
-        machine = Machine(program, prog_type, MAPS, jit=jit, budget=budget, cpus=2, clock=lambda: 12345, **options)
+        is_newer = any(insn.op.name == "CALL_KFUNC" and insn.ref for insn in program)
+        maps = more_maps("big" if options.get("big_endian") else "little") if is_newer else MAPS
+        machine = Machine(program, prog_type, maps, jit=jit, budget=budget, cpus=2, clock=lambda: 12345, **options)
     except AsmError as error:
         return (AsmError, error.message)
     try:

@@ -67,7 +67,9 @@ def code(asm: str, **refs: Any) -> list[Instruction]:
     names = list(refs.values())
     program = parse(asm)
     return [
-        Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef(names[insn.imm - 9001])) if insn.imm > 9000 else insn
+        Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef(names[insn.imm - 9001]))
+        if insn.op.name == "CALL" and insn.imm > 9000
+        else insn
         for insn in program
     ]
 
