@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ebpfkit.btf import types as t
 from ebpfkit.btf.layout import Gap, Layouts
+from ebpfkit.btf.wire import ids_of_kinds
 from ebpfkit.errors import ObjectError
 
 __all__ = ["dump_c"]
@@ -21,6 +22,8 @@ _BUILTIN = frozenset(["unsigned", "signed", "char", "short", "int", "long", "__i
 _UNITS = {8: "char", 16: "short", 32: "int", 64: "long"}
 _QUALIFIERS = {9: "volatile", 10: "const", 11: "restrict"}
 _MODES = {1: "byte", 2: "HI", 8: "DI"}
+_WRITTEN = frozenset([t.Struct.kind, t.Union.kind, t.Enum.kind, t.Enum64.kind, t.Typedef.kind, t.Fwd.kind])
+_PATTERN_MARK = "\0"  # stands for the name in the text of a declaration that is kept
 _KEYWORDS = frozenset([
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
     "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof",
@@ -34,13 +37,18 @@ def dump_c(btf: t.Btf, roots: Iterable[int] | None = None, *, guard: str = "__VM
     Raises ObjectError for types that no C text could describe.
     """
     dumper = _Dumper(btf)
-    wanted = range(1, len(btf.types)) if roots is None else roots
+    wanted = ids_of_kinds(btf, _WRITTEN) if roots is None else roots
+    constants = []  # anonymous enumerations: written by themselves, unless something that is written holds them
     try:
         for type_id in wanted:
             type_ = btf.get(type_id)
-            if isinstance(type_, t.Struct | t.Enum | t.Typedef | t.Fwd) and (type_.name or isinstance(type_, t.Enum)):
+            if type_.kind in _WRITTEN and type_.name:
                 dumper.need(type_id, True, 0)
                 dumper.finish_definition()
+            elif isinstance(type_, t.Enum):
+                constants.append(type_id)
+        for type_id in constants:
+            dumper.write_constants(type_id)
     except RecursionError:
         raise ObjectError("types nest too deeply", place=".BTF") from None
     return "\n".join([
@@ -68,20 +76,37 @@ class _Dumper:
         self._ordinary: dict[int, str] = {}
         self._ordinary_counts: dict[str, int] = {}
         self._declared_forwards: dict[str, str] = {}
-        self._referenced: set[int] | None = None
+        self._needed: set[int] = set()  # ids for which `need` has nothing left to do, negated: as complete types
+        self._patterns: dict[int, tuple[str, str]] = {}
+        self._inlined: set[int] = set()
+        self._identifiers: dict[str, str] = {}
+        self._types: list[t.BtfType | None] = [None] * len(btf.types)
         self._forwards = self._forward_targets()
 
     def _forward_targets(self) -> dict[tuple[str, bool], int]:
         """Forward declarations mean the first definition of their name."""
         found: dict[tuple[str, bool], int] = {}
-        for type_id, type_ in enumerate(self.btf.types):
-            if isinstance(type_, t.Struct) and type_.name:
+        for type_id in ids_of_kinds(self.btf, (t.Struct.kind, t.Union.kind)):
+            type_ = self._get(type_id)
+            if type_.name:
                 found.setdefault((type_.name, isinstance(type_, t.Union)), type_id)
+        return found
+
+    def _get(self, type_id: int) -> t.BtfType:
+        found = self._types[type_id]
+        if found is None:
+            found = self._types[type_id] = self.btf.get(type_id)
         return found
 
     def need(self, type_id: int, complete: bool, depth: int) -> None:
         """Write what must stand before a use of this type; `complete`: its size must be known there."""
-        type_ = self.btf.get(type_id)
+        key = -type_id if complete else type_id
+        if key in self._needed:
+            return
+        self._need(type_id, self._get(type_id), complete, depth)
+        self._needed.add(key)
+
+    def _need(self, type_id: int, type_: t.BtfType, complete: bool, depth: int) -> None:
         self._steps += 1
         if depth > MAX_DEPTH or self._steps > MAX_STEPS:
             raise ObjectError(f"types nest too deeply or too often at id {type_id}", place=".BTF")
@@ -90,7 +115,7 @@ class _Dumper:
                 self._declare(type_id)
             case t.Struct():
                 self._define_struct(type_id, type_, depth)
-            case t.Enum():
+            case t.Enum() if type_.name:
                 self._define_enum(type_id, type_)
             case t.Fwd():
                 self._declare(type_id)
@@ -120,7 +145,7 @@ class _Dumper:
 
     def tag(self, type_id: int) -> str:
         """`struct name`, with a number behind where the name is taken."""
-        type_ = self.btf.get(type_id)
+        type_ = self._get(type_id)
         if isinstance(type_, t.Fwd):
             target = self._forwards.get((type_.name, type_.is_union))
             if target is not None:
@@ -209,20 +234,14 @@ class _Dumper:
         if type_id in self._done:
             return
         self._done.add(type_id)
-        if type_.name or not self._is_inlined(type_id):
-            self.lines += [*self._enum_body(type_id, type_, 0), ""]
-            self.lines[-2] += ";"
+        self.lines += [*self._enum_body(type_id, type_, 0), ""]
+        self.lines[-2] += ";"
 
-    def _is_inlined(self, type_id: int) -> bool:
-        """An anonymous enumeration that something refers to is written there."""
-        if self._referenced is None:
-            self._referenced = {
-                i
-                for type_ in self.btf.types
-                if isinstance(type_, t.Struct | t.Typedef | t.Array | t.Ptr | t.Const | t.Volatile)
-                for i in t.referenced_ids(type_)
-            }
-        return type_id in self._referenced
+    def write_constants(self, type_id: int) -> None:
+        """An anonymous enumeration by itself, if nothing that was written holds it."""
+        type_ = self._get(type_id)
+        if isinstance(type_, t.Enum) and type_id not in self._inlined:
+            self._define_enum(type_id, type_)
 
     # --- text ---
 
@@ -236,10 +255,15 @@ class _Dumper:
         for index, member in enumerate(type_.members):
             if index in gaps:
                 lines += _padding(gaps[index], pad)
-            name = _identifier(member.name) if member.name else ""
+            name = self._identifiers.get(member.name)
+            if name is None:
+                name = self._identifiers[member.name] = _identifier(member.name) if member.name else ""
             width = f": {member.bitfield_size}" if member.bitfield_size else ""
             text = self.declaration(member.type, name, depth + 1, indent + 1)
-            lines += f"{pad}{text}{width};".split("\n")
+            if "\n" in text:
+                lines += f"{pad}{text}{width};".split("\n")
+            else:
+                lines.append(f"{pad}{text}{width};")
         if len(type_.members) in gaps:
             lines += _padding(gaps[len(type_.members)], pad)
         if layout.filler:
@@ -264,13 +288,25 @@ class _Dumper:
 
     def declaration(self, type_id: int, name: str, depth: int, indent: int = 0) -> str:
         """`name` declared with a type, anonymous structures written out."""
+        pattern = self._patterns.get(type_id)
+        if pattern is None:
+            if not name:
+                return self._declaration(type_id, name, depth, indent)
+            text = self._declaration(type_id, _PATTERN_MARK, depth, indent)
+            before, _, behind = text.partition(_PATTERN_MARK)
+            if "{" in text:  # an anonymous structure: its text depends on where it stands
+                return f"{before}{name}{behind}"
+            pattern = self._patterns[type_id] = before, behind
+        return f"{pattern[0]}{name}{pattern[1]}" if name else self._declaration(type_id, name, depth, indent)
+
+    def _declaration(self, type_id: int, name: str, depth: int, indent: int) -> str:
         self._steps += 1
         if self._steps > MAX_STEPS or depth > MAX_DEPTH:
             raise ObjectError(f"types nest too deeply or too often at id {type_id}", place=".BTF")
         declarator = name
         behind_pointer = False
         for _ in range(t.MAX_DEPTH * 2):
-            type_ = self.btf.get(type_id)
+            type_ = self._get(type_id)
             match type_:
                 case t.Ptr():
                     declarator, behind_pointer, type_id = f"*{declarator}", True, type_.type
@@ -287,7 +323,7 @@ class _Dumper:
                     if isinstance(self.btf.resolve(type_.type), t.Ptr) and self._is_bare_pointer(type_.type):
                         declarator, type_id = f"{word} {declarator}".rstrip(), type_.type
                         continue
-                    if isinstance(self.btf.get(type_.type), t.FuncProto) or word == "restrict":
+                    if isinstance(self._get(type_.type), t.FuncProto) or word == "restrict":
                         type_id = type_.type
                         continue
                     inner = self.declaration(type_.type, declarator, depth + 1, indent)
@@ -307,7 +343,7 @@ class _Dumper:
 
     def _is_bare_pointer(self, type_id: int) -> bool:
         """Whether qualifiers on this type belong behind the star."""
-        while isinstance(type_ := self.btf.get(type_id), t.Const | t.Volatile | t.Restrict | t.TypeTag):
+        while isinstance(type_ := self._get(type_id), t.Const | t.Volatile | t.Restrict | t.TypeTag):
             type_id = type_.type
         return isinstance(type_, t.Ptr)
 
@@ -324,6 +360,7 @@ class _Dumper:
             case t.Struct() if not type_.name:
                 return "\n".join(self._body(type_id, type_, self.tag(type_id), indent, depth + 1))
             case t.Enum() if not type_.name:
+                self._inlined.add(type_id)
                 return "\n".join(self._enum_body(type_id, type_, indent))
             case t.Struct() | t.Enum() | t.Fwd():
                 return self.tag(type_id)
@@ -349,5 +386,7 @@ def _join(base: str, declarator: str) -> str:
 
 def _identifier(name: str) -> str:
     """A name as C allows it: other languages' (`Option<u32>`) get underscores."""
+    if name.isascii() and name.isidentifier():
+        return f"_{name}" if name in _KEYWORDS else name
     text = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
     return f"_{text}" if text[:1].isdigit() or text in _KEYWORDS else text

@@ -32,6 +32,10 @@ class Gap:
         found = []
         at, end = self.start, self.start + self.bits
         while at < end:
+            if not at % 64 and end - at >= 64:
+                found += [(64, 64)] * ((end - at) // 64)
+                at += (end - at) // 64 * 64
+                continue
             if at % 8:
                 width = min(8 - at % 8, end - at)
                 found.append((8, width))
@@ -61,6 +65,8 @@ class Layouts:
     def __init__(self, btf: t.Btf) -> None:
         self.btf = btf
         self._known: dict[int, Layout] = {}
+        self._sizes: dict[int, int] = {}
+        self._aligns: dict[int, int] = {}
 
     def of(self, type_id: int, depth: int = 0) -> Layout:
         """The layout of a structure or union. Raises ObjectError for one that C cannot express."""
@@ -81,6 +87,12 @@ class Layouts:
 
     def align_of(self, type_id: int, depth: int = 0) -> int:
         """The alignment of a type in bytes, as C will see it."""
+        found = self._aligns.get(type_id)
+        if found is None:
+            found = self._aligns[type_id] = self._align_of(type_id, depth)
+        return found
+
+    def _align_of(self, type_id: int, depth: int) -> int:
         for _ in range(t.MAX_DEPTH):
             type_id = self.btf.strip(type_id)
             type_ = self.btf.get(type_id)
@@ -96,7 +108,10 @@ class Layouts:
         raise ObjectError(f"arrays nest too deeply at id {type_id}", place=".BTF")
 
     def _size_bits(self, type_id: int) -> int:
-        return self.btf.size_of(type_id) * 8
+        found = self._sizes.get(type_id)
+        if found is None:
+            found = self._sizes[type_id] = self.btf.size_of(type_id) * 8
+        return found
 
     def _struct(self, struct_: t.Struct, packed: bool, depth: int) -> Layout | None:
         at = 0

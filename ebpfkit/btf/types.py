@@ -356,8 +356,11 @@ class Btf:
 
     def get(self, type_id: int) -> BtfType:
         """The type with that id. Raises ObjectError when there is none."""
-        if 0 <= type_id < len(self.types):
-            return self.types[type_id]
+        if type_id >= 0:
+            try:
+                return self.types[type_id]
+            except IndexError:
+                pass
         raise ObjectError(f"type id {type_id} is not within 0..{len(self.types) - 1}", place=".BTF")
 
     def name(self, type_: BtfType | int) -> str:

@@ -11,13 +11,13 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from ebpfkit.btf import types as t
 from ebpfkit.errors import ObjectError
 
-__all__ = ["MAGIC", "decode", "encode", "offsets_of"]
+__all__ = ["MAGIC", "decode", "encode", "ids_of_kinds", "offsets_of"]
 
 MAGIC = 0xEB9F
 HEADER_SIZE = 24
@@ -43,20 +43,18 @@ _FIXED = tuple(3 + _EXTRA.get(kind, (0, 0))[0] if 0 < kind <= _LAST_KIND else 0 
 _PER_ELEMENT = tuple(_EXTRA.get(kind, (0, 0))[1] for kind in range(32))
 
 
-class _Strings:
-    """Decodes names, each once."""
+class _Strings(dict[int, str]):
+    """Names by their offset, decoded when first asked for."""
 
     def __init__(self, data: bytes, base: t.Btf | None) -> None:
+        super().__init__({0: ""})
         self.data = data
         self.base = base
         self.base_size = _strings_size(base)
-        self.cache: dict[int, str] = {0: ""}
         self.budget = MAX_NAME_BYTES
 
-    def name(self, offset: int) -> str:
-        found = self.cache.get(offset)
-        if found is None:
-            found = self.cache[offset] = self._decode(offset)
+    def __missing__(self, offset: int) -> str:
+        found = self[offset] = self._decode(offset)
         return found
 
     def _decode(self, offset: int) -> str:
@@ -174,6 +172,17 @@ def _bad_info(info: int, at: int) -> ObjectError:
     return ObjectError(what, place=f".BTF types+{at * 4:#x}")
 
 
+def ids_of_kinds(btf: t.Btf, kinds: Iterable[int]) -> list[int]:
+    """The ids of every type of some kinds, in order; other types are not decoded."""
+    wanted = frozenset(kinds)
+    lazy = btf.types
+    if not isinstance(lazy, _LazyTypes):
+        return [type_id for type_id, type_ in enumerate(lazy) if type_.kind in wanted]
+    own = lazy.kinds()
+    found = [type_id for type_id, kind in enumerate(own, len(lazy) - len(own)) if kind in wanted]
+    return [*(ids_of_kinds(btf.base, wanted) if btf.base is not None else ()), *found]
+
+
 class _LazyTypes(Sequence[t.BtfType]):
     """Types that are decoded when asked for, and kept."""
 
@@ -184,9 +193,10 @@ class _LazyTypes(Sequence[t.BtfType]):
         self._first = len(base.types) if base else 1
         self._strings = strings
         self._cache: dict[int, t.BtfType] = {}
+        self._count = self._first + len(offsets)
 
     def __len__(self) -> int:
-        return self._first + len(self.offsets)
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> t.BtfType: ...
@@ -194,20 +204,27 @@ class _LazyTypes(Sequence[t.BtfType]):
     def __getitem__(self, index: slice) -> Sequence[t.BtfType]: ...
     def __getitem__(self, index: int | slice) -> t.BtfType | Sequence[t.BtfType]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index < self._first:
-            if index < 0:
-                return self[len(self) + index] if index + len(self) >= 0 else self._raise(index)
-            return self._base.types[index] if self._base else t.VOID
+            return [self[i] for i in range(*index.indices(self._count))]
         found = self._cache.get(index)
         if found is None:
-            if index >= len(self):
-                self._raise(index)
-            found = self._cache[index] = self._decoder.decode(self.offsets[index - self._first])
+            found = self._first_look(index)
+        return found
+
+    def _first_look(self, index: int) -> t.BtfType:
+        if not 0 <= index < self._count:
+            return self[self._count + index] if -self._count <= index < 0 else self._raise(index)
+        if index < self._first:
+            return self._base.types[index] if self._base else t.VOID
+        found = self._cache[index] = self._decoder.decode(self.offsets[index - self._first])
         return found
 
     def _raise(self, index: int) -> t.BtfType:
         raise IndexError(f"type id {index} is not within 0..{len(self) - 1}")
+
+    def kinds(self) -> bytes:
+        """The kind of each type that is not the base's."""
+        data, at = self._decoder.data, 7 if self._decoder.order == "<" else 4
+        return bytes([data[offset + at] & 0x1F for offset in self.offsets])
 
     def ids_of_name(self, name: str) -> list[int]:
         """The ids of that name, found through the string table without decoding any other type."""
@@ -275,7 +292,7 @@ class _Decoder:
     def decode(self, position: int) -> t.BtfType:
         name_off, info, value = self._head(self.data, position)
         kind = info >> 24 & 0x1F
-        name = self.strings.name(name_off)
+        name = self.strings[name_off]
         flag = bool(info >> 31)
         if flag and kind not in (4, 5, 6, 7, 17, 18, 19):
             raise self._error(position, f"{t.KIND_NAMES[kind]} has a kind flag, which means nothing there")
@@ -324,11 +341,14 @@ class _Decoder:
 
     def _struct(self, name: str, info: int, size: int, position: int, body: int) -> t.BtfType:
         flag = bool(info >> 31)
-        names = self.strings.name
+        names, count, make = self.strings, self.count, tuple.__new__
         members = []
+        # A kernel has 100,000 members: this loop is much of what reading its structures costs.
         for name_off, type_id, offset in self._rows(self._three, info, body):
+            if type_id >= count:
+                self._id(type_id, position)
             width, bits = (offset >> 24, offset & 0xFF_FFFF) if flag else (0, offset)
-            members.append(t.Member(names(name_off), self._id(type_id, position), bits, width))
+            members.append(make(t.Member, (names[name_off], type_id, bits, width)))
         kind = t.Struct if info >> 24 & 0x1F == 4 else t.Union
         return kind(name, size, tuple(members), flag)
 
@@ -337,7 +357,7 @@ class _Decoder:
         if size not in (1, 2, 4, 8):
             raise self._error(position, f"enumeration {name!r} has a size of {size} bytes")
         row = self._two if signed else self._two_unsigned
-        values = tuple(t.Enumerator(self.strings.name(n), v) for n, v in self._rows(row, info, body))
+        values = tuple(t.Enumerator(self.strings[n], v) for n, v in self._rows(row, info, body))
         return t.Enum(name, size, values, signed)
 
     def _enum64(self, name: str, info: int, size: int, position: int, body: int) -> t.BtfType:
@@ -347,15 +367,13 @@ class _Decoder:
         values = []
         for name_off, low, high in self._rows(self._three, info, body):
             value = high << 32 | low
-            values.append(
-                t.Enumerator(self.strings.name(name_off), value - (1 << 64) if signed and value >> 63 else value)
-            )
+            values.append(t.Enumerator(self.strings[name_off], value - (1 << 64) if signed and value >> 63 else value))
         return t.Enum64(name, size, tuple(values), signed)
 
     def _func_proto(self, name: str, info: int, ret: int, position: int, body: int) -> t.BtfType:
         rows = self._rows(self._two_unsigned, info, body)
         return t.FuncProto(
-            name, self._id(ret, position), tuple(t.Param(self.strings.name(n), self._id(i, position)) for n, i in rows)
+            name, self._id(ret, position), tuple(t.Param(self.strings[n], self._id(i, position)) for n, i in rows)
         )
 
     def _var(self, name: str, info: int, type_id: int, position: int, body: int) -> t.BtfType:
