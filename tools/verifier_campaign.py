@@ -1,16 +1,22 @@
-"""A long comparison of our verdicts with the running kernel's: random programs, mutants, broken bytes.
+"""A long comparison of our verdicts with the running kernel's: random programs, real ones, mutants, broken bytes.
 
     python tools/verifier_campaign.py [--seconds 600] [--programs 50000] [--first 0] [--write docs/verifier-campaign.md]
+                                      [--objects FILE.o ...] [--robustness 200000]
 
-Prints, and with --write stores, agreement per stratum, the walked ratio, the rules hit and every disagreement. Exit
-status 1 if we accepted a program that the kernel rejects. Needs CAP_BPF.
+Prints, and with --write stores, agreement per stratum, the walked ratio, the rules hit and every disagreement that
+tests/verifier/known_disagreements.yaml does not explain. Exit status 1 if we accepted a program that the kernel
+rejects. With --robustness the kernel is not asked: so many random and mutated inputs must each give an answer within
+the limits of time and memory. Needs CAP_BPF.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import random
+import resource
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -18,10 +24,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
 
-from cases import program  # noqa: E402
-from differential import Outcome, compare_bytes, compare_program, mutants_of  # noqa: E402
+from cases import MAPS, program  # noqa: E402
+from differential import LIMIT, Outcome, broken_bytes, compare_bytes, compare_program, mutants_of  # noqa: E402
 from generator import generate  # noqa: E402
+from verifier_corpus import Sample, corpus  # noqa: E402
 from verifier_kernel import KernelOracle  # noqa: E402
+
+from ebpfkit.asm.codec import decode  # noqa: E402
+from ebpfkit.diag.rules import RULES  # noqa: E402
+from ebpfkit.elf.model import ProgramSpec  # noqa: E402
+from ebpfkit.verifier import verify_program  # noqa: E402
+
+RARE = 20
+"""A rule is well tried when so many programs were rejected by it."""
+_SLOW_SECONDS = 20.0
 
 
 class Tally:
@@ -86,6 +102,12 @@ class Tally:
             "",
             "Rules that rejections hit: " + ", ".join(f"{rule} {n}" for rule, n in self.rules.most_common()) + ".",
             "",
+            f"Fewer than {RARE} times: "
+            + (", ".join(rule for rule, n in self.rules.items() if n < RARE) or "none of these")
+            + "; never: "
+            + (", ".join(sorted(set(RULES) - set(self.rules))) or "none")
+            + ".",
+            "",
         ]
         if self.unsupported:
             lines += [
@@ -98,25 +120,75 @@ class Tally:
         return "\n".join(lines) + "\n"
 
 
-def run(first: int, seconds: float, programs: int) -> tuple[Tally, float]:
+def run(first: int, seconds: float, programs: int, objects: list[Path]) -> tuple[Tally, float]:
     """Compare until the time or the number of programs is used up."""
     oracle = KernelOracle()
     tally = Tally()
     started = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        samples = list(corpus(objects, place=Path(place)))
+    for sample in samples:
+        tally.note(sample.stratum, compare_program(sample.spec, oracle))
     seed = first
     while time.monotonic() - started < seconds and tally.compared < programs:
-        prog_type = ("xdp", "xdp", "sched_cls", "socket_filter")[seed % 4]
-        text, stratum = generate(seed, prog_type=prog_type)
-        spec = program(text, prog_type)
-        stratum = stratum if prog_type == "xdp" else prog_type
-        tally.note(stratum, compare_program(spec, oracle, seed))
-        for mutant in mutants_of(spec, seed, 2):
-            tally.note(f"{stratum}, mutants", compare_program(mutant, oracle, seed))
-        if seed % 3 == 0:
-            tally.note("broken bytes", compare_bytes(seed, oracle))
+        _random_round(tally, oracle, seed)
+        sample = samples[seed % len(samples)]
+        for mutant in mutants_of(sample.spec, seed, 4):
+            tally.note(f"{sample.stratum}, mutants", compare_program(mutant, oracle, seed))
         seed += 1
     oracle.close()
     return tally, time.monotonic() - started
+
+
+def _random_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
+    prog_type = ("xdp", "xdp", "sched_cls", "socket_filter")[seed % 4]
+    text, stratum = generate(seed, prog_type=prog_type)
+    spec = program(text, prog_type)
+    stratum = stratum if prog_type == "xdp" else prog_type
+    tally.note(stratum, compare_program(spec, oracle, seed))
+    for mutant in mutants_of(spec, seed, 2):
+        tally.note(f"{stratum}, mutants", compare_program(mutant, oracle, seed))
+    if seed % 3 == 0:
+        tally.note("broken bytes", compare_bytes(seed, oracle))
+
+
+def robustness(count: int, first: int) -> str:
+    """Answers to random and mutated inputs; an exception ends the run."""
+    with tempfile.TemporaryDirectory() as place:
+        samples = [sample for sample in corpus(place=Path(place)) if len(sample.spec.instructions) < 2000]
+    verdicts: Counter[str] = Counter()
+    slowest, slowest_name = 0.0, ""
+    started = time.monotonic()
+    for number in range(first, first + count):
+        name, spec = _input(number, samples)
+        before = time.monotonic()
+        verdicts[verify_program(spec, max_insns=LIMIT).verdict] += 1
+        taken = time.monotonic() - before
+        if taken > slowest:
+            slowest, slowest_name = taken, f"{name}, number {number}"
+        if taken > _SLOW_SECONDS:
+            raise SystemExit(f"{name}, number {number}: {taken:.1f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    named = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.most_common())
+    return (
+        "## Robustness\n\n"
+        f"{count} random and mutated inputs (walks bounded to {LIMIT} instructions), each with an answer in "
+        f"{time.monotonic() - started:.0f} s: {named}.\n"
+        f"Slowest: {slowest:.2f} s ({slowest_name}); peak memory {peak:.0f} MB.\n"
+    )
+
+
+def _input(number: int, samples: list[Sample]) -> tuple[str, ProgramSpec]:
+    """Broken bytes, or a real program of any type with several things changed."""
+    if number % 2:
+        data = broken_bytes(number)
+        kind = random.Random(number).choice(("xdp", "sched_cls", "kprobe", "socket_filter", "cgroup_skb", "tracepoint"))
+        return "bytes", ProgramSpec("bytes", kind, kind, tuple(decode(data, strict=False)), "GPL", maps=MAPS)
+    sample = samples[number // 2 % len(samples)]
+    spec = sample.spec
+    for change in range(random.Random(number).randrange(1, 8)):
+        (spec,) = mutants_of(spec, number * 8 + change, 1)
+    return sample.name, spec
 
 
 def main() -> int:
@@ -124,14 +196,25 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--programs", type=int, default=50_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--objects", nargs="*", type=Path, default=[])
+    parser.add_argument("--robustness", type=int, default=0, metavar="INPUTS")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    tally, seconds = run(options.first, options.seconds, options.programs)
-    text = tally.text(seconds)
+    failed = False
+    if options.robustness:
+        text = robustness(options.robustness, options.first)
+    else:
+        tally, seconds = run(options.first, options.seconds, options.programs, options.objects)
+        text = tally.text(seconds)
+        failed = any(outcome.ours == "accept" for _, outcome in tally.disagreements)
     print(text)
     if options.write:
-        options.write.write_text(text)
-    return any(outcome.ours == "accept" for _, outcome in tally.disagreements)
+        # Each of the two kinds of run keeps what the other wrote.
+        before = options.write.read_text() if options.write.exists() else ""
+        runs, _, robust = before.partition("\n## Robustness")
+        robust = f"## Robustness{robust}" if robust else ""
+        options.write.write_text(f"{runs}\n{text}" if options.robustness else f"{text}\n{robust}".rstrip() + "\n")
+    return int(failed)
 
 
 if __name__ == "__main__":

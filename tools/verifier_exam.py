@@ -5,8 +5,8 @@
 
 Reads tools/testing/selftests/bpf/verifier out of /usr/src/linux-source-6.1.tar.xz (or --source), compiles its
 test program with tools/verifier_exam.c, which prints the table, and makes the maps that each case asks for. With
---kernel the oracle is that kernel under qemu (see guest_kernel.py), otherwise the running one. Exit status 1 if we accepted a
-program that the kernel rejects. Needs CAP_BPF; nothing of the package's text is kept.
+--kernel the oracle is that kernel under qemu (see guest_kernel.py), otherwise the running one. Exit status 1 if we
+accepted a program that the kernel rejects. Needs CAP_BPF; nothing of the package's text is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ebpfkit.abi.attach_types import ATTACH_TYPES
 from ebpfkit.abi.model import HostProfile
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import decode
-from ebpfkit.asm.insn import KfuncRef, MapRef
+from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef
 from ebpfkit.btf.types import Btf, Func, Linkage
 from ebpfkit.diag.kernel_log import parse_kernel_log
 from ebpfkit.elf.model import FuncInfo, MapSpec, ProgramSpec
@@ -48,6 +48,7 @@ _SECTIONS = ("tools/testing/selftests/bpf", "tools/include", "tools/arch/x86/inc
 _NO_PREALLOC, _RDONLY_PROG, _WRONLY_PROG = uapi.BPF_F_NO_PREALLOC, uapi.BPF_F_RDONLY_PROG, uapi.BPF_F_WRONLY_PROG
 # The type ids of map values in the table's own types.
 _LOCK_VALUE, _TIMER_VALUE, _KPTR_VALUE = 3, 5, 14
+_PLAIN_SIZE = 16 + 24 + 36 + 12 + 24  # bytes of the first five
 
 
 def _map(name: str, kind: str, key: int, value: int, entries: int = 1, flags: int = 0, **more: Any) -> MapSpec:
@@ -139,10 +140,12 @@ def _btf(types: str, strings: str) -> Btf:
 def cases(rows: list[dict[str, Any]]) -> Iterator[Case]:
     """The rows as programs."""
     (values,) = (row for row in rows if row["number"] < 0)
-    value_types = _btf(values["types"], values["strings"])
+    # Kernels refuse the pointers of other kernels' spelling: only who asks for them gets them.
+    plain_types = _btf(values["types"][: 2 * _PLAIN_SIZE], values["strings"])
+    pointer_types = _btf(values["types"], values["strings"])
     for row in rows:
         if row["number"] >= 0:
-            yield _case(row, value_types)
+            yield _case(row, pointer_types if "map_kptr" in row["maps"] else plain_types)
 
 
 @cache
@@ -160,7 +163,12 @@ def _case(row: dict[str, Any], value_types: Btf) -> Case:
     for insn in decode(bytes(data), strict=False):
         if insn.op.name.startswith("LDDW_MAP"):
             # What no fix-up names is no descriptor.
-            insn = insn.replace(ref=MapRef(places[slot])) if slot in places else insn.replace(imm=insn.imm | 1 << 20)
+            if slot not in places:
+                insn = insn.replace(imm=insn.imm | 1 << 20)
+            elif insn.op.operation == "map_value":
+                insn = insn.replace(ref=MapValueRef(places[slot], insn.imm >> 32 & 0xFFFF_FFFF))
+            else:
+                insn = insn.replace(ref=MapRef(places[slot]), imm=0)
         elif str(slot) in row["kfuncs"]:
             insn = insn.replace(ref=KfuncRef(row["kfuncs"][str(slot)]))
         insns.append(insn)

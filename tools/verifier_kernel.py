@@ -15,8 +15,8 @@ from typing import Any
 from ebpfkit.abi.attach_types import ATTACH_TYPES, BTF_TARGETS
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import encode
-from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef
-from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Typedef
+from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef, VarRef
+from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Typedef, Var
 from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.kernel import bpf
@@ -74,6 +74,9 @@ def encode_for(
             insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]), ref=None)
         elif isinstance(insn.ref, MapValueRef):
             insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]) | insn.ref.offset << 32, ref=None)
+        elif isinstance(insn.ref, VarRef):
+            kind = Func if insn.ref.kind == "func" else Var
+            insn = insn.replace(imm=running_types().find_id(insn.ref.name, kind), ref=None)
         elif isinstance(insn.ref, KfuncRef) and kfunc_id is not None:
             insn = insn.replace(imm=insn.ref.btf_id or kfunc_id(insn.ref.name), ref=None)
         insns.append(insn)

@@ -60,13 +60,30 @@ def compare_program(spec: ProgramSpec, oracle: KernelOracle, seed: int = 0) -> O
 
 
 def mutants_of(spec: ProgramSpec, seed: int, count: int) -> Iterator[ProgramSpec]:
-    """`count` programs that differ from `spec` in one or two places."""
+    """`count` programs that differ from `spec` in one or two places, or in the shape of a map."""
     rng = random.Random(seed * 7 + 1)
     for _ in range(count):
+        if spec.maps and rng.random() < 0.08:
+            yield _with_another_map(spec, rng)
+            continue
         insns = mutate(list(spec.instructions), rng)
         if rng.random() < 0.2:
             insns = mutate(insns, rng)
         yield spec.replace(instructions=tuple(insns))
+
+
+def _with_another_map(spec: ProgramSpec, rng: random.Random) -> ProgramSpec:
+    name = rng.choice(list(spec.maps))
+    shape = spec.maps[name]
+    change = rng.choice(("value", "value", "key", "entries"))
+    if change == "entries" or shape.data is not None or shape.type in ("ringbuf", "perf_event_array"):
+        shape = shape.replace(max_entries=1 if shape.type not in ("ringbuf", "user_ringbuf") else shape.max_entries)
+    elif change == "key":
+        shape = shape.replace(key_size=max(1, shape.key_size + rng.choice((-4, 4))), btf_key_type=0, btf_value_type=0)
+    else:
+        size = max(1, shape.value_size + rng.choice((-8, -4, -1, 1, 8)))
+        shape = shape.replace(value_size=size, btf_key_type=0, btf_value_type=0)
+    return spec.replace(maps={**spec.maps, name: shape})
 
 
 _NAMES = list(MAPS)

@@ -565,7 +565,7 @@ def mutate(insns: list[Instruction], rng: random.Random) -> list[Instruction]:
             if insn.op.source == "reg" or insn.op.kind in (Kind.LOAD, Kind.LOADSX, Kind.MOVSX):
                 result[at] = insn.replace(src=Register(rng.randrange(11)))
         case 5 if insn.slots == 1:
-            result[at] = Instruction(OPCODES["MOV64_REG"], Register(9), Register(9))
+            result[at] = Instruction(OPCODES["JA"])  # as good as deleted, and jumps keep their targets
         case 6 if insn.slots == 1:
             other = rng.randrange(len(result))
             if result[other].slots == 1:
