@@ -41,6 +41,7 @@ LEN0 = ArgSpec("len", _A.SIZE_OR_ZERO, "u32")
 SOCK = ArgSpec("sk", _A.BTF_SOCK_COMMON, "struct bpf_sock *")
 CALLBACK_CTX = ArgSpec("callback_ctx", _A.STACK_OR_NULL, "void *")
 TASK = ArgSpec("task", _A.BTF_ID, "struct task_struct *", btf_type="task_struct")
+_SOCK0 = ArgSpec("sk", _A.BTF_ID_OR_NULL, "struct bpf_sock *", btf_type="sock_common")
 _TASK0 = ArgSpec("task", _A.BTF_ID_OR_NULL, "struct task_struct *", btf_type="task_struct")
 
 _PACKET = frozenset({Effect.CHANGES_PACKET})
@@ -525,8 +526,17 @@ _ROWS: tuple[_Row, ...] = (
         "5.2",
         ret_ctype="void *",
         map_types=_STORAGE["sk"],
+        variants={"tracing": (MAP, _SOCK0, VALUE_OR_NULL, FLAGS)},
     ),
-    _row(108, "sk_storage_delete", (MAP, SOCK), _R.INTEGER, "5.2", map_types=_STORAGE["sk"]),
+    _row(
+        108,
+        "sk_storage_delete",
+        (MAP, SOCK),
+        _R.INTEGER,
+        "5.2",
+        map_types=_STORAGE["sk"],
+        variants={"tracing": (MAP, _SOCK0)},
+    ),
     _row(109, "send_signal", (_scalar("sig", "u32"),), _R.INTEGER, "5.3"),
     _row(110, "tcp_gen_syncookie", (SOCK, *_SYN), _R.INTEGER, "5.3"),
     _row(

@@ -19,6 +19,7 @@ from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
+from ebpfkit.verifier.ksyms import Symbol, find_symbol
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.special import check_program_type
 
@@ -80,6 +81,7 @@ class Code:
         self.subprograms: list[Subprogram] = []
         self.subprogram_of: list[Subprogram] = []
         self.maps: list[MapTarget | None] = [None] * len(self.insns)
+        self.symbols: dict[int, Symbol] = {}  # the kernel's, that wide loads name
         self.live: list[int] = []  # registers live before each instruction, as a bit mask
         self.loops: list[int] = []  # number of the strongly connected component, 0: in none
 
@@ -237,7 +239,8 @@ def _resolve_wide_loads(code: Code, kernel: str) -> None:
         if op.operation in ("imm", "func"):
             continue
         if op.operation == "var":
-            raise Unmodelled("kernel variables (.ksyms)", index=index)
+            code.symbols[index] = find_symbol(insn, code.kernel_btf, index)
+            continue
         code.maps[index] = _resolve_map(code, index, maps, names, targets)
     if len(targets) > _MAX_MAPS:
         raise Rejection("too-many-maps", "The total number of maps per program has reached the limit of 64")

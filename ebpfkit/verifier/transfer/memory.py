@@ -16,6 +16,7 @@ from ebpfkit.verifier.domain.pointer import (
     FUNC,
     MAP_PTR,
     MAP_VALUE,
+    MEM,
     OPAQUE,
     PACKET,
     PACKET_END,
@@ -214,9 +215,22 @@ def build_atomic(w: Walk, index: int, insn: Instruction) -> Step:
         if returns >= 0:
             vals[returns] = value
             ids[returns] = identity
+            if returns == dst:
+                _check_lost_address(index, dst, value, offset, size)
         return following
 
     return w.guarded(index, demands, step)
+
+
+def _check_lost_address(index: int, register: int, value: Any, offset: int, size: int) -> None:
+    """Where the old value goes into the very register that held the address, the write is judged by that value."""
+    if not value.is_scalar:
+        raise Unmodelled("an atomic operation that replaces its own address by a pointer", index=index)
+    known, unknown = value.tnum
+    if (known + offset | unknown) & (size - 1):
+        message = f"misaligned access off ({known:#x}; {unknown:#x})+0+{offset} size {size}"
+        raise Rejection("misaligned-access", message, index=index, register=register)
+    raise Rejection("invalid-memory-access", f"R{register} invalid mem access 'scalar'", index=index, register=register)
 
 
 def _callback(w: Walk, index: int) -> Subprogram:
@@ -231,6 +245,16 @@ def _callback(w: Walk, index: int) -> Subprogram:
     return function
 
 
+def _symbol(w: Walk, index: int) -> Any:
+    """What a wide load of a symbol of the kernel yields."""
+    symbol = w.code.symbols[index]
+    if symbol.missing:
+        return w.values.zero
+    if symbol.target is not None:
+        return w.values.pointer(BTF, symbol.target)
+    return w.values.unknown if symbol.size is None else w.values.pointer(MEM, symbol.size, readonly=True)
+
+
 def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
     """Wide loads: numbers, maps, and addresses of global data."""
     demands = obligations.of(insn)
@@ -242,6 +266,8 @@ def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
         value: Any = w.values.constant(to_unsigned(insn.imm, 64))
     elif operation == "func":
         value = w.values.pointer(FUNC, _callback(w, index))
+    elif operation == "var":
+        value = _symbol(w, index)
     elif target is None:
         raise Unmodelled(f"wide loads of kind {operation}", index=index)
     elif operation in ("map_value", "map_idx_value"):
