@@ -106,11 +106,17 @@ def _spilled(old: Slot, value: Any, identity: int, size: int) -> Slot:
     return Slot(bytes([SPILL] * size) + upper, value, identity)
 
 
+@lru_cache(maxsize=4096)
+def _with_bytes(types: bytes, place: int, size: int, kind: int) -> Slot:
+    """What a slot of these types is after `size` bytes of one kind were written: without a value, so it is shared."""
+    changed = bytearray(_scrub(types) if types[0] in _WHOLE else types)
+    changed[place : place + size] = bytes([kind] * size)
+    return Slot(bytes(changed))
+
+
 def _write_bytes(frame: Frame, number: int, place: int, size: int, kind: int) -> None:
     old = frame.slots.get(number, _EMPTY)
-    types = bytearray(_scrub(old.types) if old.types[0] in _WHOLE else old.types)
-    types[place : place + size] = bytes([kind] * size)
-    frame.set_slot(number, Slot(bytes(types)))
+    frame.set_slot(number, _with_bytes(old.types, place, size, kind))
 
 
 def _spill_anywhere(
