@@ -16,8 +16,10 @@ from ebpfkit.verifier import verify_program
 if TYPE_CHECKING:
     from verifier_kernel import KernelOracle
 
-TRAPS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "traps.yaml").read_text())
-IDS = [f"{trap['n']:02}-{trap['name']}" for trap in TRAPS]
+TRAPS: list[dict[str, Any]] = [
+    trap for name in ("traps.yaml", "found.yaml") for trap in yaml.safe_load((Path(__file__).parent / name).read_text())
+]
+IDS = [f"{trap.get('n', 0):02}-{trap['name']}" for trap in TRAPS]
 
 
 def build(trap: dict[str, Any]) -> ProgramSpec:
@@ -60,4 +62,4 @@ def test_the_kernel_agrees(trap: dict[str, Any], oracle: KernelOracle) -> None:
 
 
 def test_every_trap_is_there() -> None:
-    assert {trap["n"] for trap in TRAPS} == set(range(1, 65))
+    assert {trap["n"] for trap in TRAPS if "n" in trap} == set(range(1, 65))
