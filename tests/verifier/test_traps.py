@@ -51,7 +51,7 @@ QUICK = [trap for trap in TRAPS if not trap.get("slow")]  # the others walk a mi
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("trap", QUICK, ids=[f"{trap['n']:02}-{trap['name']}" for trap in QUICK])
+@pytest.mark.parametrize("trap", QUICK, ids=[f"{trap.get('n', 0):02}-{trap['name']}" for trap in QUICK])
 def test_the_kernel_agrees(trap: dict[str, Any], oracle: KernelOracle) -> None:
     spec = build(trap)
     verdict = oracle.ask(spec)
