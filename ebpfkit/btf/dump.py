@@ -220,8 +220,10 @@ class _Dumper:
         if type_id in self._busy:
             raise ObjectError(f"structure {type_.name or type_id} contains itself", place=".BTF")
         self._busy.add(type_id)
+        needed = self._needed
         for member in type_.members:
-            self.need(member.type, True, depth + 1)
+            if -member.type not in needed:
+                self.need(member.type, True, depth + 1)
         self._busy.discard(type_id)
         if type_.name:
             self._done.add(type_id)
@@ -252,14 +254,19 @@ class _Dumper:
         pad = "\t" * (indent + 1)
         lines = [f"{head} {{"]
         gaps: dict[int, Gap] = {gap.before: gap for gap in layout.gaps}
-        for index, member in enumerate(type_.members):
-            if index in gaps:
+        patterns, identifiers = self._patterns, self._identifiers
+        for index, (member, member_type, _, bits) in enumerate(type_.members):
+            if gaps and index in gaps:
                 lines += _padding(gaps[index], pad)
-            name = self._identifiers.get(member.name)
+            name = identifiers.get(member)
             if name is None:
-                name = self._identifiers[member.name] = _identifier(member.name) if member.name else ""
-            width = f": {member.bitfield_size}" if member.bitfield_size else ""
-            text = self.declaration(member.type, name, depth + 1, indent + 1)
+                name = identifiers[member] = _identifier(member) if member else ""
+            width = f": {bits}" if bits else ""
+            pattern = patterns.get(member_type)
+            if pattern is not None and name:
+                lines.append(f"{pad}{pattern[0]}{name}{pattern[1]}{width};")
+                continue
+            text = self.declaration(member_type, name, depth + 1, indent + 1)
             if "\n" in text:
                 lines += f"{pad}{text}{width};".split("\n")
             else:

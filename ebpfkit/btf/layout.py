@@ -117,10 +117,16 @@ class Layouts:
         at = 0
         align = 1
         gaps = []
+        sizes, aligns = self._sizes, self._aligns
         for index, member in enumerate(struct_.members):
-            own = 1 if packed else self.align_of(member.type, depth)
-            align = max(align, own)
-            width = member.bitfield_size or self._size_bits(member.type)
+            _, type_id, offset, bits = member
+            own = 1 if packed else aligns.get(type_id) or self.align_of(type_id, depth)
+            if own > align:
+                align = own
+            width = bits or sizes.get(type_id) or self._size_bits(type_id)
+            if not bits and at <= offset < at + own * 8 and not offset % (own * 8):
+                at = offset + width  # right behind the last one, which is how it is with nearly all
+                continue
             place = self._next(at, member, own, width, packed)
             if place < member.bit_offset:
                 if member.bit_offset - at > MAX_GAP:

@@ -271,6 +271,9 @@ def string_offset(btf: t.Btf, text: str) -> int | None:
     return found
 
 
+_SIMPLE = {2: t.Ptr, 8: t.Typedef, 9: t.Volatile, 10: t.Const, 11: t.Restrict}
+
+
 class _Decoder:
     """Decodes one type at an offset; every id and name in it is checked."""
 
@@ -293,6 +296,9 @@ class _Decoder:
         name_off, info, value = self._head(self.data, position)
         kind = info >> 24 & 0x1F
         name = self.strings[name_off]
+        simple = _SIMPLE.get(kind)
+        if simple is not None and value < self.count and not info & 0x8000_FFFF:
+            return simple(name, value)
         flag = bool(info >> 31)
         if flag and kind not in (4, 5, 6, 7, 17, 18, 19):
             raise self._error(position, f"{t.KIND_NAMES[kind]} has a kind flag, which means nothing there")
@@ -312,8 +318,7 @@ class _Decoder:
             return t.Float(name, value)
         if kind == 18:
             return t.TypeTag(name, self._id(value, position), flag)
-        simple = {2: t.Ptr, 8: t.Typedef, 9: t.Volatile, 10: t.Const, 11: t.Restrict}[kind]
-        return simple(name, self._id(value, position))
+        return _SIMPLE[kind](name, self._id(value, position))
 
     def _error(self, position: int, message: str) -> ObjectError:
         return ObjectError(message, place=f".BTF types+{position - self.start:#x}")
@@ -357,7 +362,8 @@ class _Decoder:
         if size not in (1, 2, 4, 8):
             raise self._error(position, f"enumeration {name!r} has a size of {size} bytes")
         row = self._two if signed else self._two_unsigned
-        values = tuple(t.Enumerator(self.strings[n], v) for n, v in self._rows(row, info, body))
+        names, make = self.strings, tuple.__new__
+        values = tuple([make(t.Enumerator, (names[n], v)) for n, v in self._rows(row, info, body)])
         return t.Enum(name, size, values, signed)
 
     def _enum64(self, name: str, info: int, size: int, position: int, body: int) -> t.BtfType:
@@ -371,10 +377,13 @@ class _Decoder:
         return t.Enum64(name, size, tuple(values), signed)
 
     def _func_proto(self, name: str, info: int, ret: int, position: int, body: int) -> t.BtfType:
-        rows = self._rows(self._two_unsigned, info, body)
-        return t.FuncProto(
-            name, self._id(ret, position), tuple(t.Param(self.strings[n], self._id(i, position)) for n, i in rows)
-        )
+        names, count, make = self.strings, self.count, tuple.__new__
+        params = []
+        for name_off, type_id in self._rows(self._two_unsigned, info, body):
+            if type_id >= count:
+                self._id(type_id, position)
+            params.append(make(t.Param, (names[name_off], type_id)))
+        return t.FuncProto(name, self._id(ret, position), tuple(params))
 
     def _var(self, name: str, info: int, type_id: int, position: int, body: int) -> t.BtfType:
         (linkage,) = struct.unpack_from(f"{self.order}I", self.data, body)
