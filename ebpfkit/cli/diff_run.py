@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ebpfkit.cli.status import ACCEPTED, REJECTED, print_json
+from ebpfkit.cli.surrounding import Given, open_packet, surrounding_options
 from ebpfkit.errors import UsageError
 
 
@@ -20,10 +21,11 @@ from ebpfkit.errors import UsageError
 @click.option(
     "--on",
     metavar="EXECUTORS",
-    help="Two or more of python, interpreter, jit, kernel, with commas; the others are compared with the first. "
-    "Default: all that need no privileges.",
+    help="Two or more of python, interpreter, jit, trusted, kernel, with commas; the others are compared with the "
+    "first. Default: python (where FILE is Python), interpreter, jit.",
 )
 @click.option("--maps-after-each", is_flag=True, help="Compare the maps after every packet, not only at the end.")
+@surrounding_options
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.pass_context
 def command(
@@ -35,18 +37,35 @@ def command(
     on: str | None,
     maps_after_each: bool,
     as_json: bool,
+    given: Given,
 ) -> None:
     """Run a program of FILE on packets in several executors and compare verdicts, bytes and maps.
 
-    Exit status 1 when they differ.
+    Exit status 1 when they differ. Programs that read the clock or random numbers cannot agree with the kernel, which
+    has its own; the other executors share the ones that are given here.
+
+    \b
+    ebpfkit diff-run firewall.py --pcap in.pcap
+    ebpfkit diff-run filter.o --pcap in.pcap --on interpreter,kernel
     """
     from ebpfkit.testing.diff import diff_run
+    from ebpfkit.testing.executors import FakeClock, FakeRandom
 
     if (pcap is None) == (packet is None):
         raise UsageError("give the packets: either --pcap FILE or --packet HEX")
     executors = [part.strip() for part in on.split(",") if part.strip()] if on is not None else None
-    packets = pcap if pcap is not None else _packet(packet or "")
-    report = diff_run(file, packets, executors, name=name, maps_after_each=maps_after_each)
+    packets = pcap if pcap is not None else open_packet(packet or "")
+    surrounding = given.surrounding()
+    report = diff_run(
+        given.subject(file, name),
+        packets,
+        executors,
+        clock=None if surrounding.time_ns is None else FakeClock(surrounding.time_ns),
+        numbers=FakeRandom(seed=surrounding.seed),
+        context=surrounding.context,
+        maps_after_each=maps_after_each,
+        **surrounding.around,
+    )
     if as_json:
         print_json(report.to_json())
     else:
@@ -58,10 +77,3 @@ def command(
             counted = f", {insns} instructions" if insns is not None and executor != "python" else ""
             click.echo(f"  {executor:<12}{report.seconds[executor]:.3f} s{counted}")
     ctx.exit(ACCEPTED if report.ok else REJECTED)
-
-
-def _packet(digits: str) -> bytes:
-    try:
-        return bytes.fromhex(digits)
-    except ValueError as error:
-        raise UsageError(f"--packet takes hex digits, two a byte: {error}") from error

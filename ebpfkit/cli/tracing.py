@@ -52,11 +52,12 @@ def run_observed(
             number += 1
             if traced and not as_json:
                 click.echo(f"packet {number}, {len(frame.data)} bytes")
+            options = machine.options(frame)
             try:
                 if traced:
-                    result = trace_run(machine.machine, frame.data, report)
+                    result = trace_run(machine.machine, frame.data, report, **options)
                 else:
-                    result = machine.machine.run(frame.data, trace=coverage.record)
+                    result = machine.machine.run(frame.data, trace=coverage.record, **options)
             except MachineFault:
                 if covered and not as_json:
                     click.echo(str(coverage))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit.pipeline.contents import read_entries
 from ebpfkit.pipeline.judging import diagnose, open_kernel_btf, profile_for, running_kernel, verify
 from ebpfkit.pipeline.loading import (
     Attached,
@@ -26,6 +27,7 @@ from ebpfkit.pipeline.running import (
     EXECUTORS,
     MachineRun,
     Result,
+    Surrounding,
     entries_of,
     require_verified,
     run,
@@ -41,6 +43,7 @@ from ebpfkit.pipeline.sources import (
     refuse_initial_contents,
     with_contents,
 )
+from ebpfkit.pipeline.tables import read_tables
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.report import Report
@@ -56,6 +59,7 @@ __all__ = [
     "Report",
     "Result",
     "Source",
+    "Surrounding",
     "attach",
     "attach_source",
     "build",
@@ -68,6 +72,8 @@ __all__ = [
     "open_kernel_btf",
     "open_source",
     "profile_for",
+    "read_entries",
+    "read_tables",
     "refuse_initial_contents",
     "require_verified",
     "run",

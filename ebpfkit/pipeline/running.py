@@ -11,8 +11,10 @@ from weakref import WeakKeyDictionary
 
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import MapError, NotSupported, UsageError
+from ebpfkit.pipeline.contents import read_entries
 from ebpfkit.pipeline.judging import verify
 from ebpfkit.pipeline.sources import Source, build, with_contents
+from ebpfkit.pipeline.variables import decoded, first_values, in_machine
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from ebpfkit.vm.jit_loop import CaptureTotals
     from ebpfkit.vm.machine import Machine
     from ebpfkit.vm.machine import Result as MachineResult
+    from ebpfkit.vm.pcap import Packet
+    from ebpfkit.vm.surroundings import Around
 
-__all__ = ["EXECUTORS", "MachineRun", "Result", "entries_of", "require_verified", "run", "snapshot"]
+__all__ = ["EXECUTORS", "MachineRun", "Result", "Surrounding", "entries_of", "require_verified", "run", "snapshot"]
 
 
 EXECUTORS = ("python", "interpreter", "jit", "kernel", "native")
@@ -34,14 +38,15 @@ class Result:
     """What one run of a program did.
 
     `action` is what it returned (an `XdpAction` for XDP programs), `data` the packet afterwards, `maps` the contents of
-    every map it uses, by name (key to value, in the types of the map), `insns` the instructions executed, or None where
-    nothing counts them.
+    every map it uses, by name (key to value, in the types of the map), `variables` the values of the global variables,
+    `insns` the instructions executed, or None where nothing counts them.
     """
 
     action: int
     data: bytes
     maps: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
     insns: int | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any) -> Result:
@@ -68,25 +73,31 @@ def _run_python(program: Program, frame: bytes, **options: Any) -> Result:
     from ebpfkit.dsl.execute import run_python
 
     done = run_python(program, frame, **{"ingress_ifindex": LOOPBACK, **options})
-    return Result(done.action, done.data, _contents_of(program))
+    return Result(done.action, done.data, _contents_of(program), None, _values_of(program))
 
 
 def _run_interpreter(program: Program, frame: bytes, **options: Any) -> Result:
     from ebpfkit.vm import Machine
 
-    machine = Machine(_built_for_run(program), maps=[_memory_of(facade) for facade in program.maps])
-    done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
-    number = done.r0 & 0xFFFF_FFFF
-    action = _action(number)
-    return Result(action, done.data, _contents_of(program), done.insns)
+    obj = _built_for_run(program)
+    machine = Machine(obj, maps=[_memory_of(facade) for facade in program.maps])
+    return _run_machine(program, obj, machine, frame, options)
+
+
+def _run_machine(
+    program: Program, obj: ObjectFile, machine: Machine, frame: bytes, options: Mapping[str, Any]
+) -> Result:
+    with in_machine(machine, obj, program.variables):
+        done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
+    action = _action(done.r0 & 0xFFFF_FFFF)
+    return Result(action, done.data, _contents_of(program), done.insns, _values_of(program))
 
 
 _JITTED: WeakKeyDictionary[Program, tuple[tuple[object, ...], Machine]] = WeakKeyDictionary()
 
 
 def _run_jit(program: Program, frame: bytes, *, trusted: bool = False, **options: Any) -> Result:
-    done = _jit_machine(program, trusted).run(frame, **{"ifindex": LOOPBACK, **options})
-    return Result(_action(done.r0 & 0xFFFF_FFFF), done.data, _contents_of(program), done.insns)
+    return _run_machine(program, _built_for_run(program), _jit_machine(program, trusted), frame, options)
 
 
 def _jit_machine(program: Program, trusted: bool) -> Machine:
@@ -129,11 +140,13 @@ def _run_kernel(program: Program, frame: bytes) -> Result:
     from ebpfkit.loader import Collection
 
     facades = {facade.name: facade for facade in program.maps}
-    with Collection.load(with_contents(_built_for_run(program), facades)) as collection:
+    variables = program.variables
+    obj = with_contents(_built_for_run(program), facades)
+    with Collection.load(obj, variables=first_values(variables)) as collection:
         done = collection.programs[program.name].test_run(frame)
         contents = {name: snapshot(facade, collection.maps[name]) for name, facade in facades.items()}
-    action = _action(done.retval)
-    return Result(action, done.data, contents)
+        values = decoded(collection, variables)
+    return Result(_action(done.retval), done.data, contents, None, values)
 
 
 def _action(number: int) -> int:
@@ -176,6 +189,10 @@ def _contents_of(program: Program) -> dict[str, dict[Any, Any]]:
     return {facade.name: snapshot(facade, facade.store) for facade in program.maps}
 
 
+def _values_of(program: Program) -> dict[str, Any]:
+    return {variable.name: variable.value for variable in program.variables}
+
+
 def snapshot(facade: MapFacade, store: MapStore) -> dict[Any, Any]:
     """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists."""
     view = facade.view(store)
@@ -200,33 +217,90 @@ def entries_of(store: MapStore) -> list[tuple[bytes, bytes]]:
 UNREADABLE = (errno.EOPNOTSUPP, 524)  # ENOTSUPP is the kernel's own number, which errno.h does not have
 
 
+def _nothing_around() -> Around:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Surrounding:
+    """What a run of a FILE finds: entries of maps as text, fields of the context, the time, chance, and tables.
+
+    `time_ns` None means each packet's own time stamp, so that a capture gives the same each time. `entries` are in the
+    form of `contents`.
+    """
+
+    entries: tuple[str, ...] = ()
+    context: Mapping[str, int] = field(default_factory=dict)
+    time_ns: int | None = None
+    seed: int = 0
+    around: Around = field(default_factory=_nothing_around)
+
+
 class MachineRun:
     """A program of a FILE in the virtual machine, packet after packet, with the contents of its maps at the end."""
 
-    def __init__(self, source: Source, spec: ProgramSpec, *, jit: str | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        spec: ProgramSpec,
+        *,
+        jit: str | None = None,
+        surrounding: Surrounding | None = None,
+        apart: bool = False,
+    ) -> None:
+        """`apart`: maps of a Python file get stores of their own, with what is in the module's now."""
         from ebpfkit.vm import Machine
 
         self.source = source
         self.spec = spec
+        self.surrounding = given = surrounding or Surrounding()
         facades = [facade for name, facade in source.facades.items() if name in source.object.maps]
+        obj = with_contents(source.object, source.facades) if apart else source.object
+        facades = [] if apart else facades
         stores = [_memory_of(facade) for facade in facades] if jit is None else _native_stores(facades)
         report = require_verified(source.object) if jit == "trusted" else None
-        self.machine = Machine(source.object, maps=stores, program=spec.name, jit=jit, report=report)
+        self.machine = Machine(
+            obj, maps=stores, program=spec.name, jit=jit, report=report, seed=given.seed, **given.around
+        )
+        if self.machine.context is not None:
+            self.machine.context.start(given.context)  # refuses fields that are not there before any packet runs
+        elif given.context:
+            raise UsageError(f"a program of type {spec.prog_type!r} has no fields of a context to set")
+        self._fill()
+
+    def _fill(self) -> None:
+        programs = {name: self.machine.program_id(name) for name in self.source.object.programs}
+        for name, entries in read_entries(self.source, self.surrounding.entries, programs).items():
+            store = self.machine.maps.get(name)
+            if store is None:
+                raise NotSupported(f"entries of map '{name}'", why="the virtual machine has no maps of its type")
+            for key, value in entries:
+                store.set(key, value.ljust(store.value_bytes, b"\0") if store.per_cpu else value)
 
     @property
     def walks_captures(self) -> bool:
-        """Whether `run_capture` works: native code, for XDP."""
-        return self.machine.jit is not None and self.machine.is_xdp
+        """Whether `run_capture` works: native code, for XDP, with a context that is as it is by itself."""
+        return self.machine.jit is not None and self.machine.is_xdp and not self.surrounding.context
 
     def run_capture(self, path: str | os.PathLike[str], out: BinaryIO | None = None) -> CaptureTotals:
-        """A whole capture in native code; `out` gets the packets as a pcap."""
+        """A whole capture in native code; `out` gets the packets as a pcap. What broke it off is in the totals."""
         from ebpfkit.vm.jit_loop import run_capture
 
-        return run_capture(self.machine, path, out=out)
+        fixed = self.surrounding.time_ns
+        if fixed is not None:
+            self.machine.clock = lambda: fixed
+        return run_capture(self.machine, path, out=out, by_stamps=fixed is None, until_error=True)
 
-    def run(self, packet: bytes) -> MachineResult:
+    def options(self, packet: Packet) -> dict[str, Any]:
+        """What `Machine.run` is given beside the bytes of a packet."""
+        given = self.surrounding
+        ifindex = given.context.get("ingress_ifindex", given.context.get("ifindex", LOOPBACK))
+        time_ns = packet.time_ns if given.time_ns is None else given.time_ns
+        return {"context": given.context, "ifindex": ifindex, "time_ns": time_ns}
+
+    def run(self, packet: Packet) -> MachineResult:
         """One packet."""
-        return self.machine.run(packet)
+        return self.machine.run(packet.data, **self.options(packet))
 
     def action_name(self, r0: int) -> str:
         """The verdict's name in the kernel's words, or the number where the program type has no such verdict."""

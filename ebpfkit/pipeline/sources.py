@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import EbpfError, UsageError
+from ebpfkit.pipeline.code_files import read_code
 
 if TYPE_CHECKING:
     from ebpfkit.compiler.driver import Compiled
@@ -146,10 +147,12 @@ def open_source(
     kernel: str | None = None,
     mcpu: str | None = None,
     btf: str | os.PathLike[str] | None = None,
+    prog_type: str = "xdp",
 ) -> Source:
-    """Read a FILE: a Python file is imported and compiled, anything else is read as an ELF object.
+    """Read a FILE: Python is imported and compiled, assembly (`.s`) assembled, anything else is an ELF object.
 
-    `btf` is a file with the types of the kernel that the object is meant for, which CO-RE relocations ask.
+    `btf` is a file with the types of the kernel that the object is meant for, which CO-RE relocations ask. `prog_type`
+    is the type of instructions that come without an object: text without sections, raw bytes.
     """
     from ebpfkit.btf.vmlinux import read_btf_file
     from ebpfkit.elf import open_object
@@ -158,6 +161,9 @@ def open_source(
     if not file.exists():
         raise UsageError(f"{file}: no such file")
     if file.suffix != ".py":
+        code = read_code(file, prog_type=prog_type)
+        if code is not None:
+            return Source(str(file), code)
         opened = open_object(file)
         if btf is not None and (opened.needs_target or opened.needs_config):
             opened = open_object(file, target_btf=read_btf_file(btf), kconfig=_config_of(btf))

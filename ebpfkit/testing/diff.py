@@ -1,7 +1,8 @@
 """The same program on the same packets in several executors: do they agree?
 
-Compared are the verdict, the bytes of the packet and the contents of the maps, always with the first executor. Programs
-that read the kernel's own clock or random numbers cannot agree with it.
+Compared are the verdict, the bytes of the packet, the redirection (not with the kernel, which does not tell) and the
+contents of the maps, always with the first executor. Programs that read the kernel's own clock or random numbers
+cannot agree with it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, SupportsBytes
@@ -31,6 +32,7 @@ __all__ = ["DiffReport", "Difference", "Packets", "default_executors", "diff_run
 
 Packets = bytes | bytearray | memoryview | SupportsBytes | str | os.PathLike[str] | Iterable[Any]
 MAX_DIFFERENCES = 20
+_REDIRECTS = (4, 7)  # XDP_REDIRECT, TC_ACT_REDIRECT
 
 
 def packets_of(source: Packets) -> Iterator[Packet]:
@@ -140,6 +142,7 @@ def diff_run(
     name: str | None = None,
     clock: FakeClock | None = None,
     numbers: FakeRandom | None = None,
+    context: Mapping[str, int] | None = None,
     maps_after_each: bool = False,
     progress: Callable[[int], None] | None = None,
     **machine: Any,
@@ -157,7 +160,8 @@ def diff_run(
     report = DiffReport(subject.name, names, insns=dict.fromkeys(names, 0), seconds=dict.fromkeys(names, 0.0))
     with ExitStack() as stack:
         executors = [
-            stack.enter_context(open_executor(subject, on, clock=clock, numbers=numbers, **machine)) for on in names
+            stack.enter_context(open_executor(subject, on, clock=clock, numbers=numbers, context=context, **machine))
+            for on in names
         ]
         for packet in packets_of(packets):
             unable = next((executor for executor in executors if executor.refuses(packet.data)), None)
@@ -204,6 +208,13 @@ def _compare(report: DiffReport, outcomes: Sequence[Outcome]) -> None:
             differ(other, "the verdict", f"{verdict_name(other.action)}, not {verdict_name(first.action)}")
         elif first.data != other.data:
             differ(other, "the bytes", describe_bytes(first.data, other.data))
+        elif _is_redirected(first, other) and first.redirect != other.redirect:
+            differ(other, "the redirection", f"{other.redirect}, not {first.redirect}")
+
+
+def _is_redirected(*outcomes: Outcome) -> bool:
+    """Whether the verdict is a redirection, in executors that say where to."""
+    return all(one.action in _REDIRECTS and one.executor != "kernel" for one in outcomes)
 
 
 def _compare_maps(report: DiffReport, executors: Sequence[Executor], packet: int | None) -> None:

@@ -33,9 +33,11 @@ __all__ = [
     "verdict_name",
 ]
 
-EXECUTORS = ("python", "interpreter", "jit", "kernel")
-"""Where a program can be run and compared."""
+EXECUTORS = ("python", "interpreter", "jit", "trusted", "kernel")
+"""Where a program can be run and compared: "jit" is native code with every check, "trusted" without, for programs that
+the verifier accepts."""
 LOOPBACK = 1  # the interface of BPF_PROG_TEST_RUN
+_PYTHON_FIELDS = {"ingress_ifindex": "ingress_ifindex", "rx_queue_index": "rx_queue"}  # context to run_python
 _KERNEL_MINIMUM = 14  # bytes of a packet that BPF_PROG_TEST_RUN takes
 _CAP_NET_ADMIN, _CAP_BPF, _CAP_SYS_ADMIN = 12, 39, 21
 
@@ -89,7 +91,8 @@ class Outcome:
     """What one packet came to in one executor.
 
     `action` is what the program returned (32 bits), `data` the packet afterwards, `insns` the instructions executed
-    (None where nothing counts them), `fault` why the virtual machine stopped it.
+    (None where nothing counts them), `fault` why the virtual machine stopped it. `redirect` is the last redirection:
+    (map, key), or ("", interface); None in the kernel, which does not tell.
     """
 
     executor: str
@@ -97,6 +100,7 @@ class Outcome:
     data: bytes = b""
     insns: int | None = None
     fault: str = ""
+    redirect: tuple[str, int] | None = None
     _maps: Callable[[], Mapping[str, Mapping[Any, Any]]] = field(default=dict, repr=False, compare=False)
 
     @property
@@ -111,8 +115,9 @@ class Outcome:
         data: bytes | None = None,
         maps: Mapping[str, Mapping[Any, Any]] | None = None,
         max_insns: int | None = None,
+        redirect: tuple[str, int] | None = None,
     ) -> Outcome:
-        """Assert what is given: the verdict, the bytes, entries of maps, an upper bound of instructions; itself.
+        """Assert what is given: verdict, bytes, entries of maps, an upper bound of instructions, redirection; itself.
 
         Of `maps` only the given entries are looked at; an entry that is expected to be None must be missing. Raises
         AssertionError that says what was found.
@@ -131,6 +136,8 @@ class Outcome:
                 raise AssertionError(f"{self.executor} does not count instructions: run on the interpreter")
             if self.insns > max_insns:
                 raise AssertionError(f"{self.executor}: {self.insns} instructions, {max_insns} are allowed")
+        if redirect is not None and self.redirect != redirect:
+            raise AssertionError(f"{self.executor}: redirected to {self.redirect}, not {redirect}")
         for name, entries in (maps or {}).items():
             self._expect_entries(name, entries)
         return self
@@ -240,7 +247,9 @@ class PythonExecutor(Executor):
 
     on = "python"
 
-    def __init__(self, subject: Subject, clock: FakeClock | None, numbers: FakeRandom) -> None:
+    def __init__(
+        self, subject: Subject, clock: FakeClock | None, numbers: FakeRandom, context: Mapping[str, int]
+    ) -> None:
         from ebpfkit.maps.memory import create_store
 
         super().__init__(subject)
@@ -248,6 +257,11 @@ class PythonExecutor(Executor):
             raise NotSupported(
                 f"{subject.name} in plain Python", why="it is no Python function; compare interpreter, jit and kernel"
             )
+        unknown = set(context) - _PYTHON_FIELDS.keys()
+        if unknown:
+            why = f"it has {', '.join(_PYTHON_FIELDS)}"
+            raise NotSupported(f"the field '{min(unknown)}' of the context in plain Python", why=why)
+        self._fields = {_PYTHON_FIELDS[name]: number for name, number in context.items()}
         self._program = subject.program
         self._clock = clock
         self._numbers = numbers
@@ -263,20 +277,26 @@ class PythonExecutor(Executor):
             frame,
             clock=self._clock or (lambda: time_ns),
             random=lambda: self._numbers.getrandbits(32),
-            ingress_ifindex=LOOPBACK,
             maps=self._stores,
+            **{"ingress_ifindex": LOOPBACK, **self._fields},
         )
-        return Outcome(self.on, int(done.action), done.data, _maps=lambda: self.maps)
+        return Outcome(self.on, int(done.action), done.data, redirect=done.redirect, _maps=lambda: self.maps)
 
     def stores(self) -> Mapping[str, MapStore]:
         return {facade.name: store for facade, store in self._stores.items()}
 
 
 class MachineExecutor(Executor):
-    """The virtual machine: its interpreter, or its JIT with every check."""
+    """The virtual machine: its interpreter, or native code, with every check or (once verified) without."""
 
     def __init__(
-        self, subject: Subject, on: str, clock: FakeClock | None, numbers: FakeRandom, options: Mapping[str, Any]
+        self,
+        subject: Subject,
+        on: str,
+        clock: FakeClock | None,
+        numbers: FakeRandom,
+        context: Mapping[str, int],
+        options: Mapping[str, Any],
     ) -> None:
         from ebpfkit.vm.machine import Machine
 
@@ -285,17 +305,27 @@ class MachineExecutor(Executor):
         self._clock = clock
         self.trace: Callable[[Step], None] | None = None
         """Called before every instruction (interpreter)."""
-        jit = {"jit": "safe"} if on == "jit" else {}
-        self.machine = Machine(subject.object, program=subject.name, **{**jit, **options})
+        self._context = context
+        self._ifindex = context.get("ingress_ifindex", context.get("ifindex", LOOPBACK))
+        mode: dict[str, Any] = {}
+        if on == "jit":
+            mode = {"jit": "safe"}
+        elif on == "trusted":
+            from ebpfkit.pipeline import require_verified
+
+            mode = {"jit": "trusted", "report": require_verified(subject.object)}
+        self.machine = Machine(subject.object, program=subject.name, **{**mode, **options})
         self.machine.random = numbers
 
     def run(self, frame: bytes, time_ns: int = 0) -> Outcome:
         now = time_ns if self._clock is None else self._clock()
         try:
-            done = self.machine.run(frame, ifindex=LOOPBACK, time_ns=now, trace=self.trace)
+            done = self.machine.run(frame, ifindex=self._ifindex, context=self._context, time_ns=now, trace=self.trace)
         except MachineFault as fault:
             return Outcome(self.on, fault=str(fault), _maps=lambda: self.maps)
-        return Outcome(self.on, done.r0 & 0xFFFF_FFFF, done.data, done.insns, _maps=lambda: self.maps)
+        action = done.r0 & 0xFFFF_FFFF
+        redirect = None if done.redirect is None else done.redirect[:2]
+        return Outcome(self.on, action, done.data, done.insns, redirect=redirect, _maps=lambda: self.maps)
 
     def stores(self) -> Mapping[str, MapStore]:
         return self.machine.maps
@@ -306,10 +336,13 @@ class KernelExecutor(Executor):
 
     on = "kernel"
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, context: Mapping[str, int]) -> None:
         from ebpfkit.loader import Collection
 
         super().__init__(subject)
+        if context:
+            why = "BPF_PROG_TEST_RUN shows the loopback device; compare python, interpreter and jit"
+            raise NotSupported(f"the field '{next(iter(context))}' of the context in the kernel", why=why)
         self._cpus = os.sched_getaffinity(0)
         self._collection = Collection.load(subject.object, programs=[subject.name])
         os.sched_setaffinity(0, {min(self._cpus)})
@@ -336,24 +369,26 @@ def open_executor(
     *,
     clock: FakeClock | None = None,
     numbers: FakeRandom | None = None,
+    context: Mapping[str, int] | None = None,
     **machine: Any,
 ) -> Executor:
     """A subject in an executor of EXECUTORS.
 
     `clock` is read by programs that ask for the time; without one they get the time of each packet. `numbers` are the
-    random numbers; `machine` are further options of the virtual machine (`fib`, `sockets`, `task`). Raises NotSupported
-    where this executor cannot run it, UsageError for an unknown one, KernelError and VerifierError from the kernel.
+    random numbers, `context` fields of the context; `machine` are further options of the virtual machine (`fib`,
+    `sockets`, `task`). Raises NotSupported where this executor cannot run it, UsageError for an unknown one,
+    KernelError and VerifierError from the kernel.
     """
     if on not in EXECUTORS:
         raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")
     stream = (numbers or FakeRandom()).fork()
     if on == "python":
-        return PythonExecutor(subject, clock, stream)
+        return PythonExecutor(subject, clock, stream, context or {})
     if on == "kernel":
         if not can_use_kernel():
             raise KernelError("running in the kernel needs CAP_BPF and CAP_NET_ADMIN (or root) on Linux", errno=1)
-        return KernelExecutor(subject)
-    return MachineExecutor(subject, on, clock, stream, machine)
+        return KernelExecutor(subject, context or {})
+    return MachineExecutor(subject, on, clock, stream, context or {}, machine)
 
 
 def can_use_kernel() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +35,23 @@ class Subject:
     def name(self) -> str:
         return self.spec.name
 
+    def with_entries(self, entries: Mapping[str, Sequence[tuple[bytes, bytes]]]) -> Subject:
+        """The same with further entries in its maps from the first packet on, as bytes by map."""
+        maps = {
+            name: spec.replace(contents=(*spec.contents, *entries.get(name, ())))
+            for name, spec in self.object.maps.items()
+        }
+        return replace(self, object=self.object.replace(maps=maps))
+
 
 def subject_of(
     x: Testable, name: str | None = None, *, prog_type: str = "xdp", maps: Sequence[MapSpec] = ()
 ) -> Subject:
     """Make a subject of what a user has; `name` chooses among several programs.
 
-    `prog_type` and `maps` count for instructions and raw bytes. What user space put into the maps of a decorated
-    function is in its maps from the first packet on. Raises EbpfError for what cannot be compiled, read or chosen.
+    `prog_type` and `maps` count for instructions and raw bytes, `prog_type` also for files of these. What user space
+    put into the maps of a decorated function is in its maps from the first packet on. Raises EbpfError for what cannot
+    be compiled, read or chosen.
     """
     from ebpfkit.dsl.program import Program
 
@@ -51,7 +60,7 @@ def subject_of(
     if isinstance(x, Program):
         return _of_program(x, [x])
     if isinstance(x, (str, os.PathLike)):
-        return _of_file(Path(x), name)
+        return _of_file(Path(x), name, prog_type)
     if isinstance(x, ObjectFile):
         return Subject(x, _choose(x, name))
     if isinstance(x, ProgramSpec):
@@ -67,12 +76,12 @@ def _of_program(program: Program, programs: Sequence[Program]) -> Subject:
     return Subject(pipeline.with_contents(obj, facades), obj.programs[program.name], program, facades)
 
 
-def _of_file(path: Path, name: str | None) -> Subject:
+def _of_file(path: Path, name: str | None, prog_type: str) -> Subject:
     from ebpfkit import pipeline
     from ebpfkit.dsl.program import Program
 
     if path.suffix != ".py":
-        obj = pipeline.open_source(path).object
+        obj = pipeline.open_source(path, prog_type=prog_type).object
         return Subject(obj, _choose(obj, name))
     if not path.exists():
         raise UsageError(f"{path}: no such file")

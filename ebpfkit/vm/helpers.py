@@ -12,7 +12,6 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, U64_MAX, to_signed
-from ebpfkit.errors import NotSupported
 from ebpfkit.maps.base import ByteOrder
 from ebpfkit.maps.memory import (
     ArrayOfMapsStore,
@@ -37,6 +36,7 @@ from ebpfkit.vm.helpers_registry import IMPLEMENTED, arity, implements
 from ebpfkit.vm.helpers_sockets import lookup_socket, store_socket
 from ebpfkit.vm.helpers_unsupported import UNSUPPORTED, unsupported_reason
 from ebpfkit.vm.memory import MemoryFault
+from ebpfkit.vm.surroundings import missing
 
 if TYPE_CHECKING:
     from ebpfkit.vm.machine import Machine
@@ -262,7 +262,7 @@ def ktime_get_ns(vm: Machine) -> int:
 def jiffies64(vm: Machine) -> int:
     """Ticks of the machine's clock, `hz` a second."""
     if vm.around.hz is None:
-        raise NotSupported("helper bpf_jiffies64 without a tick", why="give the machine hz=250, or use ktime_get_ns")
+        raise missing("helper bpf_jiffies64 without a tick", "hz=250")
     return vm.clock() * vm.around.hz // _SECOND_NS
 
 

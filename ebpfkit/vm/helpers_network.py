@@ -15,6 +15,7 @@ from ebpfkit._bits import U32_MAX, to_signed
 from ebpfkit.errors import NotSupported
 from ebpfkit.vm.helpers_registry import implements
 from ebpfkit.vm.network import Device, Fib, FibVerdict, Socket
+from ebpfkit.vm.surroundings import missing
 
 if TYPE_CHECKING:
     from ebpfkit.maps.base import ByteOrder
@@ -32,7 +33,7 @@ TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 
 
 def _missing(helper: str, what: str) -> NotSupported:
-    return NotSupported(f"helper bpf_{helper} without a table", why=f"give the machine its {what}")
+    return missing(f"helper bpf_{helper} without a table", what)
 
 
 def _devices(vm: Machine, helper: str) -> Mapping[int, Device]:

@@ -12,8 +12,8 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, to_signed
-from ebpfkit.errors import NotSupported
 from ebpfkit.vm.helpers_registry import implements
+from ebpfkit.vm.surroundings import missing
 
 if TYPE_CHECKING:
     from ebpfkit.maps.base import ByteOrder
@@ -516,8 +516,7 @@ def skb_get_xfrm_state(vm: Machine, context: int, index: int, target: int, size:
     """One of the states that packets came through, as the caller's table has them."""
     vm.frame_of(context)
     if vm.around.xfrm is None:
-        why = "give the machine xfrm=[XfrmState(...), ...] (an empty list: no packet came through IPsec)"
-        raise NotSupported("helper bpf_skb_get_xfrm_state without a table", why=why)
+        raise missing("helper bpf_skb_get_xfrm_state without a table", "xfrm=[XfrmState(...), ...]")
     index, size = index & U32_MAX, size & U32_MAX
     if index >= len(vm.around.xfrm) or flags or size != _XFRM_BYTES:
         vm.memory.clear(target, size)

@@ -141,7 +141,7 @@ def copy_from_user(vm: Machine, target: int, size: int, source: int) -> int:
 
 @implements("probe_read_user_str")
 def probe_read_user_str(vm: Machine, target: int, size: int, source: int) -> int:
-    """The text with its zero, cut where the room ends; zeros fill a word that the room holds whole, as in the kernel."""
+    """The text with its zero, cut where the room ends; zeros fill a word that there is room for, as in the kernel."""
     size &= U32_MAX
     if not size:
         return 0

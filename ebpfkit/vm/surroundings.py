@@ -14,7 +14,12 @@ from ebpfkit.errors import NotSupported, UsageError
 from ebpfkit.vm.network import Device, Fib, Socket, XfrmState
 from ebpfkit.vm.objects import Task
 
-__all__ = ["Around", "RxMetadata", "Surroundings"]
+__all__ = ["Around", "RxMetadata", "Surroundings", "missing"]
+
+
+def missing(what: str, argument: str) -> NotSupported:
+    """The refusal of something that nobody gave, with the argument of Machine to give it by."""
+    return NotSupported(what, why=f"give the machine its {argument}, or --tables on the command line")
 
 
 class Around(TypedDict, total=False):
@@ -93,21 +98,20 @@ class Surroundings:
         """The socket that a map names by its cookie. Raises NotSupported when the table has none."""
         found = next((socket for socket in self.sockets or () if socket.cookie == cookie), None)
         if found is None:
-            why = f"give the machine sockets=[Socket(..., cookie={cookie}), ...]"
-            raise NotSupported(f"a map with the socket of cookie {cookie}, which is in no table", why=why)
+            what = f"a map with the socket of cookie {cookie}, which is in no table"
+            raise missing(what, f"sockets=[Socket(..., cookie={cookie}), ...]")
         return found
 
     def task_for(self, helper: str) -> Task:
         """The current task. Raises NotSupported without one."""
         if self.task is None:
-            raise NotSupported(f"helper bpf_{helper} without a task", why="give the machine its task=Task(...)")
+            raise missing(f"helper bpf_{helper} without a task", "task=Task(...)")
         return self.task
 
     def user_bytes(self, helper: str, address: int, size: int) -> bytes | None:
         """`size` bytes of user space, None where nothing is. Raises NotSupported when no memory was given."""
         if self.user_memory is None:
-            why = "give the machine its user_memory={address: bytes, ...}"
-            raise NotSupported(f"helper bpf_{helper} without user memory", why=why)
+            raise missing(f"helper bpf_{helper} without user memory", "user_memory={address: bytes, ...}")
         for start, data in self.user_memory.items():
             if start <= address and address + size <= start + len(data):
                 return bytes(data[address - start : address - start + size])
