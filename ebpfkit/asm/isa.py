@@ -20,6 +20,8 @@ __all__ = ["OPCODES", "Group", "Kind", "Opcode"]
 class Kind(Enum):
     """What an instruction does, as far as its operands are concerned."""
 
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python each time
+
     ALU = "alu"  # dst = dst OP (imm | src); neg has no operand
     MOV = "mov"  # dst = imm | src
     MOVSX = "movsx"  # dst = sign-extended low `size` bytes of src

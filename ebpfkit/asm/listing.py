@@ -1,13 +1,14 @@
 """What dumps have around their instructions: headers, symbols, byte columns, relocations, a terminal's prompt.
 
-Known are `bpftool prog dump xlated` with its options and `llvm-objdump -d` with its. Verifier logs are `verifier_log`'s; what an
-instruction looks like is `statement`'s.
+Known are `bpftool prog dump xlated` and `llvm-objdump -d`, each with its options. Verifier logs are `verifier_log`'s;
+what an instruction looks like is `statement`'s.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+
 from ebpfkit.asm.codec import decode
 from ebpfkit.asm.insn import Instruction, KfuncRef, Label
 from ebpfkit.asm.isa import Kind

@@ -46,6 +46,7 @@ CALL_REGISTER: Final = re.compile(r"%?r(?:[0-9]|1[0-5])\b", re.ASCII)
 """What makes `call` one through a register, as the conformance suite writes it."""
 _TARGET = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 _LOCKED = re.compile(r"(?:(fetch)[ \t_]+)?(x?add|or|and|xor|xchg|cmpxchg)(32|64)?\b", re.ASCII)
+_OTHER_WORDS = re.compile(r"(?:stx)?x(fetch)?add", re.ASCII)
 _CALL_KIND = re.compile(r"(helper|local|runtime)\b", re.ASCII)
 
 
@@ -94,8 +95,15 @@ def is_mnemonic(word: str) -> bool:
 
 
 def near_mnemonic(word: str) -> str | None:
-    """The mnemonic that was probably meant."""
-    close = difflib.get_close_matches(word, mnemonics(), 1, 0.7)
+    """The mnemonic that was probably meant: the same letters, a longer or a similar word."""
+    word = word.lower()
+    if found := _OTHER_WORDS.match(word):
+        return f"lock {found[1] or ''}add"
+    table = mnemonics()
+    for known in table:
+        if known == word or sorted(known) == sorted(word) or (len(word) > 1 and known.rstrip("0123456789") == word):
+            return known
+    close = difflib.get_close_matches(word, table, 1, 0.7)
     return close[0] if close else None
 
 
@@ -234,7 +242,11 @@ def _target(line: Statement, form: str, bits: int = 16) -> tuple[int, Label | No
         return line.offset("target", bits), None
     found = line.accept(_TARGET)
     if not found:
-        raise line.form_error(f"expected a label or a distance with its sign, found {line.rest_word()!r}", form)
+        at, word = line.skip(), line.rest_word()
+        distance = line.number_or_none()  # rbpf wants no sign
+        if distance is None or distance[0] >= 1 << bits - 1:
+            raise line.form_error(f"expected a label or a distance, found {word!r}", form, at)
+        return distance[0], None
     return 0, Label(found[0])
 
 

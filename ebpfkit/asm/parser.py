@@ -84,13 +84,16 @@ class Reader:
             if not self.is_llvm:
                 if self.read_surroundings(number, raw):
                     continue
-                self.read_line(Statement(raw, number, self.file))
+                part: Statement | None = Statement(raw, number, self.file)
+                while part is not None:
+                    self.read_line(part)
+                    part = part.next_statement()
                 continue
             line = Statement(raw, number, self.file, hash_comments=True)
             if self.directives.read(line):
                 continue
-            for part in line.parts():
-                self.read_line(part)
+            for statement in line.parts():
+                self.read_line(statement)
 
     def read_surroundings(self, number: int, raw: str) -> bool:
         """Whether a line belongs to a dump and is no instruction: a header, a symbol, a relocation, bytes."""

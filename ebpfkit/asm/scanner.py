@@ -134,7 +134,7 @@ class Scanner:
 
     def rest_word(self) -> str:
         found = re.compile(r"\S+").match(self.text, self.skip())
-        return found.group() if found else "the end of the line"
+        return found.group() if found else "a comment" if self.comment else "the end of the line"
 
     def register(self, form: str, letters: str = "rw") -> tuple[str, Register]:
         found = self.accept(REGISTER)

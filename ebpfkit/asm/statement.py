@@ -14,6 +14,7 @@ from functools import cache
 from ebpfkit._bits import S32_MAX, S32_MIN, U32_MAX, U64_MAX, to_signed
 from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register, VarRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
+from ebpfkit.asm.mistakes import nearest_form
 from ebpfkit.asm.mnemonics import (
     CALL_REGISTER,
     is_mnemonic,
@@ -73,6 +74,9 @@ class Statement(Scanner):
     """One line and the grammar of what stands on it."""
 
     has_externs = False  # calls of names that the text does not set are calls of kernel functions
+    is_mnemonic = False  # uBPF's spelling, where `;` separates instructions
+    following: int | None = None  # where the next of them begins
+    position_in_line = 1
     symbol_used: tuple[str, int] | None = None  # what a wide load names, with the addend: LLVM's `r1 = name+8 ll`
 
     def parts(self) -> Iterator[Statement]:
@@ -87,6 +91,16 @@ class Statement(Scanner):
             part.has_externs = True
             start += len(piece) + 1
             yield part
+
+    def next_statement(self) -> Statement | None:
+        """What stands behind a `;` of uBPF's spelling."""
+        if self.following is None:
+            return None
+        if self.position_in_line == _MAX_PARTS:
+            raise self.error(f"a line holds at most {_MAX_PARTS} instructions", at=self.following)
+        part = Statement(" " * self.following + self.raw[self.following :], self.number, self.file)
+        part.raw, part.position_in_line = self.raw, self.position_in_line + 1
+        return part
 
     def read_bytes(self) -> bytes | None:
         """The byte column of a dump: one slot, or two."""
@@ -110,16 +124,31 @@ class Statement(Scanner):
         return stated, int(code[1], 16) if code else None
 
     def read_instruction(self, code: int | None) -> Instruction:
+        """The instruction that stands here. Raises AsmError with the nearest legal form."""
         self.code = code
         self.start = self.skip()
+        try:
+            return self.read_whole(code)
+        except AsmError as error:
+            form = nearest_form(self.text[self.start :].rstrip())
+            if form is None:
+                raise
+            raise AsmError(f"{error.message.split('; ', 1)[0]}; write {form}", span=error.span) from None
+
+    def read_whole(self, code: int | None) -> Instruction:
         insn = self.read_statement()
         insn = self.read_reserved(insn)
-        if not self.at_end():
-            tail = self.rest_word()
-            why = "one instruction a line, and a space before a comment" if tail.startswith(";") else "nothing else"
-            raise self.error(f"unexpected {tail!r} behind the instruction ({why})")
-        if self.comment and self.comment_is_instruction():
-            raise self.error("the comment is an instruction; write one instruction a line", at=len(self.text))
+        separator = self.skip()
+        if self.take(";") and not self.at_end():
+            if not self.is_mnemonic:
+                raise self.error("write one instruction a line, and a space before a comment", at=separator)
+            self.following = self.pos
+        elif not self.at_end():
+            raise self.error(f"unexpected {self.rest_word()!r} behind the instruction; write one instruction a line")
+        elif self.comment and self.comment_is_instruction():
+            if not self.is_mnemonic or not self.raw.startswith(";", len(self.text)):
+                raise self.error("the comment is an instruction; write one instruction a line", at=len(self.text))
+            self.following = len(self.text) + 1
         actual = insn.imm & 0xFF if insn.op.kind is Kind.INVALID else insn.op.code
         if code is not None and code != actual:
             raise self.error(f"opcode byte {code:02x} is written here, but this is {insn.op.name} ({actual:02x})")
@@ -177,6 +206,7 @@ class Statement(Scanner):
         if name == "exit":
             return Instruction(OPCODES["EXIT"])
         if is_mnemonic(name):
+            self.is_mnemonic = True
             return read_mnemonic(self, name)
         if name == "callx":
             return Instruction(OPCODES["CALLX"], read_register(self, "`callx %r1`"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -85,7 +86,7 @@ def build(op: Opcode) -> Builder:
             return builder.jump(op.operation, R1, operand, 3, width=op.width)
         case Kind.PACKET:
             return builder.load_packet(op.size, 14, R2 if op.operation == "ind" else None)
-    return {
+    methods: dict[str, Callable[[], Builder]] = {
         "JA": lambda: builder.goto(3),
         "JA32": lambda: builder.goto(3, long=True),
         "JA_INDIRECT": lambda: builder.goto_indirect(R1),
@@ -102,7 +103,8 @@ def build(op: Opcode) -> Builder:
         "LDDW_FUNC": lambda: builder.label("f").load_function(R0, "f"),
         "LDDW_MAP_IDX": lambda: builder.load_map(R1, 5, by_index=True),
         "LDDW_MAP_IDX_VALUE": lambda: builder.load_map_value(R1, 5, 8, by_index=True),
-    }[op.name]()
+    }
+    return methods[op.name]()
 
 
 @pytest.mark.parametrize("op", ROWS, ids=repr)
@@ -115,9 +117,8 @@ def test_builder_codec_printer_and_parser_have_the_row(op: Opcode) -> None:
     assert parse(printer.format_instruction(plain)) == [plain]
 
 
-def test_the_executors_have_every_kind_or_refuse_the_row_by_name() -> None:
-    for op in ROWS:
-        assert op.kind in interpreter._STEPS or op.name in interpreter.UNSUPPORTED, op
+def test_the_interpreter_has_every_kind() -> None:
+    assert {op.kind for op in ROWS} <= interpreter._STEPS.keys()
 
 
 def test_the_verifier_has_every_kind_or_calls_it_unsupported() -> None:

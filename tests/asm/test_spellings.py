@@ -61,6 +61,15 @@ MNEMONICS = [
     ("ldabsh 12", I(O["LD_ABS_H"], imm=12)),
     ("ldindb %r2, 14", I(O["LD_IND_B"], src=R2, imm=14)),
     ("ja +3", I(O["JA"], off=3)),
+    ("ja 5", I(O["JA"], off=5)),
+    ("jne r3,0x8,37", I(O["JNE64_IMM"], Register(3), off=37, imm=8)),
+    ("neg64 r2", I(O["NEG64"], R2)),
+    ("mov r0,1;", I(O["MOV64_IMM"], imm=1)),
+    ("ldxw %r1, [ %r2 + 4 ]", I(O["LDXW"], R1, R2, 4)),
+    ("stdw [%r1+2], 0xffffffff", I(O["STDW"], R1, off=2, imm=-1)),
+    ("lddw %r0, -1", I(O["LDDW"], imm=2**64 - 1)),
+    ("lock xadd32 [%r1], %r2", I(O["ATOMIC32_ADD"], R1, R2)),
+    ("lock fetch_add32 [r1-8], r2", I(O["ATOMIC32_FETCH_ADD"], R1, R2, -8)),
     ("ja32 -2", I(O["JA32"], off=-2)),
     ("jsgt32 %r1, 5, +1", I(O["JSGT32_IMM"], R1, off=1, imm=5)),
     ("jeq %r1, %r2, -1", I(O["JEQ64_REG"], R1, R2, -1)),
@@ -126,6 +135,12 @@ def test_labels_in_mnemonics() -> None:
     assert [insn.off for insn in program if insn.op.kind in (Kind.JUMP, Kind.GOTO)] == [2, 0]
     assert next(insn.imm for insn in program if insn.op.name == "CALL_LOCAL") == 2
     assert program[2].ref == Label("exit") and program[5].labels == ("out", "exit")
+
+
+def test_semicolons_separate_mnemonics() -> None:
+    program = parse("a: mov %r0, 1; add %r0, 2 ; ja a;exit # c; mov %r0, 3\nneg %r0;;")
+    assert [insn.op.name for insn in program] == ["MOV64_IMM", "ADD64_IMM", "JA", "EXIT", "NEG64"]
+    assert [insn.span.column for insn in program if insn.span] == [4, 16, 29, 34, 1]
 
 
 def test_spellings_mix() -> None:
@@ -210,7 +225,14 @@ ERRORS = [
     ("ldxw %r1, [%r2+40000]", 1, 15, "does not fit 16 bits"),
     ("jeq %r1, 5", 1, 11, "expected a comma"),
     ("jeq %r1, 5, +x", 1, 14, "expected an offset"),
-    ("ja 5", 1, 4, "a label or a distance with its sign"),
+    ("ja ,", 1, 4, "expected a label or a distance"),
+    ("ja 40000", 1, 4, "expected a label or a distance"),
+    ("mov r1, #5", 1, 9, "found 'a comment'"),
+    ("MOV %r0, 1", 1, 1, "did you mean 'mov'?"),
+    ("xadd [r1], r2", 1, 1, "did you mean 'lock add'?"),
+    ("be %r0", 1, 1, "did you mean 'be16'?"),
+    ("ldsxb %r0, [%r1]", 1, 1, "did you mean 'ldxsb'?"),
+    ("mov %r1, 5; mov %r2", 1, 20, "expected a comma"),
     ("lock fetch xchg [%r1], %r2", 1, 6, "always fetches"),
     ("mov %r12, 1", 1, 5, "no register"),
     ("jeqq %r1, 5, +1", 1, 1, "did you mean 'jeq'?"),

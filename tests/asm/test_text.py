@@ -214,6 +214,51 @@ ERRORS = [
 ]
 
 
+# Lines of people who think in C, or in another assembler's words, and what they are told to write.
+MENDED = [
+    ("r1 = r2 + 4", "`r1 = r2`, then `r1 += 4`"),
+    ("r1 = r1 << 3", "`r1 <<= 3`"),
+    ("w1 = w2 & w3", "`w1 = w2`, then `w1 &= w3`"),
+    ("r1 == 5", "`r1 = 5`, or `if r1 == 5 goto label`"),
+    ("r1++", "`r1 += 1`"),
+    ("r1 = ~r2", "`r1 = r2`, then `r1 ^= -1`"),
+    ("r1 = w2", "`w1 = w2`, which clears the upper half of r1"),
+    ("r1 = (u16)r2", "`r1 = r2`, then `r1 &= 0xffff`"),
+    ("r1 = s8 r2", "`r1 = (s8)r2`"),
+    ("r1 = htons(r1)", "`r1 = be16 r1`"),
+    ("r1 = &hits", "`r1 = map[hits] ll`"),
+    ("r1 = 'a'", "`r1 = 97`"),
+    ("r1 += *(u32 *)(r2 +8)", "`r0 = *(u32 *)(r2 +8)`, then `r1 += r0`"),
+    ("*(u64 *)(r1 +0) += r2", "`lock *(u64 *)(r1 +0) += r2`"),
+    ("*(u8 *)(r1 +0) += 1", "load, change and store"),
+    ("r1 = *(int *)(r2 +0)", "here `u32`"),
+    ("r1 = *(u32 *)(r2 + r3)", "`r2 += r3` first"),
+    ("r1 = *(u32 *)r2", "`*(u32 *)(r2 +0)`"),
+    ("*r1 = 5", "`*(u64 *)(r1 +0) = 5`"),
+    ("if (r1 > 5) goto x", "`if r1 > 5 goto x`"),
+    ("if r1 => 5 goto x", "`if r1 >= 5 goto x`"),
+    ("if r1 & 5 != 0 goto x", "`if r1 & 5 goto x`"),
+    ("call bpf_ktime_get_ns()", "`call bpf_ktime_get_ns`; arguments are in r1 to r5"),
+    ("return 2", "`r0 = 2`, then `exit`"),
+    ("exit r0", "`exit`: the result is in r0"),
+    ("nop", "`goto pc+0`"),
+    ("jmp +3", "`goto +3` or `ja +3`"),
+    ("jz r1, out", "`jeq r1, 0, out`"),
+    ("mov r1, [r2+4]", "`ldxdw r1, [r2+4]`"),
+    ("stw [r1], r2", "`stxw [r1], r2`"),
+    ("stxw r2, [r1+4]", "`stxw [r1+4], r2`"),
+    ("add r1, r2, r3", "`mov r1, r2`, then `add r1, r3`"),
+    (".long 5", "the data with `.data`"),
+]
+
+
+@pytest.mark.parametrize(("text", "mended"), MENDED, ids=[text for text, _ in MENDED])
+def test_a_mistake_is_mended_in_its_own_words(text: str, mended: str) -> None:
+    with pytest.raises(AsmError) as caught:
+        parse(text)
+    assert "; write " in caught.value.message and mended in caught.value.message
+
+
 @pytest.mark.parametrize(("text", "line", "column", "message"), ERRORS, ids=[text for text, *_ in ERRORS])
 def test_errors_name_line_column_and_a_legal_form(text: str, line: int, column: int, message: str) -> None:
     with pytest.raises(AsmError) as caught:
