@@ -122,7 +122,7 @@ def test_the_interpreter_has_every_kind() -> None:
 
 
 def test_the_verifier_has_every_kind_or_calls_it_unsupported() -> None:
-    unsupported = {"JA_INDIRECT", "CALLX", "CALL_KFUNC"}
+    before_the_walk = {"JA_INDIRECT", "CALLX"}
     for op in ROWS:
         known = op.operation in explore._CALL_BUILDERS if op.kind is Kind.CALL else op.kind in explore._BUILDERS
-        assert known != (op.name in unsupported), op
+        assert known or op.name in before_the_walk, op
