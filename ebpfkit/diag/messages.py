@@ -45,12 +45,13 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("too-many-maps", r"^The total number of maps per program has reached the limit of"),
     _M("invalid-wide-load", r"^invalid bpf_ld_imm64 insn"),
     _M("invalid-wide-load", r"^unrecognized bpf_ld_imm64 insn"),
-    _M("invalid-wide-load", r"^fd -?\d+ is not pointing to valid bpf_map"),
+    _M("invalid-map", r"^fd -?\d+ is not pointing to valid bpf_map"),
     _M("invalid-wide-load", r"^direct value offset of \d+ is not allowed"),
     _M("invalid-wide-load", r"^invalid access to map value pointer"),
     _M("invalid-wide-load", r"^ldimm64 (?:failed|unable)"),
     _M("unknown-opcode", r"^unknown opcode (?P<state>[0-9a-f]+)"),
     _M("unknown-opcode", r"^(?:unknown|invalid) (?:insn class|BPF_ALU opcode|BPF_ALU opcode) "),
+    _M("invalid-memory-access", rf"^BPF_ATOMIC (?:stores into|loads from) {_REG} (?P<state>\S+) is not allowed"),
     _M("unknown-opcode", r"^invalid atomic operand size|^BPF_ATOMIC uses invalid atomic opcode"),
     _M("reserved-field", r"\buses? reserved fields?"),
     _M("reserved-field", r"^(?:BPF_\w+ )?(?:insn )?uses? invalid (?:insn )?(?:fields|reserved)"),
@@ -77,7 +78,11 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     # --- context ----------------------------------------------------------------------------------------------------
     _M("invalid-context-access", r"^invalid bpf_context access off=(?P<off>-?\d+) size=(?P<size>\d+)"),
     _M("invalid-context-access", r"^invalid bpf_context access"),
-    _M("invalid-context-access", r"^variable ctx access var_off=(?P<state>\S+)"),
+    _M(
+        "invalid-context-access",
+        rf"^{_REG} invalid (?:\w+_)?sock(?:_common)? access off=(?P<off>-?\d+) size=(?P<size>\d+)",
+    ),
+    _M("modified-context", r"^variable ctx access var_off=(?P<state>\S+)"),
     _M("modified-context", rf"^dereference of modified ctx ptr {_REG} off=(?P<off>-?\d+) disallowed"),
     _M("modified-context", rf"^negative offset ctx ptr {_REG} off=(?P<off>-?\d+) disallowed"),
     _M("modified-context", r"^dereference of modified ctx ptr"),
@@ -118,6 +123,7 @@ MESSAGES: tuple[MessageTemplate, ...] = (
         r"^math between .* pointer and register with unbounded (?:min|max) value is not allowed",
     ),
     _M("unbounded-variable-offset", rf"^{_REG} variable offset"),
+    _M("unbounded-variable-offset", rf"^{_REG} invalid variable buffer offset"),
     _M("special-field", r"^(?P<state>\w+) cannot be accessed (?:directly|indirectly)"),
     _M(
         "special-field",
@@ -176,14 +182,14 @@ MESSAGES: tuple[MessageTemplate, ...] = (
         rf"^{_REG} (?:pointer arithmetic with .* operator prohibited|tried to subtract pointer from scalar)",
     ),
     _M("pointer-arithmetic", rf"^{_REG} (?:sign-extension part of pointer|partial copy of pointer|byte swap)"),
-    _M("pointer-arithmetic", r"^(?:sign-extension|pointer arithmetic|subtraction from stack pointer)"),
+    _M("pointer-arithmetic", r"^(?:R\d+ )?(?:sign-extension|pointer arithmetic|subtraction from stack pointer)"),
     _M("pointer-arithmetic", r"^R\d+ has pointer with unsupported alu operation|^R\d+ tried to "),
     _M("pointer-comparison", rf"^{_REG} pointer comparison prohibited"),
     _M("pointer-leak", rf"^(?:{_REG} leaks addr|leaking pointer from stack off)"),
     _M("mixed-pointer-types", r"^same insn cannot be used with different pointers"),
     _M(
         "untrusted-pointer",
-        rf"^{_REG} (?:is \w*ptr_|must be (?:referenced|a rcu pointer))",
+        rf"^{_REG} (?:is \w*ptr_|must be (?:referenced or trusted|referenced$|a rcu pointer))",
     ),
     _M("untrusted-pointer", rf"^(?:access beyond struct|invalid kernel type|{_REG} is a pointer to)"),
     # --- calls ------------------------------------------------------------------------------------------------------
@@ -210,6 +216,7 @@ MESSAGES: tuple[MessageTemplate, ...] = (
         r"^At (?:program exit|async callback return|callback return|subprogram exit) the register R(?P<reg>\d+) ",
     ),
     _M("return-value", r"^The register R(?P<reg>\d+) .*should have been in"),
+    _M("null-map-value", rf"^{_REG} type=(?P<state>\w+_or_null_?) expected=(?P<target>map_ptr)"),
     _M("helper-argument", rf"^{_REG} type=(?P<state>\S+) expected=(?P<target>.+)"),
     _M(
         "helper-argument",
@@ -232,7 +239,8 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("execution-context", r"would lead to|(?:is|are) not allowed (?:in|inside|while)"),
     _M(
         "reference-misuse",
-        r"^(?:release function|release kernel function|release helper|R\d+ must be referenced when passed to release)",
+        r"^(?:release function|release kernel function|release helper|R\d+ must be referenced when passed to release|"
+        r"R\d+ must have zero offset when passed to release)",
     ),
     _M("reference-misuse", r"more than one arg with ref_obj_id|^reference has not been acquired before"),
     _M("dynptr", r"dynptr"),

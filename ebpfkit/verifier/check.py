@@ -171,8 +171,7 @@ def _access(w: Walk, index: int, demand: ob.Access) -> None:
     _check_alignment(w, index, demand, value)
     if value.nullable:
         message = f"R{register} invalid mem access '{value.type_name()}'"
-        rule = "null-map-value" if value.kind == MAP_VALUE else "invalid-memory-access"
-        raise Rejection(rule, message, index=index, register=register)
+        raise Rejection("null-map-value", message, index=index, register=register)
     checker = _KINDS.get(value.kind)
     if checker is None:
         message = f"R{register} invalid mem access '{value.type_name()}'"

@@ -219,7 +219,7 @@ def of(insn: Instruction) -> list[Obligation]:
         case Kind.EXIT:
             return _fields(insn, "o", "BPF_EXIT")  # the kernel does not look at the offset
         case Kind.WIDE:
-            return [Writable(int(insn.dst))]
+            return [*_fields(insn, "dsi", "BPF_LD_IMM64"), Writable(int(insn.dst))]
         case Kind.PACKET:
             used = "i" if op.operation == "abs" else "si"
             reads: list[Obligation] = [Readable(int(insn.src))] if op.operation == "ind" else []

@@ -134,7 +134,8 @@ def _find_subprograms(code: Code) -> None:
             raise Rejection("invalid-call", "call to invalid destination", index=index)
         target = code.index_of.get(slot)
         if target is None:
-            raise Rejection("invalid-call", f"jump into the middle of ldimm64 insn {slot}", index=index)
+            # The function before it would end in the first half of the wide load.
+            raise Rejection("fall-through", "last insn is not an exit or jmp", index=index)
         code.targets[index] = target
         starts.add(target)
     for info in code.spec.func_infos:
@@ -234,8 +235,6 @@ def _resolve_wide_loads(code: Code, kernel: str) -> None:
             _check_indirect(op, kernel, index)
         if op.kind is not Kind.WIDE:
             continue
-        if insn.off:
-            raise Rejection("invalid-wide-load", "unrecognized bpf_ld_imm64 insn", index=index)
         if op.operation in ("imm", "func"):
             continue
         if op.operation == "var":
@@ -337,8 +336,8 @@ def _check_reachability(code: Code) -> None:
         if kind in _JUMPS:
             target = code.targets[index]
             if target is None:
-                slot = code.slots[index] + insn.off + 1
-                raise Rejection("jump-out-of-range", f"jump into the middle of ldimm64 insn {slot}", index=index)
+                first = code.slots[index] + insn.off
+                raise Rejection("jump-out-of-range", f"jump into the middle of ldimm64 insn {first}", index=index)
             flags[target] |= PRUNE_POINT | JUMP_POINT
             edges.append(target)
             if kind is not Kind.GOTO:

@@ -393,8 +393,7 @@ def move_pointer(
         raise Rejection("pointer-arithmetic", message, index=index, register=dst)
     if p.nullable:
         message = f"R{dst} pointer arithmetic on {p.type_name()} prohibited, null-check it first"
-        rule = "null-map-value" if p.kind == MAP_VALUE else "pointer-arithmetic"
-        raise Rejection(rule, message, index=index, register=dst)
+        raise Rejection("null-map-value", message, index=index, register=dst)
     if p.kind == UNTRUSTED_MEM:
         return p, False
     if not _is_movable(p, offset, operation):
@@ -425,17 +424,19 @@ def move_pointer(
 def _check_sane(index: int, dst: int, name: str, number: Scalar, fixed: int) -> None:
     """Offsets stay within what the verifier follows."""
     known = None if number.const is None else to_signed(number.const, 64)
+    rule = "value-out-of-range"
     if known is not None and not -_FAR < known < _FAR:
         message = f"math between {name} pointer and {known} is not allowed"
     elif not -_FAR < fixed < _FAR:
         message = f"{name} pointer offset {fixed} is not allowed"
     elif number.smin == _S64_MIN:
         message = f"math between {name} pointer and register with unbounded min value is not allowed"
+        rule = "unbounded-variable-offset"
     elif not -_FAR < number.smin < _FAR:
         message = f"value {number.smin} makes {name} pointer be out of bounds"
     else:
         return
-    raise Rejection("value-out-of-range", message, index=index, register=dst)
+    raise Rejection(rule, message, index=index, register=dst)
 
 
 def _add(w: Walk, p: Pointer, offset: Scalar) -> tuple[Pointer, bool]:
