@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
-from ebpfkit.abi.model import ArgKind, ArgSpec, HelperSpec
-from ebpfkit.verifier import check, fields
-from ebpfkit.verifier.domain.objects import BTF, BUF, TRUSTED
+from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec
+from ebpfkit.verifier import check, fields, kptrs, strings
+from ebpfkit.verifier.domain.objects import ALLOC, BTF, BUF, NON_OWNING, TRUSTED
 from ebpfkit.verifier.domain.pointer import (
+    CONST_DYNPTR,
     CTX,
     FUNC,
     MAP_KEY,
@@ -27,13 +28,15 @@ from ebpfkit.verifier.domain.pointer import (
 from ebpfkit.verifier.objects import prove_buffer, prove_object
 from ebpfkit.verifier.obligations import Access
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.transfer import dynptrs
 from ebpfkit.verifier.transfer.stack import find_constant_key, read_for_helper
 from ebpfkit.verifier.typed_arguments import TYPED, prove_typed
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
+    from ebpfkit.verifier.special import SpecialField
 
-__all__ = ["CallFacts", "Plan", "prove_argument"]
+__all__ = ["CallFacts", "Plan", "check_size_pair", "prove_argument"]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _A = ArgKind
@@ -41,9 +44,11 @@ _MEMORY_KINDS = {STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, BUF}
 _MEMORY_NAMES = "fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_"
 _ELIDABLE = {"array", "percpu_array"}
 _NUMBERS = {_A.ANYTHING, _A.SCALAR}
+_DYNPTRS = {_A.DYNPTR, _A.DYNPTR_UNINIT}
 _SIZES = {_A.SIZE: False, _A.SIZE_OR_ZERO: True}
 _NULL_OK = {
     _A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL, _A.BTF_ID_OR_NULL,
+    _A.KPTR_VALUE,
 }  # fmt: skip
 _WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
@@ -58,7 +63,9 @@ _SOCKET_MAPS = {"sockmap", "sockhash"}
 class CallFacts:
     """What the arguments of one call say."""
 
-    __slots__ = ("blank", "key", "largest", "reference", "release_register", "size", "target", "variable")
+    __slots__ = (
+        "blank", "dynptr", "key", "kptr", "largest", "reference", "release_register", "size", "target", "text", "variable",
+    )  # fmt: skip  # fmt: skip
 
     def __init__(self) -> None:
         self.target: MapTarget | None = None
@@ -68,6 +75,9 @@ class CallFacts:
         self.blank: tuple[int, Pointer, int] | None = None  # stack memory that the helper writes without reading
         self.reference = 0
         self.release_register = 0
+        self.text = b""  # a constant string
+        self.dynptr: Any = None  # an initialised dynptr: object and identity word
+        self.kptr: SpecialField | None = None
         self.variable: Any = None  # a per-CPU variable
 
 
@@ -75,8 +85,21 @@ class Plan:
     """One argument of one helper, with what its kind demands looked up once."""
 
     __slots__ = (
-        "arg", "constant", "is_map", "kind", "memory", "null_ok", "number", "packet_ok", "previous", "register",
-        "releases", "typed", "zero_ok",
+        "acquires",
+        "arg",
+        "constant",
+        "gives_back",
+        "is_map",
+        "kind",
+        "memory",
+        "null_ok",
+        "number",
+        "packet_ok",
+        "previous",
+        "register",
+        "releases",
+        "typed",
+        "zero_ok",
     )  # fmt: skip
 
     def __init__(self, w: Walk, spec: HelperSpec, args: tuple[ArgSpec, ...], number: int) -> None:
@@ -90,11 +113,13 @@ class Plan:
         self.memory = kind in _MEMORY
         self.zero_ok = _SIZES.get(kind)  # None: no size
         self.previous = args[number - 1].kind
-        self.releases = kind is _A.RINGBUF_MEM or (kind in _SOCKETS and spec.name == "sk_release")
+        self.releases = kind in (_A.RINGBUF_MEM, _A.KPTR_VALUE) or (kind in _SOCKETS and spec.name == "sk_release")
         self.is_map = kind is _A.CONST_MAP_PTR
         self.constant = kind in (_A.ALLOC_SIZE_OR_ZERO, _A.CONST)
         self.packet_ok = bool(w.prog_type.direct_packet_access) and spec.packet_access
         self.typed = kind in TYPED
+        self.gives_back = kind is _A.DYNPTR and Effect.RELEASES in spec.effects
+        self.acquires = Effect.DYNPTR_ACQUIRES in spec.effects
 
 
 def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
@@ -110,11 +135,13 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
         raise Rejection("helper-argument", message, index=index, register=register)
     is_null = value.is_scalar and value.const == 0
     if not (is_null and plan.null_ok):
-        if plan.typed:
+        if plan.kind is _A.KPTR_VALUE and facts.kptr is not None:
+            kptrs.prove_exchanged(w, index, register, facts.kptr)
+        elif plan.typed:
             prove_typed(w, index, register, value, plan.arg, plan.releases)
         else:
             _check_type(w, index, register, value, plan.kind, facts)
-    if plan.releases:
+    if plan.releases and not (is_null and plan.null_ok):
         _check_release(w, index, register, value, facts)
     elif w.ids[register] >> 32 and not value.is_scalar:
         facts.reference = w.ids[register] >> 32
@@ -128,8 +155,19 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
     elif plan.kind is _A.TIMER:
         fields.check_place(w, index, register, "bpf_timer")
         facts.target = value.target
+    elif plan.kind is _A.CONST_STR:
+        facts.text = strings.prove_constant_string(w, index, register, "")
+    elif plan.kind is _A.DYNPTR:
+        if plan.gives_back:
+            facts.reference = dynptrs.acquired_reference(w, index, register)
+            facts.release_register = register
+        facts.dynptr = dynptrs.initialised(w, index, register)
+    elif plan.kind is _A.DYNPTR_UNINIT:
+        dynptrs.build(w, index, register, "ringbuf" if plan.acquires else "local")
     elif plan.kind is _A.PERCPU_BTF_ID:
         facts.variable = value
+    elif plan.kind is _A.KPTR:
+        facts.kptr = kptrs.prove_destination(w, index)
     elif plan.constant:
         _take_constant(w, index, register, facts)
     elif plan.memory:
@@ -172,8 +210,13 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
         fits, wanted = value.kind == FUNC, "func"
     elif kind is _A.STACK_OR_NULL:
         fits, wanted = value.kind == STACK, "fp"
-    elif kind is _A.TIMER:
+    elif kind is _A.KPTR:
+        allocated = value.kind == BTF and value.target.flags & ~NON_OWNING == ALLOC
+        fits, wanted = (value.kind == MAP_VALUE or allocated) and not value.nullable, "map_value, ptr_"
+    elif kind is _A.TIMER or kind is _A.CONST_STR:
         fits, wanted = value.kind == MAP_VALUE and not value.nullable, "map_value"
+    elif kind in _DYNPTRS:
+        fits, wanted = value.kind in (STACK, CONST_DYNPTR), "fp, dynptr_ptr"
     elif kind is _A.RINGBUF_MEM:
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
     elif kind is _A.SPIN_LOCK:
@@ -259,6 +302,11 @@ def _check_size(w: Walk, index: int, register: int, memory_kind: ArgKind, zero_o
     kind = memory_kind if size.const is not None else _A.MEM
     check_memory(w, index, register - 1, memory, size.umax, memory_kind in _WRITES, zero_ok, facts, kind)
     w.precision.demand_register(w.state, index, register)
+
+
+def check_size_pair(w: Walk, index: int, register: int, write: bool) -> None:
+    """A size and the memory in the register before, as kernel functions take them."""
+    _check_size(w, index, register, _A.MEM_RW if write else _A.MEM, True, CallFacts())
 
 
 def check_memory(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit._bits import S64_MAX, S64_MIN, to_signed
 from ebpfkit.abi import limits
-from ebpfkit.verifier import objects
+from ebpfkit.verifier import objects, special
 from ebpfkit.verifier import obligations as ob
 from ebpfkit.verifier.domain.objects import BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.state import Callback
 
-__all__ = ["check_region", "check_stack_bounds", "prove", "prove_static", "return_value_out", "type_name"]
+__all__ = [
+    "check_region",
+    "check_resources",
+    "check_return",
+    "check_stack_bounds",
+    "prove",
+    "prove_static",
+    "return_value_out",
+    "type_name",
+]
 
 _FAR = limits.MAX_VARIABLE_OFFSET
 _NEVER_ATOMIC = (CTX, PACKET, PACKET_META, OPAQUE, FLOW_KEYS)
@@ -101,19 +110,26 @@ def return_value_out(index: int, value: Any, callback: Callback, where: str) -> 
     return Rejection("return-value", message, index=index, register=0)
 
 
-def _no_references(w: Walk, index: int, demand: ob.NoReferences) -> None:
-    references = w.state.references
+def check_resources(w: Walk, index: int, where: str) -> None:
+    """No lock, reference or section is left open where the program ends."""
+    state = w.state
+    if state.lock is not None:
+        raise Rejection("lock", f"{where} cannot be used inside bpf_spin_lock-ed region", index=index)
+    references = state.references
     if references:
         held, acquired = references[-1]
         site = w.code.slot_of(acquired)
-        raise Rejection(
-            "reference-leak",
-            f"Unreleased reference id={held} alloc_insn={site}; {demand.where} would lead to reference leak",
-            index=index,
-        )
-    if w.state.lock is not None:
-        message = f"{demand.where} cannot be used inside bpf_spin_lock-ed region"
-        raise Rejection("lock", message, index=index)
+        message = f"Unreleased reference id={held} alloc_insn={site}; {where} would lead to reference leak"
+        raise Rejection("reference-leak", message, index=index)
+    for is_open, name in (
+        (state.irqs, "bpf_local_irq_save"), (state.rcu, "bpf_rcu_read_lock"), (state.preempt, "bpf_preempt_disable"),
+    ):  # fmt: skip
+        if is_open:
+            raise Rejection("execution-context", f"{where} cannot be used inside {name}-ed region", index=index)
+
+
+def _no_references(w: Walk, index: int, demand: ob.NoReferences) -> None:
+    check_resources(w, index, demand.where)
 
 
 def _allowed(w: Walk, index: int, demand: ob.Allowed) -> None:
@@ -123,38 +139,43 @@ def _allowed(w: Walk, index: int, demand: ob.Allowed) -> None:
 
 
 def _return_fits(w: Walk, index: int, _: ob.ReturnFits) -> None:
-    value = w.vals[0]
+    check_return(w, index, 0)
+
+
+def check_return(w: Walk, index: int, register: int) -> None:
+    """What the program returns (or throws) fits its type."""
+    value = w.vals[register]
     if value is None:
-        raise Rejection("uninitialised-register", "R0 !read_ok", index=index, register=0)
+        raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
     callback = w.frame.callback
     if callback is not None:
         where = "At async callback return"
         if not value.is_scalar:
-            message = f"{where} the register R0 is not a known value ({type_name(value)})"
-            raise Rejection("return-value", message, index=index, register=0)
-        w.precision.demand_register(w.state, index, 0)
+            message = f"{where} the register R{register} is not a known value ({type_name(value)})"
+            raise Rejection("return-value", message, index=index, register=register)
+        w.precision.demand_register(w.state, index, register)
         if value.smin < callback.low or value.smax > callback.high:
             raise return_value_out(index, value, callback, where)
         return
     if w.state.frames[0].function.number:
         if not value.is_scalar:
-            message = f"At subprogram exit the register R0 is not a scalar value ({type_name(value)})"
-            raise Rejection("return-value", message, index=index, register=0)
+            message = f"At subprogram exit the register R{register} is not a scalar value ({type_name(value)})"
+            raise Rejection("return-value", message, index=index, register=register)
         return
     allowed = w.return_range
     if allowed is None:
         return
     if not value.is_scalar:
-        message = f"At program exit the register R0 is not a known value ({type_name(value)})"
-        raise Rejection("return-value", message, index=index, register=0)
-    w.precision.demand_register(w.state, index, 0)
+        message = f"At program exit the register R{register} is not a known value ({type_name(value)})"
+        raise Rejection("return-value", message, index=index, register=register)
+    w.precision.demand_register(w.state, index, register)
     # Verdicts are 32-bit: the signed low half counts.
     if value.s32_min < allowed[0] or value.s32_max > allowed[1]:
         low = "" if value.s32_min == -(1 << 31) else f" smin={value.s32_min}"
         high = "" if value.s32_max == (1 << 31) - 1 else f" smax={value.s32_max}"
         has = f"{low}{high}" or " unknown scalar value"
-        message = f"At program exit the register R0 has{has} should have been in [{allowed[0]}, {allowed[1]}]"
-        raise Rejection("return-value", message, index=index, register=0)
+        message = f"At program exit the register R{register} has{has} should have been in [{allowed[0]}, {allowed[1]}]"
+        raise Rejection("return-value", message, index=index, register=register)
 
 
 def _access(w: Walk, index: int, demand: ob.Access) -> None:
@@ -241,19 +262,45 @@ def check_map_permission(index: int, register: int, p: Pointer, write: bool) -> 
         raise Rejection("write-only-memory", message, index=index, register=register)
 
 
-def check_special_fields(w: Walk, index: int, register: int, p: Pointer, offset: int, size: int) -> None:
-    """None of the bytes in reach belongs to a lock or timer."""
+def check_special_fields(
+    w: Walk, index: int, register: int, p: Pointer, offset: int, size: int, direct: bool = False
+) -> None:
+    """None of the bytes in reach belongs to a lock or timer, nor to a kptr but as a whole by a plain access."""
     for field in w.special_fields(p.target.spec):
         low, high = p.var.smin + p.off + offset, p.var.umax + p.off + offset + size
-        if low < field.offset + field.size and field.offset < high:
+        if not (low < field.offset + field.size and field.offset < high):
+            continue
+        if field.kind not in special.KPTRS:
             message = f"{field.kind} cannot be accessed directly by load/store"
-            raise Rejection("special-field", message, index=index, register=register)
+        elif not direct:
+            message = f"{field.kind} cannot be accessed indirectly by helper"
+        elif p.var.const is None:
+            message = f"{field.kind} access cannot have variable offset"
+        elif low != field.offset:
+            message = f"{field.kind} access misaligned expected={field.offset} off={low}"
+        elif size != 8:
+            message = f"{field.kind} access size must be BPF_DW"
+        else:
+            continue
+        raise Rejection("special-field", message, index=index, register=register)
+
+
+def check_fixed(index: int, register: int, p: Pointer) -> None:
+    """The pointer may stand at a fixed offset behind its start, nowhere else."""
+    name = p.type_name()
+    if p.off < 0:
+        message = f"negative offset {name} ptr R{register} off={p.off} disallowed"
+    elif p.var.const != 0:
+        message = f"variable {name} access var_off=({p.var.value:#x}; {p.var.mask:#x}) disallowed"
+    else:
+        return
+    raise Rejection("helper-argument", message, index=index, register=register)
 
 
 def _map_value(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
     check_map_permission(index, demand.register, p, demand.write)
     check_region(index, demand.register, p, demand.offset, demand.size, p.target.spec.value_size, "map value")
-    check_special_fields(w, index, demand.register, p, demand.offset, demand.size)
+    check_special_fields(w, index, demand.register, p, demand.offset, demand.size, True)
 
 
 def _map_key(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ebpfkit.verifier.liveness import StackLiveness
 from ebpfkit.verifier.precision import Precision
-from ebpfkit.verifier.program import CALLS_BACK, FORCED, JUMP_POINT, Code
+from ebpfkit.verifier.program import CALLS_BACK, FORCED, ITERATES, JUMP_POINT, Code
 from ebpfkit.verifier.rejection import Rejection
 from ebpfkit.verifier.state import Checkpoint, Frame, History, State
 from ebpfkit.verifier.states import EXACT, RANGE_WITHIN, Comparison, clean, may_loop
+from ebpfkit.verifier.transfer.iteration import depths_differ, is_active_at
 
 __all__ = ["Checkpoints"]
 
@@ -148,6 +149,11 @@ class Checkpoints:
     def _meets_open(self, stored: Checkpoint, state: State, frame: Frame, index: int, flag: int) -> bool:
         """The stored state is still being explored: either a loop converges here, or it never ends."""
         covers = self.comparison.covers
+        if flag & ITERATES:
+            if covers(stored, state, RANGE_WITHIN) and is_active_at(state):
+                self._hit(stored, state, index, flag, True)
+                return True
+            return False
         if (
             flag & FORCED
             and (flag & CALLS_BACK or stored.goto_depth != state.goto_depth)
@@ -162,6 +168,7 @@ class Checkpoints:
             and covers(stored, state, EXACT)
             and stored.goto_depth == state.goto_depth
             and stored.unrolled == state.unrolled
+            and not depths_differ(stored.frames, state.frames)
         ):
             message = f"infinite loop detected at insn {self.code.slot_of(index)}"
             raise Rejection("infinite-loop", message, index=index)

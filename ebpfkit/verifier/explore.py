@@ -31,7 +31,7 @@ from ebpfkit.verifier.program import JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, 
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
 from ebpfkit.verifier.states import Comparison, IdMap
-from ebpfkit.verifier.transfer import alu, calls, jumps, memory
+from ebpfkit.verifier.transfer import alu, calls, jumps, kfuncs, memory
 from ebpfkit.verifier.transfer.calls import ENDED
 from ebpfkit.verifier.typed_context import TypedContext
 
@@ -69,6 +69,7 @@ class Walk:
         self.return_range = return_range_of(spec, prog_type, self._context)
         self.narrow_memo = self.values.new_memo()
         self.distance_memo = self.values.new_memo()
+        self.sum_memo = self.values.new_memo()
         self._inner: dict[MapTarget, MapTarget] = {}
         self._special: dict[int, tuple[special.SpecialField, ...]] = {}
         self._ids = 0
@@ -112,7 +113,7 @@ class Walk:
 
     def in_rcu(self) -> bool:
         """Whether objects protected by RCU stay alive here: everywhere but in sleepable programs."""
-        return not self.sleepable or self.state.lock is not None
+        return not self.sleepable or self.state.lock is not None or self.state.rcu > 0
 
     def object_fields(self, target: Object) -> tuple[special.SpecialField, ...]:
         """The special fields of an object of the program's own type."""
@@ -373,4 +374,8 @@ _BUILDERS: dict[Kind, Callable[..., Step]] = {
     Kind.MAY_GOTO: jumps.build_may_goto,
     Kind.EXIT: calls.build_exit,
 }
-_CALL_BUILDERS: dict[str, Callable[..., Step]] = {"helper": calls.build_helper_call, "local": calls.build_local_call}
+_CALL_BUILDERS: dict[str, Callable[..., Step]] = {
+    "helper": calls.build_helper_call,
+    "local": calls.build_local_call,
+    "kfunc": kfuncs.build_kfunc_call,
+}

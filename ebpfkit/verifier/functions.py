@@ -24,12 +24,21 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.state import Frame
 
-__all__ = ["LAZY_SINCE", "Parameter", "ParameterKind", "effects_of", "enter_global", "prove_call", "prototype_of"]
+__all__ = [
+    "CONTEXT_STRUCTS",
+    "LAZY_SINCE",
+    "Parameter",
+    "ParameterKind",
+    "effects_of",
+    "enter_global",
+    "prove_call",
+    "prototype_of",
+]
 
 _MAX_PARAMETERS = 5
 LAZY_SINCE = "6.8"
 """The first kernel that verifies only global functions that are reached, and that knows tags of parameters."""
-_CONTEXT_STRUCTS = {
+CONTEXT_STRUCTS = {
     "xdp": "xdp_md",
     "socket_filter": "__sk_buff",
     "sched_cls": "__sk_buff",
@@ -145,7 +154,7 @@ def _read_parameter(w: Walk, btf: Btf, number: int, type_id: int, tags: set[str]
         raise _refuse(index, f"Arg#{number} type is not supported in a global function")
     target = btf.resolve(type_.type)
     struct = target.name if isinstance(target, Struct) else ""
-    own = _CONTEXT_STRUCTS.get(w.prog_type.name)
+    own = CONTEXT_STRUCTS.get(w.prog_type.name)
     if own is None and (tags or {struct, btf.get(type_.type).name} & _OTHER_CONTEXTS):
         raise Unmodelled(f"contexts as parameters in programs of type {w.prog_type.name}", index=index)
     if "nullable" in tags or ("ctx" in tags and tags != {"ctx"}):
@@ -191,7 +200,13 @@ def _collect_effects(w: Walk, code: Code, function: Subprogram) -> frozenset[Eff
                 if Effect.MAY_SLEEP in effects and w.may_call(helper):
                     result.add(Effect.MAY_SLEEP)
             elif code.insns[index].op.name == "CALL_KFUNC":
-                raise Unmodelled("kernel functions called by a global function", index=index)
+                kfunc = code.kfunc_of(index)
+                if kfunc is None:
+                    raise Unmodelled("an unknown kernel function called by a global function", index=index)
+                if kfunc.is_any("changes_packet"):
+                    result.add(Effect.CHANGES_PACKET)
+                if kfunc.is_any("sleeps"):
+                    result.add(Effect.MAY_SLEEP)
         for _, number in sub.callees:
             if number not in seen:
                 seen.add(number)
@@ -239,7 +254,7 @@ def _prove_argument(w: Walk, index: int, number: int, parameter: Parameter) -> N
 def _prove_memory(w: Walk, index: int, register: int, value: Any, parameter: Parameter) -> None:
     if value.kind in (PACKET, PACKET_META) and w.prog_type.direct_packet_access != "write":
         raise Unmodelled("packet memory as an argument where packets are read-only", index=index)
-    if value.kind == OPAQUE or (value.kind == CTX and w.prog_type.name not in _CONTEXT_STRUCTS):
+    if value.kind == OPAQUE or (value.kind == CTX and w.prog_type.name not in CONTEXT_STRUCTS):
         raise Unmodelled(f"{value.type_name()} as memory of a function", index=index)
     facts = CallFacts()
     for write in (False, True):

@@ -53,6 +53,9 @@ def _uses_and_defines(code: Code, index: int) -> tuple[int, int]:
             if helper is not None and helper.args is not None:
                 checked = sum(arg.kind is not ArgKind.UNCHECKED for arg in helper.args)
                 return (2 << checked) - 2, _CALLER_SAVED
+            kfunc = code.kfunc_of(index)
+            if kfunc is not None:
+                return (2 << len(kfunc.parameters)) - 2, _CALLER_SAVED
             return _ARGUMENTS, _CALLER_SAVED
     return _ALL, 0
 

@@ -19,6 +19,7 @@ from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
+from ebpfkit.verifier.kernel_functions import KernelFunction, function_of
 from ebpfkit.verifier.ksyms import Symbol, find_symbol
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.special import check_program_type
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS_BACK",
+    "ITERATES",
     "FORCED",
     "JUMP_CLASS",
     "JUMP_POINT",
@@ -40,10 +42,11 @@ __all__ = [
 ]
 
 # Bits of `Code.flags`.
-PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK = 1, 2, 4, 8, 16
+PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK, ITERATES = 1, 2, 4, 8, 16, 32
 
 _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
+_ASYNCHRONOUS = frozenset({"bpf_wq_set_callback_impl"})
 _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
 _JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
 
@@ -95,6 +98,11 @@ class Code:
     def is_tail_call(self, index: int) -> bool:
         helper = self.helper_of(index)
         return helper is not None and Effect.TAIL_CALL in helper.effects
+
+    def kfunc_of(self, index: int) -> KernelFunction | None:
+        """The kernel function called here, None for other instructions and unknown functions."""
+        insn = self.insns[index]
+        return function_of(insn, self.kernel_btf) if insn.op.name == "CALL_KFUNC" else None
 
     def helper_of(self, index: int) -> HelperSpec | None:
         insn = self.insns[index]
@@ -311,8 +319,13 @@ def successors(code: Code, index: int) -> list[int]:
 
 
 def _call_flags(code: Code, index: int) -> int:
-    """Marks of a call that has a function of the program called."""
+    """Marks of a call that has a function of the program called, or advances an iterator."""
     helper = code.helper_of(index)
+    kfunc = code.kfunc_of(index)
+    if kfunc is not None:
+        if kfunc.is_any("next"):
+            return ITERATES | FORCED | PRUNE_POINT
+        return PRUNE_POINT if kfunc.name in _ASYNCHRONOUS else 0
     if helper is None:
         return 0
     if Effect.CALLS_BACK in helper.effects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["LOCK", "SpecialField", "check_program_type", "special_fields"]
+__all__ = ["KPTRS", "LOCK", "SpecialField", "check_program_type", "fields_of", "special_fields"]
 
 _SPECIAL = (
     "bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_task_work", "bpf_list_head", "bpf_list_node",
@@ -21,41 +22,91 @@ LOCK = "bpf_spin_lock"
 _SIZES = {LOCK: 4, "bpf_timer": 16}
 _LOCKABLE_MAPS = frozenset({"hash", "array"})
 _TRACING = frozenset({"kprobe", "tracepoint", "perf_event", "raw_tracepoint", "raw_tracepoint_writable"})
-_TAGS = ("kptr", "kptr_untrusted", "percpu_kptr", "uptr")
+_TAGS = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr", "uptr": "uptr"}
+KPTRS = frozenset(_TAGS.values())
+"""Kinds of fields that are pointers to objects."""
+_SINGLE = frozenset({LOCK, "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_refcount"})
+_MAX_FIELDS = 11
+_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class SpecialField:
-    """A lock or timer in a map's values: programs may only hand it to its helpers. Offset and size in bytes."""
+    """A lock, timer or kptr in a value: programs may only hand it to its helpers. Offset and size in bytes.
+
+    `kind` is the kernel's word in messages. A kptr has its type tag (`tag`) and the program's type it points to.
+    """
 
     kind: str
     offset: int
     size: int
+    tag: str = ""
+    type_id: int = 0
 
 
 def special_fields(spec: MapSpec, btf: Btf | None) -> tuple[SpecialField, ...]:
     """The special fields of the map's values, by the type of the value. Raises Unmodelled for the rarer ones."""
     if btf is None or not _has_any(spec, btf):
         return ()
-    from ebpfkit.btf.types import Struct, Union
+    try:
+        found = fields_of(btf, spec.btf_value_type)
+    except Unmodelled:
+        raise Unmodelled(f"special fields in the values of map {spec.name}") from None
+    for field in found:
+        if field.kind not in KPTRS and spec.type not in _LOCKABLE_MAPS:
+            raise Unmodelled(f"special fields in the values of map {spec.name}")
+    return found
 
-    unmodelled = Unmodelled(f"special fields in the values of map {spec.name}")
-    value = btf.resolve(spec.btf_value_type)
-    if not isinstance(value, Struct) or isinstance(value, Union) or spec.type not in _LOCKABLE_MAPS:
-        raise unmodelled
-    found: list[SpecialField] = []
-    for member in value.members:
-        if not _reaches_special(member.type, btf):
-            continue
-        type_ = btf.get(member.type)
-        size = _SIZES.get(type_.name)
-        at, odd = divmod(member.bit_offset, 8)
-        if size is None or odd or at % min(size, 8) or not isinstance(type_, Struct) or type_.size != size:
-            raise unmodelled
-        found.append(SpecialField(type_.name, at, size))
-    if len({field.kind for field in found}) != len(found):
-        raise unmodelled
+
+def fields_of(btf: Btf, type_id: int) -> tuple[SpecialField, ...]:
+    """The special fields of a structure or data section, those of its members and their elements included."""
+    found = sorted(_collect(btf, type_id, 0, 0), key=lambda field: field.offset)
+    single = [field.kind for field in found if field.kind in _SINGLE]
+    if len(set(single)) < len(single) or len(found) > _MAX_FIELDS:
+        raise Unmodelled("several special fields of one kind")
     return tuple(found)
+
+
+def _collect(btf: Btf, type_id: int, base: int, depth: int) -> Iterator[SpecialField]:
+    from ebpfkit.btf.types import Array, Datasec, Ptr, Struct, TypeTag, Union
+
+    type_id = btf.strip(type_id)
+    found = btf.get(type_id)
+    if depth > _DEPTH:
+        raise Unmodelled("special fields deep inside others")
+    if isinstance(found, Datasec):
+        for variable in found.vars:
+            inner = getattr(btf.get(variable.type), "type", 0)
+            yield from _collect(btf, inner, base + variable.offset, depth + 1)
+    elif isinstance(found, Array):
+        if found.nelems and _reaches_special(found.type, btf):
+            size = btf.size_of(found.type)
+            if found.nelems > _MAX_FIELDS:
+                raise Unmodelled("special fields in long arrays")
+            for number in range(found.nelems):
+                yield from _collect(btf, found.type, base + number * size, depth + 1)
+    elif isinstance(found, Ptr):
+        tag = btf.get(found.type)
+        if isinstance(tag, TypeTag):
+            target = btf.strip(tag.type)
+            if tag.name not in _TAGS or base % 8 or not isinstance(btf.get(target), Struct):
+                raise Unmodelled("type tags of pointers in maps")
+            yield SpecialField(_TAGS[tag.name], base, 8, tag.name, target)
+    elif isinstance(found, Struct):
+        name = btf.name(found)
+        if name in _SPECIAL:
+            size = _SIZES.get(name, 0)
+            if not size or size != found.size or base % min(size, 8):
+                raise Unmodelled(f"{name} of another shape")
+            yield SpecialField(name, base, size)
+            return
+        for member in found.members:
+            if not _reaches_special(member.type, btf):
+                continue
+            at, odd = divmod(member.bit_offset, 8)
+            if odd or isinstance(found, Union):
+                raise Unmodelled("special fields in unions")
+            yield from _collect(btf, member.type, base + at, depth + 1)
 
 
 def _has_any(spec: MapSpec, btf: Btf) -> bool:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.program import Subprogram
 
 __all__ = [
-    "ID_MASK", "INVALID", "LINK32", "LINK64", "MISC", "SPILL", "ZERO",
+    "DYNPTR", "ID_MASK", "INVALID", "IRQ", "ITER", "LINK32", "LINK64", "MISC", "SPILL", "ZERO",
     "Callback", "Checkpoint", "Frame", "History", "Slot", "State", "link", "link_offset",
     "reference_of", "reference_word",
 ]  # fmt: skip
 
 # Types of a stack byte.
-INVALID, SPILL, MISC, ZERO = range(4)
+INVALID, SPILL, MISC, ZERO, DYNPTR, ITER, IRQ = range(7)
 
 ID_MASK = 0xFFFF_FFFF
 LINK64, LINK32 = 1 << 32, 1 << 33
@@ -69,7 +69,7 @@ class Slot:
         return self.value if self.types[0] == SPILL else None
 
     def __repr__(self) -> str:
-        return f"Slot({''.join('?rm0'[t] for t in self.types)}, {self.value})"
+        return f"Slot({''.join('?rm0dif'[t] for t in self.types)}, {self.value})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,8 @@ class State:
     """One path being walked."""
 
     __slots__ = (
-        "depth", "first", "frames", "goto_depth", "history", "lock", "parent", "previous", "references", "unrolled",
+        "depth", "first", "frames", "goto_depth", "history", "irqs", "lock", "parent", "preempt", "previous", "rcu",
+        "references", "unrolled",
     )  # fmt: skip
 
     def __init__(self, frames: list[Frame]) -> None:
@@ -168,6 +169,9 @@ class State:
         self.previous = -1  # instruction before the current one
         self.depth = 0  # checkpoints above
         self.goto_depth = 0  # may_goto branches on the path
+        self.rcu = 0  # RCU sections entered
+        self.preempt = 0  # sections without preemption entered
+        self.irqs: tuple[tuple[int, int], ...] = ()  # (id of the saved flags, logical index), the innermost last
         self.unrolled = 0  # entries into synchronous callbacks on the path
 
     def copy(self) -> State:
@@ -182,6 +186,9 @@ class State:
         twin.depth = self.depth
         twin.goto_depth = self.goto_depth
         twin.unrolled = self.unrolled
+        twin.rcu = self.rcu
+        twin.preempt = self.preempt
+        twin.irqs = self.irqs
         return twin
 
 
@@ -193,8 +200,9 @@ class Checkpoint:
     """
 
     __slots__ = (
-        "branches", "chain", "checks", "depth", "evicted", "first", "frames", "goto_depth", "history", "hits", "index",
-        "last", "lock", "marks", "misfits", "misses", "parent", "place", "references", "site", "unrolled",
+        "branches", "chain", "checks", "depth", "evicted", "first", "frames", "goto_depth", "history", "hits",
+        "index", "irqs", "last", "lock", "marks", "misfits", "misses", "parent", "place", "preempt", "rcu",
+        "references", "site", "unrolled",
     )  # fmt: skip
 
     def __init__(self, state: State, index: int) -> None:
@@ -209,6 +217,9 @@ class Checkpoint:
         self.depth = state.depth
         self.goto_depth = state.goto_depth
         self.unrolled = state.unrolled
+        self.rcu = state.rcu
+        self.preempt = state.preempt
+        self.irqs = state.irqs
         self.branches = 1
         self.hits = 0
         self.misses = 0

@@ -15,6 +15,7 @@ from ebpfkit.verifier.domain.scalar import Scalar
 from ebpfkit.verifier.domain.values import Value, Values
 from ebpfkit.verifier.liveness import StackLiveness
 from ebpfkit.verifier.state import (
+    DYNPTR,
     ID_MASK,
     INVALID,
     LINK32,
@@ -93,6 +94,8 @@ def is_covered(old: Pointer, new: Pointer) -> bool:
         elif old.range > new.range:
             return False
         return old.var is new.var or is_within(old.var, new.var)
+    if old.range != new.range:
+        return False
     if old.kind in (MAP_VALUE, MAP_KEY, MEM):
         return old.var is new.var or is_within(old.var, new.var)
     return old is new
@@ -251,6 +254,9 @@ class Comparison:
             return False
         if old.types[0] == SPILL:
             return self._register(old.value, old.id, new.value, new.id, precise, ids, level)
+        if old.types[0] >= DYNPTR:
+            made: Any = old.value
+            return made.covers(new.value) and ids.match(old.id >> 32, new.id >> 32)
         return True
 
     # -- states --------------------------------------------------------------------------------------------------
@@ -262,7 +268,7 @@ class Comparison:
         if stored.chain is not state.frames[-1].chain or len(stored.references) != len(state.references):
             return False
         ids = IdMap()
-        if not _same_lock(stored, state, ids):
+        if not _same_sections(stored, state, ids):
             return False
         for old, new in zip(stored.references, state.references):
             if not ids.match(old[0], new[0]):
@@ -333,7 +339,14 @@ class Comparison:
         for register in checks.anonymous:
             if frame.ids[register]:
                 return False
-        if checks.rest or stored.references is not state.references or stored.lock is not state.lock:
+        if (
+            checks.rest
+            or stored.references is not state.references
+            or stored.lock is not state.lock
+            or stored.rcu != state.rcu
+            or stored.preempt != state.preempt
+            or stored.irqs is not state.irqs
+        ):
             return self._covers_rest(checks, stored, state)
         return True
 
@@ -363,7 +376,7 @@ class Comparison:
                     checks.slots.remove(slot_check)
                     checks.slots.insert(0, slot_check)
                 return False
-        if not _same_lock(stored, state, ids):
+        if not _same_sections(stored, state, ids):
             return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
@@ -424,8 +437,13 @@ class Comparison:
                     checks.numbers.append((register, identity))
 
 
-def _same_lock(stored: Checkpoint, state: State, ids: IdMap) -> bool:
-    """Whether the same spin lock, or none, is held."""
+def _same_sections(stored: Checkpoint, state: State, ids: IdMap) -> bool:
+    """Whether the same spin lock, or none, is held, and the path is in as many sections of each kind."""
+    if stored.rcu != state.rcu or stored.preempt != state.preempt or len(stored.irqs) != len(state.irqs):
+        return False
+    for saved, now in zip(stored.irqs, state.irqs):
+        if not ids.match(saved[0], now[0]):
+            return False
     mine, other = stored.lock, state.lock
     if mine is None or other is None:
         return mine is other

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AT_END",
     "BEYOND_END",
+    "CONST_DYNPTR",
     "CTX",
     "FUNC",
     "KIND_NAMES",
@@ -36,7 +37,9 @@ __all__ = [
 ]
 
 # Kinds; 0 is the scalar's.
-SCALAR, CTX, STACK, PACKET, PACKET_META, PACKET_END, MAP_PTR, MAP_VALUE, MEM, OPAQUE, FUNC, MAP_KEY = range(12)
+SCALAR, CTX, STACK, PACKET, PACKET_META, PACKET_END, MAP_PTR, MAP_VALUE, MEM, OPAQUE, FUNC, MAP_KEY, CONST_DYNPTR = (
+    range(13)
+)
 
 KIND_NAMES = {
     SCALAR: "scalar",
@@ -50,6 +53,7 @@ KIND_NAMES = {
     MEM: "mem",
     OPAQUE: "ptr",
     FUNC: "func",
+    CONST_DYNPTR: "dynptr_ptr",
     MAP_KEY: "map_key",
 }
 

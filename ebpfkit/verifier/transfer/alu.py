@@ -442,17 +442,24 @@ def _check_sane(index: int, dst: int, name: str, number: Scalar, fixed: int) -> 
 def _add(w: Walk, p: Pointer, offset: Scalar) -> tuple[Pointer, bool]:
     if offset.const is not None and -(1 << 31) <= p.off + offset.smin < 1 << 31:
         return w.values.change(p, off=p.off + offset.smin), False
-    d = Bounds(p.var.key)
-    d.forget32()
-    low, high = p.var.smin + offset.smin, p.var.smax + offset.smax
-    d.smin, d.smax = (low, high) if low >= _S64_MIN and high <= _S64_MAX else (_S64_MIN, _S64_MAX)
-    high = p.var.umax + offset.umax
-    d.umin, d.umax = (p.var.umin + offset.umin, high) if high <= U64_MAX else (0, U64_MAX)
-    d.set_tnum(tnum.add(p.var.tnum, offset.tnum))
-    var = w.values.scalar(d.sync())
+    var = w.sum_memo.get((p.var, offset))
+    if var is None:
+        var = w.sum_memo[p.var, offset] = w.values.scalar(_sum_of_parts(p.var, offset))
     if p.kind in (PACKET, PACKET_META):
         return w.values.change(p, var=var, range_=0), True
     return w.values.change(p, var=var), False
+
+
+def _sum_of_parts(var: Scalar, offset: Scalar) -> Bounds:
+    """The variable part of a pointer after a number is added: not quite the sum of two numbers."""
+    d = Bounds(var.key)
+    d.forget32()
+    low, high = var.smin + offset.smin, var.smax + offset.smax
+    d.smin, d.smax = (low, high) if low >= _S64_MIN and high <= _S64_MAX else (_S64_MIN, _S64_MAX)
+    high = var.umax + offset.umax
+    d.umin, d.umax = (var.umin + offset.umin, high) if high <= U64_MAX else (0, U64_MAX)
+    d.set_tnum(tnum.add(var.tnum, offset.tnum))
+    return d.sync()
 
 
 def _subtract(w: Walk, p: Pointer, offset: Scalar) -> tuple[Pointer, bool]:

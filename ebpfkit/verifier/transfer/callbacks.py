@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.program import Subprogram
 
-__all__ = ["call_back", "call_back_later", "call_helper_back", "end_callback"]
+__all__ = ["call_back", "call_back_later", "call_helper_back", "end_callback", "enter_timer"]
 
 Enter = Callable[["Walk", Frame, Frame], None]
 
@@ -41,7 +41,7 @@ def _enter_for_each(w: Walk, caller: Frame, callee: Frame) -> None:
     callee.vals[4], callee.ids[4] = caller.vals[3], caller.ids[3]
 
 
-def _enter_timer(w: Walk, caller: Frame, callee: Frame) -> None:
+def enter_timer(w: Walk, caller: Frame, callee: Frame) -> None:
     target = caller.vals[1].target
     callee.vals[1] = w.values.pointer(MAP_PTR, target)
     callee.vals[2] = w.values.pointer(MAP_KEY, target)
@@ -55,7 +55,7 @@ _SYNCHRONOUS: dict[str, tuple[int, Enter]] = {"loop": (2, _enter_loop), "for_eac
 def call_helper_back(w: Walk, index: int, name: str) -> None:
     """The helper may call the function it was given, any number of times from none on."""
     if name == "timer_set_callback":
-        call_back_later(w, index, w.vals[2].target, _enter_timer)
+        call_back_later(w, index, w.vals[2].target, enter_timer)
         return
     if name not in _SYNCHRONOUS:
         raise Unmodelled(f"callbacks (helper {name})", index=index)

@@ -8,13 +8,14 @@ from ebpfkit._bits import to_signed
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
-from ebpfkit.verifier import arguments, check, functions, obligations
+from ebpfkit.verifier import arguments, check, functions, kptrs, obligations, strings
 from ebpfkit.verifier.arguments import CallFacts
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
+from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
-from ebpfkit.verifier.transfer import callbacks, stack
+from ebpfkit.verifier.transfer import callbacks, dynptrs, stack, stack_objects
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
 
@@ -30,18 +31,13 @@ ENDED, SWITCHED = -1, -2
 _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
 _BPF_F_RDONLY_PROG = 1 << 7
-_UNMODELLED_EFFECTS = {
-    Effect.DYNPTR_ACQUIRES: "dynptrs",
-}
+_UNMODELLED_EFFECTS = {}
 _CALLING_BACK = frozenset({Effect.CALLS_BACK, Effect.CALLS_BACK_LATER})
 _LOCKING = frozenset({Effect.LOCKS, Effect.UNLOCKS})
 _VALUES = {RetKind.MAP_VALUE, RetKind.MAP_VALUE_OR_NULL}
 _UNMODELLED_HELPERS = {
-    "kptr_xchg": "kptrs",
     "get_local_storage": "cgroup storage",
     "set_retval": "return values of cgroup programs",
-    "snprintf": "format strings",
-    "trace_vprintk": "format strings",
     "bprm_opts_set": "LSM programs",
 }
 _SOCKET_RESULTS = {
@@ -125,18 +121,35 @@ def call_helper(
             stack.overwrite_bytes(w, index, pointer, 0, size)
     if spec.effects & _LOCKING:
         _lock(w, index, Effect.LOCKS in spec.effects)
-    if Effect.RELEASES in spec.effects:
+    if facts.kptr is not None:
+        if facts.reference:
+            kptrs.give_up(w, facts.reference)
+    elif Effect.RELEASES in spec.effects:
         _release(w, index, spec, facts)
     if Effect.TAIL_CALL in spec.effects:
         check.prove(w, index, [obligations.NoReferences("tail_call")])
+    if spec.name == "snprintf":
+        _check_snprintf(w, index, facts)
     if spec.effects & _CALLING_BACK:
         callbacks.call_helper_back(w, index, spec.name)
     for register in range(6):
         vals[register] = None
         ids[register] = 0
     _give_result(w, index, spec, facts, vals, ids)
-    if Effect.CHANGES_PACKET in spec.effects:
+    if Effect.CHANGES_PACKET in spec.effects or _writes_packet(spec, facts):
         forget_packet(w)
+
+
+def _check_snprintf(w: Walk, index: int, facts: CallFacts) -> None:
+    size = w.vals[5]
+    if size.value % 8:
+        raise Rejection("helper-argument", "the arguments of bpf_snprintf are an array of u64", index=index, register=5)
+    strings.check_format(w, index, facts.text, size.value // 8)
+
+
+def _writes_packet(spec: HelperSpec, facts: CallFacts) -> bool:
+    """Whether the call writes through a dynptr of a socket buffer, whose slices may move then."""
+    return spec.name == "dynptr_write" and facts.dynptr[0].word in ("skb", "skb_meta")
 
 
 def _return_from_tail_call(w: Walk, index: int) -> int:
@@ -191,6 +204,8 @@ def _release(w: Walk, index: int, spec: HelperSpec, facts: CallFacts) -> None:
     reference = facts.reference
     if reference and any(held == reference for held, _ in w.state.references):
         release_reference(w, reference)
+        if facts.dynptr is not None:
+            dynptrs.release(w, index, facts.release_register, reference)
         return
     value = w.vals[facts.release_register] if facts.release_register else None
     if not reference and value is not None and value.is_scalar and value.const == 0:
@@ -210,7 +225,7 @@ def release_reference(w: Walk, reference: int) -> None:
                 frame.vals[register] = w.values.unknown
                 frame.ids[register] = 0
         for number, slot in list(frame.slots.items()):
-            if slot.value is not None and not slot.value.is_scalar and slot.id >> 32 == reference:
+            if slot.types[0] == SPILL and not slot.value.is_scalar and slot.id >> 32 == reference:
                 frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
 
 
@@ -236,6 +251,10 @@ def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: 
     elif kind is RetKind.RINGBUF_MEM_OR_NULL:
         result = values.pointer(MEM, facts.size, nullable=True, record=True)
         acquires = True
+    elif kind is RetKind.DYNPTR_MEM_OR_NULL:
+        result = dynptrs.memory_of(w, facts.dynptr, facts.size, readonly=False, nullable=True)
+        vals[0], ids[0] = result, reference_word(w.new_id(), facts.dynptr[1] >> 32)
+        return
     elif kind in _SOCKET_RESULTS:
         result = values.pointer(OPAQUE, _SOCKET_RESULTS[kind], nullable=True)
         acquires = Effect.ACQUIRES in spec.effects
@@ -243,6 +262,10 @@ def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: 
             vals[0] = result
             ids[0] = reference_word(w.new_id(), facts.reference)
             return
+    elif kind is RetKind.KPTR_OR_NULL:
+        assert facts.kptr is not None
+        result = kptrs.exchanged(w, facts.kptr)
+        acquires = True
     elif kind in TYPED_RESULTS:
         result = give_object(w, index, spec, facts.variable)
         vals[0] = result
@@ -293,6 +316,7 @@ def forget_packet(w: Walk) -> None:
         for number, slot in list(frame.slots.items()):
             if slot.value is not None and slot.value.kind in kinds and slot.types[0] == SPILL:
                 frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
+    stack_objects.drop_slices(w, lambda value: value.range & PACKET_SLICE)
 
 
 # --- functions of the program ---------------------------------------------------------------------------------------

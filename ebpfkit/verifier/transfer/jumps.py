@@ -389,7 +389,7 @@ def _holders(state: State) -> Iterator[tuple[Frame, int, Any, int]]:
             if value is not None and not value.is_scalar:
                 yield frame, register, value, frame.ids[register]
         for number, slot in list(frame.slots.items()):
-            if slot.value is not None and not slot.value.is_scalar:
+            if slot.types[0] == SPILL and slot.value is not None and not slot.value.is_scalar:
                 yield frame, -1 - number, slot.value, slot.id
 
 

@@ -9,7 +9,7 @@ from ebpfkit.abi.model import FieldResult
 from ebpfkit.asm.insn import Instruction, MapValueRef
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.verifier import check, objects, obligations
+from ebpfkit.verifier import check, kptrs, objects, obligations
 from ebpfkit.verifier.domain.objects import ARENA, BTF, BUF, FLOW_KEYS, Buffer
 from ebpfkit.verifier.domain.pointer import (
     CTX,
@@ -24,6 +24,7 @@ from ebpfkit.verifier.domain.pointer import (
     STACK,
     Pointer,
 )
+from ebpfkit.verifier.kptrs import field_at
 from ebpfkit.verifier.program import has_function_types
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.transfer import stack
@@ -129,6 +130,10 @@ def build_load(w: Walk, index: int, insn: Instruction) -> Step:
                 check.prove(w, index, demands)
             vals[dst], ids[dst] = stack.fill(w, index, p, offset, size, dst, signed)
             return following
+        kept = field_at(w, p, offset)
+        if kept is not None:
+            vals[dst], ids[dst] = kptrs.load(w, index, insn, kept), w.new_id()
+            return following
         result = _loaded(w, index, p, ids[src], offset, size, signed)
         if result.nullable:
             vals[dst] = result
@@ -173,6 +178,11 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
         elif p.kind == STACK and (p.var.const != 0 or w.state.frames[p.target].depth < -(p.off + offset)):
             check.prove(w, index, demands)
         if p.kind != STACK:
+            kept = field_at(w, p, offset)
+            if kept is not None:
+                kptrs.prove_store(w, index, insn, kept)
+                writes(w.frame.chain, index, 0, 0)
+                return following
             elsewhere[p] = True
             return step(vals, ids)
         if from_register:
@@ -210,6 +220,9 @@ def build_atomic(w: Walk, index: int, insn: Instruction) -> Step:
                 value, identity = stack.fill(w, index, p, offset, size, returns, False)
             stack.spill(w, index, p, offset, size, None, 0, -1)
         else:
+            kept = field_at(w, p, offset)
+            if kept is not None:
+                kptrs.prove_store(w, index, insn, kept)
             w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
             value, identity = _loaded(w, index, p, ids[dst], offset, size, False), 0
         if returns >= 0:

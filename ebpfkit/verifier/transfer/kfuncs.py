@@ -1,0 +1,343 @@
+"""Calls of kernel functions: arguments by their prototypes and suffixes, what the call does, and its result.
+
+Sections (RCU, preemption, interrupts) are here too. Iterators and dynptrs have files of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ebpfkit.abi.kfuncs import may_call_kfunc
+from ebpfkit.abi.model import ArgKind
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.verifier import arguments, check, fields, functions, obligations, strings
+from ebpfkit.verifier.domain import objects as kinds
+from ebpfkit.verifier.domain.objects import BTF
+from ebpfkit.verifier.domain.pointer import CTX, FUNC, MAP_PTR, MAP_VALUE, MEM, OPAQUE, STACK
+from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter, function_of, name_of
+from ebpfkit.verifier.objects import is_trusted
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.state import reference_word
+from ebpfkit.verifier.transfer import callbacks, dynptrs, iterators, sections
+from ebpfkit.verifier.transfer.calls import ENDED, forget_packet, release_reference
+
+if TYPE_CHECKING:
+    from ebpfkit.verifier.explore import Step, Walk
+
+__all__ = ["build_kfunc_call", "check_licence"]
+
+_MEASURED = "6.18"
+_UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_res_spin_", "bpf_arena_")
+_FIELDS = {"bpf_wq": "bpf_wq"}
+
+
+@dataclass(slots=True)
+class KfuncFacts:
+    """What the arguments of one call say."""
+
+    reference: int = 0
+    release: int = 0  # the register whose reference is given up
+    constant: int | None = None
+    callback: Any = None
+    iterator: Any = None  # (frame, slot) of the iterator argument
+    dynptr: Any = None  # the initialised dynptr: object and identity word
+
+
+def check_licence(w: Walk, index: int) -> None:
+    """Kernel functions are for GPL-compatible programs only."""
+    if not w.is_gpl:
+        message = "cannot call kernel function from non-GPL compatible program"
+        raise Rejection("missing-licence", message, index=index)
+
+
+def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
+    """A call of a kernel function."""
+    following = index + 1
+    function = function_of(insn, w.code.kernel_btf)
+    name = name_of(insn, w.code.kernel_btf)
+    if function is None or w.profile.kernel != _MEASURED:
+        where = f" on Linux {w.profile.kernel}" if function is not None else ""
+        raise Unmodelled(f"kernel function {name or insn.imm}{where}", index=index)
+    known = function
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        _call(w, index, known)
+        return ENDED if known.name == "bpf_throw" else following
+
+    return w.guarded(index, obligations.of(insn), step)
+
+
+def _call(w: Walk, index: int, function: KernelFunction) -> None:
+    _check_usable(w, index, function)
+    facts = KfuncFacts()
+    w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+    _prove_arguments(w, index, function, facts)
+    if function.name == "bpf_wq_set_callback_impl":
+        callbacks.call_back_later(w, index, facts.callback, callbacks.enter_timer)
+    sections.enter_or_leave(w, index, function)
+    if function.is_any("in_rcu") and not w.in_rcu():
+        message = f"kernel func {function.name} requires RCU critical section protection"
+        raise Rejection("execution-context", message, index=index)
+    if facts.release:
+        _release(w, index, function, facts)
+    if function.name == "bpf_throw":
+        _throw(w, index)
+        return
+    for register in range(6):
+        w.vals[register] = None
+        w.ids[register] = 0
+    _give_result(w, index, function, facts)
+    if function.is_any("changes_packet"):
+        forget_packet(w)
+    if function.is_any("next"):
+        iterators.advance(w, index, facts.iterator)
+
+
+def _check_usable(w: Walk, index: int, function: KernelFunction) -> None:
+    name = function.name
+    if w.state.lock is not None and not name.startswith(_UNDER_LOCK):
+        raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
+    allowed = may_call_kfunc(name, w.prog_type.name)
+    if allowed is None:
+        raise Unmodelled(f"kernel functions in programs of type {w.prog_type.name}", index=index)
+    if not allowed:
+        message = f"calling kernel function {name} is not allowed"
+        raise Rejection("kfunc-not-allowed", message, index=index)
+    if function.is_any("sleeps") and not w.sleepable:
+        message = f"program must be sleepable to call sleepable kfunc {name}"
+        raise Rejection("execution-context", message, index=index)
+    if function.flags is None:
+        raise Unmodelled(f"kernel function {name}", index=index)
+
+
+def _throw(w: Walk, index: int) -> None:
+    if not w.frame.function.number:
+        check.check_return(w, index, 1)
+    check.check_resources(w, index, "bpf_throw")
+
+
+def _release(w: Walk, index: int, function: KernelFunction, facts: KfuncFacts) -> None:
+    reference = w.ids[facts.release] >> 32
+    if not any(held == reference for held, _ in w.state.references):
+        message = f"kfunc {function.name} reference has not been acquired before"
+        raise Rejection("reference-misuse", message, index=index)
+    release_reference(w, reference)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _refuse(index: int, register: int, message: str, rule: str = "kfunc-argument") -> Rejection:
+    return Rejection(rule, message, index=index, register=register)
+
+
+def _prove_arguments(w: Walk, index: int, function: KernelFunction, facts: KfuncFacts) -> None:
+    parameters = function.parameters
+    skip = False
+    for number, parameter in enumerate(parameters):
+        register = number + 1
+        if skip:
+            skip = False
+            continue
+        if parameter.has("__ign") or parameter.has("__prog"):
+            continue
+        following = parameters[number + 1] if number + 1 < len(parameters) else None
+        sized = following is not None and (following.has("__sz") or following.has("__szk"))
+        if not parameter.is_pointer:
+            _prove_number(w, index, register, parameter, facts)
+            continue
+        _prove_pointer(w, index, function, number, sized, facts)
+        if sized and _is_memory(w, parameter, number):
+            assert following is not None
+            _prove_sized_memory(w, index, number, parameter, following, facts)
+            skip = True
+    if function.is_any("release") and not facts.release:
+        message = f"release kernel function {function.name} expects refcounted PTR_TO_BTF_ID"
+        raise Rejection("reference-misuse", message, index=index)
+
+
+def _prove_number(w: Walk, index: int, register: int, parameter: Parameter, facts: KfuncFacts) -> None:
+    value = w.vals[register]
+    if value is None or not value.is_scalar:
+        raise _refuse(index, register, f"R{register} is not a scalar")
+    if parameter.has("__k"):
+        if value.const is None:
+            raise _refuse(index, register, f"R{register} must be a known constant")
+        w.precision.demand_register(w.state, index, register)
+        facts.constant = value.const
+
+
+def _is_null(value: Any) -> bool:
+    return value is not None and value.is_scalar and value.const == 0
+
+
+def _is_context(w: Walk, parameter: Parameter) -> bool:
+    return bool(parameter.struct) and parameter.struct == functions.CONTEXT_STRUCTS.get(w.prog_type.name)
+
+
+def _is_memory(w: Walk, parameter: Parameter, number: int) -> bool:
+    """Whether the argument is plain memory, and not something that its type or register says it is."""
+    value = w.vals[number + 1]
+    if _is_context(w, parameter) or parameter.struct in _OBJECTS:
+        return False
+    return value is None or value.kind not in (BTF, OPAQUE)
+
+
+def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, sized: bool, facts: KfuncFacts) -> None:
+    parameter, register = function.parameters[number], number + 1
+    value = w.vals[register]
+    null = _is_null(value)
+    nullable_ok = parameter.has("__nullable")
+    picky = function.is_any("trusted", "rcu", "release")
+    if picky and not nullable_ok and (null or (value is not None and value.nullable)):
+        raise _refuse(index, register, f"Possibly NULL pointer passed to trusted arg{number}")
+    if value is not None and not value.is_scalar and w.ids[register] >> 32 and value.kind != STACK:
+        facts.reference = w.ids[register] >> 32
+        if function.is_any("release"):
+            facts.release = register
+    if _is_context(w, parameter):
+        if value is None or value.kind != CTX:
+            got = check.type_name(value) if value is not None else ""
+            raise _refuse(index, register, f"arg#{number} expected pointer to ctx, but got {got}")
+        check.check_unmoved(index, register, value)
+        return
+    if nullable_ok and null and not sized:
+        return
+    prover = _OBJECTS.get(parameter.struct)
+    if parameter.struct == "bpf_dynptr":
+        dynptrs.prove(w, index, register, function, parameter, facts)
+    elif parameter.struct.startswith("bpf_iter_"):
+        facts.iterator = iterators.prove(w, index, register, function, parameter, facts)
+    elif prover is not None:
+        prover(w, index, register, facts)
+    elif parameter.has("__irq_flag"):
+        sections.prove_flag(w, index, register, function)
+    elif parameter.has("__map"):
+        _prove_map(w, index, register, facts)
+    elif parameter.has("__str"):
+        strings.prove_constant_string(w, index, register, f"arg#{number} doesn't point to a const string")
+    elif value is not None and value.kind in (BTF, OPAQUE):
+        _prove_object(w, index, register, function, number)
+    elif parameter.target == "func":
+        if value is None or value.kind != FUNC:
+            raise _refuse(index, register, f"arg{number} expected pointer to func")
+        facts.callback = value.target
+    elif not sized:
+        _prove_memory(w, index, register, function, number)
+    elif parameter.target != "void" and not parameter.plain:
+        raise _wrong_memory(index, register, number, parameter, "void, ")
+
+
+def _wrong_memory(index: int, register: int, number: int, parameter: Parameter, extra: str) -> Rejection:
+    kind = "STRUCT" if parameter.struct else parameter.target.upper()
+    message = f"arg#{number} pointer type {kind} {parameter.struct}"
+    return _refuse(index, register, f"{message} must point to {extra}scalar, or struct with scalar")
+
+
+def _prove_memory(w: Walk, index: int, register: int, function: KernelFunction, number: int) -> None:
+    """Memory whose size the prototype says."""
+    parameter, value = function.parameters[number], w.vals[register]
+    if not parameter.plain or not parameter.size:
+        raise _wrong_memory(index, register, number, parameter, "")
+    if value is None:
+        raise Unmodelled(f"a register that was not written as memory for {function.name}", index=index)
+    if _is_null(value):
+        return
+    facts = arguments.CallFacts()
+    sure = w.values.change(value, nullable=False) if value.nullable else value
+    for write in (False, True):
+        arguments.check_memory(w, index, register, sure, parameter.size, write, True, facts, ArgKind.MEM)
+
+
+def _prove_sized_memory(
+    w: Walk, index: int, number: int, parameter: Parameter, size: Parameter, facts: KfuncFacts
+) -> None:
+    register = number + 1
+    buffer, length = w.vals[register], w.vals[register + 1]
+    if not (_is_null(buffer) and parameter.has("__opt")):
+        if buffer is None or length is None or not length.is_scalar:
+            raise Unmodelled("a buffer or its size that is no number", index=index)
+        for write in (False, True):
+            arguments.check_size_pair(w, index, register + 1, write)
+    if size.has("__szk"):
+        if length is None or length.const is None:
+            raise _refuse(index, register + 1, f"R{register + 1} must be a known constant")
+        facts.constant = length.const
+
+
+def _prove_map(w: Walk, index: int, register: int, facts: KfuncFacts) -> None:
+    value = w.vals[register]
+    if value is None or value.kind != MAP_PTR:
+        raise _refuse(index, register, f"pointer in R{register} isn't map pointer")
+    known = facts.dynptr
+    if known is not None and known is not value.target:
+        message = f"workqueue pointer in R{register - 1} map_uid=0 doesn't match map pointer in R{register} map_uid=0"
+        raise _refuse(index, register, message)
+
+
+def _prove_work(w: Walk, index: int, register: int, facts: KfuncFacts) -> None:
+    value = w.vals[register]
+    if value is None or value.kind != MAP_VALUE:
+        raise _refuse(index, register, f"arg#{register - 1} doesn't point to a map value")
+    if value.nullable:
+        raise Unmodelled("a work queue that may be missing", index=index)
+    fields.check_place(w, index, register, "bpf_wq")
+    facts.dynptr = value.target
+
+
+_OBJECTS = {"bpf_wq": _prove_work}
+
+
+def _prove_object(w: Walk, index: int, register: int, function: KernelFunction, number: int) -> None:
+    """A structure of the kernel by its type."""
+    parameter, value = function.parameters[number], w.vals[register]
+    if value.kind == OPAQUE:
+        raise Unmodelled(f"{value.type_name()} as an argument of {function.name}", index=index)
+    if not parameter.struct:
+        raise Unmodelled(f"an object as memory for {function.name}", index=index)
+    if function.is_any("trusted", "rcu", "release") and not is_trusted(w, value, w.ids[register]):
+        if not function.is_any("rcu"):
+            raise _refuse(index, register, f"R{register} must be referenced or trusted")
+        if not value.target.flags & kinds.RCU:
+            raise _refuse(index, register, f"R{register} must be a rcu pointer")
+    if function.is_any("release") and value.off:
+        message = f"R{register} must have zero offset when passed to release func or trusted arg to kfunc"
+        raise _refuse(index, register, message, "reference-misuse")
+    if value.target.local or value.off or value.target.name != parameter.struct or value.var.const != 0:
+        raise Unmodelled(f"struct {value.target.name} as struct {parameter.struct} of {function.name}", index=index)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def _give_result(w: Walk, index: int, function: KernelFunction, facts: KfuncFacts) -> None:
+    result = function.result
+    if result is None:
+        return
+    vals, ids = w.vals, w.ids
+    reference = 0
+    if not result.is_pointer or (result.target == "void" and not function.name.startswith("bpf_dynptr_slice")):
+        vals[0] = w.values.unknown
+        return
+    nullable = function.is_any("ret_null")
+    if result.target == "void":
+        pointer = dynptrs.slice_of(w, index, function, facts, nullable)
+    elif not result.struct:
+        pointer = w.values.pointer(MEM, result.size, nullable=nullable, readonly=True)
+        reference = facts.reference
+    else:
+        pointer = w.values.pointer(
+            BTF, w.objects.kernel_object(result.struct, _result_flags(function, facts)), nullable=nullable
+        )
+    identity = w.new_id() if nullable else 0
+    if function.is_any("acquire"):
+        identity = reference = w.new_id()
+        w.state.references = (*w.state.references, (identity, index))
+    vals[0], ids[0] = pointer, reference_word(identity, reference)
+
+
+def _result_flags(function: KernelFunction, facts: KfuncFacts) -> int:
+    if function.is_any("next"):
+        return kinds.RCU if iterators.is_under_rcu(facts.iterator) else kinds.TRUSTED
+    return kinds.RCU if function.is_any("in_rcu") else 0
