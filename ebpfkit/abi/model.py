@@ -32,6 +32,8 @@ __all__ = [
 class ArgKind(Enum):
     """What a helper accepts in one argument register."""
 
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python each time
+
     ANYTHING = "anything"  # any initialised value
     UNCHECKED = "unchecked"  # the kernel does not look: the register need not be initialised
     SCALAR = "scalar"  # any initialised value whose meaning is a number (the kernel treats it like ANYTHING)
@@ -57,6 +59,7 @@ class ArgKind(Enum):
     SPIN_LOCK = "spin_lock"
     TIMER = "timer"
     KPTR = "kptr"
+    KPTR_VALUE = "kptr_value"  # a referenced object of the kptr's type, or null
     SOCK_COMMON = "sock_common"
     SOCKET = "socket"
     BTF_SOCK_COMMON = "btf_sock_common"
@@ -73,6 +76,8 @@ class ArgKind(Enum):
 
 class RetKind(Enum):
     """What a helper leaves in R0."""
+
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python each time
 
     INTEGER = "integer"
     VOID = "void"
@@ -92,6 +97,8 @@ class RetKind(Enum):
 
 class Effect(Enum):
     """What a call does besides its result."""
+
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python each time
 
     CHANGES_PACKET = "changes_packet"  # every packet pointer dies
     ACQUIRES = "acquires"  # R0 is a reference that must be released
@@ -194,6 +201,8 @@ class MapTypeSpec:
 
 class FieldResult(Enum):
     """What a load of a context field yields."""
+
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python each time
 
     SCALAR = "scalar"
     PACKET = "packet"

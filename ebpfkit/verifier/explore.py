@@ -62,6 +62,7 @@ class Walk:
         self.stack_liveness = StackLiveness(code)
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
         self.is_gpl = spec.license in GPL_COMPATIBLE
+        self.big_endian = spec.big_endian
         self.objects = Objects(self)
         check_attachment(spec, prog_type)
         self.sleepable = bool(spec.flags & SLEEPABLE)

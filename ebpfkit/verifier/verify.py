@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
@@ -65,8 +66,21 @@ def verify_program(
     return report
 
 
-def _helpers_of(profile: HostProfile) -> dict[int, HelperSpec]:
-    return {number: row for number, row in HELPERS.items() if is_at_least(profile.kernel, row.since)}
+@lru_cache(maxsize=64)
+def _helpers_of(kernel: str) -> dict[int, HelperSpec]:
+    return {number: row for number, row in HELPERS.items() if is_at_least(kernel, row.since)}
+
+
+@lru_cache(maxsize=256)
+def _allowed(prog_type: str, kernel: str, host: frozenset[str] | None) -> frozenset[int]:
+    """The helpers that programs of this type may call."""
+    return frozenset(
+        number
+        for number, row in _helpers_of(kernel).items()
+        if ("*" in row.prog_types or prog_type in row.prog_types)
+        and is_at_least(kernel, row.prog_types_since.get(prog_type, ""))
+        and (host is None or row.name in host)
+    )
 
 
 class _Run:
@@ -95,14 +109,15 @@ class _Run:
         try:
             if not self.profile.privileged:
                 raise Unmodelled("verification for unprivileged users")
-            helpers = _helpers_of(self.profile)
+            helpers = _helpers_of(self.profile.kernel)
             size = sum(insn.slots for insn in self.spec.instructions)
             if size > limits.MAX_INSNS:
                 raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
             code = self.code = prepare(self.spec, helpers, self.kernel_btf, self.profile.kernel)
             check_instruction_set(code, self.profile.kernel)
             self._check_functions(code)
-            self.walk = self.walk_type(code, self.prog_type, self.profile, self._allowed(helpers), self.max_insns)
+            allowed = _allowed(self.prog_type.name, self.profile.kernel, self.profile.helpers)
+            self.walk = self.walk_type(code, self.prog_type, self.profile, allowed, self.max_insns)
             check_loops(code, self.profile.kernel)
             self.walk.run()
             _check_stack_depth(code, self.profile, self.prog_type)
@@ -116,23 +131,18 @@ class _Run:
             self.walk.steps.clear()
             self.walk = None
 
-    def _allowed(self, helpers: dict[int, HelperSpec]) -> frozenset[int]:
-        name, kernel = self.prog_type.name, self.profile.kernel
-        host = self.profile.helpers
-        return frozenset(
-            number
-            for number, row in helpers.items()
-            if ("*" in row.prog_types or name in row.prog_types)
-            and is_at_least(kernel, row.prog_types_since.get(name, ""))
-            and (host is None or row.name in host)
-        )
-
     def _check_functions(self, code: Code) -> None:
         if has_function_types(self.spec):
             return
         for sub in code.subprograms[1:]:
             if sub.has_tail_call:
                 raise Rejection("btf-mismatch", "tail_call is not allowed in subprogs without BTF", index=sub.start)
+
+    def basis(self) -> str:
+        """What was compared with a kernel was so on little-endian machines."""
+        if self.spec.big_endian:
+            return "documented"
+        return self.profile.basis if self.profile.kernel == _MODELLED_KERNEL else basis_of(self.profile.kernel)
 
     def report(self, outcome: Rejection | Unmodelled | None, seconds: float) -> ProgramReport:
         spec, walk = self.spec, self.walk
@@ -141,7 +151,7 @@ class _Run:
             "section": spec.section,
             "prog_type": spec.prog_type,
             "kernel": self.profile.kernel,
-            "basis": self.profile.basis if self.profile.kernel == _MODELLED_KERNEL else basis_of(self.profile.kernel),
+            "basis": self.basis(),
             "insns_processed": walk.processed if walk else 0,
             "total_states": walk.checkpoints.total if walk else 0,
             "stack_depth": max((sub.depth for sub in self.code.subprograms), default=0) if self.code else 0,

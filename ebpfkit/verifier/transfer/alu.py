@@ -136,8 +136,8 @@ def build_swap(w: Walk, index: int, insn: Instruction) -> Step:
     demands = obligations.of(insn)
     following = index + 1
     dst, size = int(insn.dst), insn.op.size
-    # The machine is little-endian: to_le only truncates.
-    swaps = insn.op.operation != "to_le"
+    # To the machine's own order: only a truncation.
+    swaps = insn.op.operation != ("to_be" if w.big_endian else "to_le")
     memo = w.values.new_memo()
 
     def step(vals: list[Any], ids: list[int]) -> int:
