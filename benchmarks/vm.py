@@ -28,6 +28,12 @@ LOOKUP = """
     r2 += -4
     call bpf_map_lookup_elem#1
 """
+FIND = """
+    r1 = map[{kind}] ll
+    r2 = r10
+    r2 += {at}
+    call bpf_map_lookup_elem#1
+"""
 PROGRAMS = {
     "arithmetic": """
         r0 = 1
@@ -88,6 +94,41 @@ PROGRAMS = {
         r0 = 2
         exit
     """,
+    **{
+        f"{kind} look-ups": f"""
+        r6 = 100
+        *(u32 *)(r10 -12) = 32
+        again:
+        *(u32 *)(r10 -8) = r6
+        {FIND.format(kind=kind, at=-12 if kind == "lpm" else -8)}
+        if r0 == 0 goto out
+        r1 = 1
+        lock *(u64 *)(r0 +0) += r1
+        r6 += -1
+        if r6 != 0 goto again
+        out:
+        r0 = 2
+        exit
+    """
+        for kind in ("hash", "lru", "lpm", "percpu")
+    },
+    "hash updates": """
+        r6 = 100
+        again:
+        *(u32 *)(r10 -8) = r6
+        *(u64 *)(r10 -16) = r6
+        r1 = map[hash] ll
+        r2 = r10
+        r2 += -8
+        r3 = r10
+        r3 += -16
+        r4 = 0
+        call bpf_map_update_elem#2
+        r6 += -1
+        if r6 != 0 goto again
+        r0 = 2
+        exit
+    """,
     "small filter": f"""
         r0 = 2
         r2 = *(u32 *)(r1 +4)
@@ -111,11 +152,22 @@ PROGRAMS = {
         exit
     """,
 }
+KEYS = [number.to_bytes(4, "little") for number in range(1, 129)]
+MAPS = {
+    "hash": MapSpec("hash", "hash", 4, 8, 1024, contents=tuple((key, bytes(8)) for key in KEYS)),
+    "lru": MapSpec("lru", "lru_hash", 4, 8, 1024, contents=tuple((key, bytes(8)) for key in KEYS)),
+    "percpu": MapSpec("percpu", "percpu_array", 4, 8, 1024),
+    "lpm": MapSpec(
+        "lpm", "lpm_trie", 8, 8, 1024, 1,
+        contents=tuple((length.to_bytes(4, "little") + bytes(4), bytes(8)) for length in (0, 8, 16))
+        + tuple(((32).to_bytes(4, "little") + key, bytes(8)) for key in KEYS[::2]),
+    ),
+}  # fmt: skip
 COUNTS = MapSpec("counts", "hash", 4, 8, 256, contents=((bytes(4), bytes(8)), (b"\x01\0\0\0", bytes(8))))
 
 
 def object_of(asm: str) -> ObjectFile:
-    maps = {"counts": COUNTS} if "map[counts]" in asm else {}
+    maps = {name: spec for name, spec in {"counts": COUNTS, **MAPS}.items() if f"map[{name}]" in asm}
     program = ProgramSpec("prog", "xdp", "xdp", tuple(parse(asm)), license="GPL", maps=maps)
     return ObjectFile({"prog": program}, maps, license="GPL")
 
@@ -146,18 +198,23 @@ def kernel_runner(obj: ObjectFile) -> tuple[Callable[[], float] | None, Callable
     return lambda: program.test_run(PACKET, repeat=2000).duration_ns / 1e9, collection.close
 
 
+def interpreter_rates(obj: ObjectFile, rounds: int) -> list[float]:
+    """Instructions a second of the interpreter, round by round."""
+    machine = Machine(obj)
+    insns = machine.run(PACKET).insns or 0
+    repeat = max(1, 40_000 // insns)
+    return [insns * repeat / seconds_of(lambda: [machine.run(PACKET) for _ in range(repeat)]) for _ in range(rounds)]
+
+
 def measure_program(asm: str, rounds: int) -> dict[str, Any]:
     obj = object_of(asm)
-    machine = Machine(obj)
-    insns = machine.run(PACKET).insns
-    repeat = max(1, 40_000 // insns)
+    insns = Machine(obj).run(PACKET).insns or 0
     in_kernel, close = kernel_runner(obj)
     ours, ratios = [], []
     for _ in range(rounds):
-        seconds = seconds_of(lambda: [machine.run(PACKET) for _ in range(repeat)]) / repeat
-        ours.append(insns / seconds)
+        ours += interpreter_rates(obj, 1)
         if in_kernel is not None:
-            ratios.append(seconds / max(in_kernel(), 1e-9))
+            ratios.append(insns / ours[-1] / max(in_kernel(), 1e-9))
     close()
     result: dict[str, Any] = {"insns": insns, "insns_per_second": summary(ours)}
     result["runs_per_second"] = summary([rate / insns for rate in ours])
