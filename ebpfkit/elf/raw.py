@@ -25,9 +25,9 @@ def program_from_code(
     """Wrap raw bytes or instructions as a program; `maps` are what its wide map loads refer to.
 
     In raw bytes, the immediate of a wide load with a map pseudo source is an index into `maps`. In instructions, a map
-    reference by name finds the map of that name. `big_endian` is the order of raw bytes. Bytes that are no instruction stay in place as `INVALID`: refusing
-    them is the verifier's business. Raises UsageError for what is neither bytes nor instructions, AsmError for a cut
-    slot.
+    reference by name finds the map of that name. `big_endian` is the order of raw bytes, and of the machine that the
+    program is for. Bytes that are no instruction stay in place as `INVALID`: refusing them is the verifier's business.
+    Raises UsageError for what is neither bytes nor instructions, AsmError for a cut slot.
     """
     if isinstance(code, (bytes, bytearray, memoryview)):
         insns = tuple(_with_map(insn, maps) for insn in decode(bytes(code), strict=False, big_endian=big_endian))
@@ -38,7 +38,7 @@ def program_from_code(
         if spec.name in by_name:
             raise UsageError(f"two maps are named {spec.name!r}; names must differ")
         by_name[spec.name] = spec
-    return ProgramSpec(name, "", prog_type or "", insns, license=license, maps=by_name)
+    return ProgramSpec(name, "", prog_type or "", insns, license=license, maps=by_name, big_endian=big_endian)
 
 
 def _checked(code: object) -> tuple[Instruction, ...]:

@@ -87,7 +87,7 @@ def _loaded(w: Walk, index: int, p: Pointer, identity: int, offset: int, size: i
         spec = p.target.spec
         if p.var.const is not None and is_constant_map(spec):
             at = p.off + offset + to_signed(p.var.const, 64)
-            number = int.from_bytes(_constant_bytes(spec, at, size), "little")
+            number = int.from_bytes(_constant_bytes(spec, at, size), "big" if w.big_endian else "little")
             return values.constant(to_unsigned(to_signed(number, 8 * size) if signed else number, 64))
         return values.unknown_of(size, signed)
     if p.kind == CTX:

@@ -190,7 +190,8 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
         raise Rejection("stack-pointer-corruption", "invalid size of register fill", index=index)
     if register < 0:
         return w.values.unknown, 0
-    if size <= spilled and not place:
+    low_end = spilled - size if w.big_endian else 0  # where the low bytes of what was spilled lie
+    if size <= spilled and place == low_end:
         if size == 4 and spilled == 4 and value.width <= 32:
             slot = _with_id(w, frame, number, slot)
         identity = slot.id if value.width <= 8 * size else 0
