@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         u32,
         u64,
     )
+    from ebpfkit.dsl.variables import Var, config, var
     from ebpfkit.errors import (
         AsmError,
         AttachError,
@@ -109,6 +110,7 @@ __all__ = [
     "Stack",
     "Struct",
     "UsageError",
+    "Var",
     "VerifierError",
     "XdpAction",
     "XskError",
@@ -121,6 +123,7 @@ __all__ = [
     "bits",
     "bool_",
     "build",
+    "config",
     "helpers",
     "load",
     "offsetof",
@@ -134,6 +137,7 @@ __all__ = [
     "u16",
     "u32",
     "u64",
+    "var",
     "verify",
     "xdp",
 ]

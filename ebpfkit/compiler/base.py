@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ebpfkit.compiler.ir import Builder, Imm, Null, Operand, Place, Scope, Temp
+from ebpfkit.compiler.ir import Builder, GlobalRef, Imm, Null, Operand, Place, Scope, Temp
 from ebpfkit.compiler.source import FunctionSource
 from ebpfkit.compiler.state import Binding, Conflict, Known, Record, State, constant_type, join
 from ebpfkit.compiler.values import (
@@ -26,6 +26,7 @@ from ebpfkit.compiler.values import (
     OptionalScalar,
     OptionalView,
     Scalar,
+    Space,
     Tuple,
     Value,
     View,
@@ -36,6 +37,7 @@ from ebpfkit.compiler.values import (
     scalar,
     shape_of,
 )
+from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, EbpfError
 from ebpfkit.span import Span
 
@@ -265,7 +267,7 @@ class Base:
     # Names outside the function
 
     def outer(self, node: ast.Name) -> Value:
-        """The constant that a name means outside the function: closure, module global or builtin."""
+        """The constant or variable that a name means outside the function: closure, module global or builtin."""
         function, name = self.frame.function, node.id
         if name in function.__code__.co_freevars and function.__closure__ is not None:
             cell = function.__closure__[function.__code__.co_freevars.index(name)]
@@ -278,7 +280,20 @@ class Base:
             found = getattr(builtins, name, _MISSING)
         if found is _MISSING:
             raise self.error(node, "unknown-name", f"there is no name {name} here", self._similar(name))
-        return Const(found)
+        return self.settled(found, node)
+
+    def settled(self, found: Any, node: ast.AST) -> Value:
+        """An object of the module: what `config()` gave is only known at the load, anything else is a constant."""
+        noted = getattr(found, "_config", None)
+        if not isinstance(noted, Config):
+            return Const(found)
+        held = self._fetch(self.variable(noted, node), node)
+        assert isinstance(held, Scalar)
+        return replace(held, place=None)
+
+    def _fetch(self, view: View, node: ast.AST) -> Value:
+        """The value at a view's place; `memory` knows how."""
+        raise NotImplementedError
 
     def _similar(self, name: str) -> str:
         import difflib
@@ -302,6 +317,22 @@ class Base:
             raise self.error(node, "no-such-attribute", f"{kind} has no {name}") from None
         except EbpfError as error:
             raise self.error(node, getattr(error, "code", "") or "no-such-attribute", error.message) from None
+
+    # Global variables
+
+    variables: dict[str, Config | Var[Any]]
+
+    def variable(self, noted: Config | Var[Any], node: ast.AST) -> View:
+        """The place of a global variable, which from now on belongs to the object."""
+        try:
+            name = noted.name
+        except EbpfError as error:
+            raise self.error(node, "bad-variable", error.message) from None
+        known = self.variables.setdefault(name, noted)
+        if known is not noted:
+            raise self.error(node, "bad-variable", f"two variables of this object have the name {name}")
+        info = noted.kind.__ebpf_type__
+        return View(GlobalRef(name), info, noted.kind, Space.MAP, 8)
 
     # Small conveniences over the builder
 
@@ -356,4 +387,5 @@ class Base:
             return self.error(node, "none-value", f"this is None where {wanted} is wanted")
         if isinstance(value, Tuple):
             return self.error(node, "tuple-value", f"a tuple stands where {wanted} is wanted", "take it apart")
-        return self.error(node, "bad-type", f"this is {describe(value)} where {wanted} is wanted")
+        hint = "write .value" if isinstance(value, Const) and isinstance(value.value, Var) else ""
+        return self.error(node, "bad-type", f"this is {describe(value)} where {wanted} is wanted", hint)

@@ -212,11 +212,14 @@ class DebugInfo:
     def map_variable(self, name: str, file: str, line: int, members: Sequence[tuple[str, int]]) -> int:
         """A `.maps` variable: an anonymous structure whose members are pointers to these types."""
         fields = [(member, self.pointer(type_), 8, 8 * i) for i, (member, type_) in enumerate(members)]
-        structure = self.structure("", fields, 8 * len(fields))
+        return self.variable(name, file, line, self.structure("", fields, 8 * len(fields)))
+
+    def variable(self, name: str, file: str, line: int, type_: int) -> int:
+        """A global variable of a type node."""
         where = self.file(file)
         variable = self.node(
             f'distinct !DIGlobalVariable(name: "{quote(name)}", scope: !{self._unit}, file: !{where}, line: {line}, '
-            f"type: !{structure}, isLocal: false, isDefinition: true)"
+            f"type: !{type_}, isLocal: false, isDefinition: true)"
         )
         expression = self.node(f"!DIGlobalVariableExpression(var: !{variable}, expr: !DIExpression())")
         self._globals.append(expression)

@@ -10,14 +10,15 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfkit.compiler.debuginfo import DebugInfo
 from ebpfkit.compiler.ir import Function, print_function
-from ebpfkit.compiler.llvm_ir import BpfTarget, print_module
+from ebpfkit.compiler.llvm_ir import BpfTarget, DataDefinition, print_module
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.source import find_source
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
+from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, UsageError
 from ebpfkit.llvm.emit import Emission, optimise
 from ebpfkit.llvm.fence import LlvmError
@@ -117,9 +118,10 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
         raise UsageError("there is no program to compile")
     _check_names(programs)
     maps: dict[str, MapFacade] = {}
-    functions = [lower_program(program, cpu=options.cpu, maps=maps) for program in programs]
-    _check_symbols(programs, maps)
-    text = _module_text(programs, functions, maps, options.cpu)
+    variables: dict[str, Config | Var[Any]] = {}
+    functions = [lower_program(p, cpu=options.cpu, maps=maps, variables=variables) for p in programs]
+    _check_symbols(programs, maps, variables)
+    text = _module_text(programs, functions, maps, variables, options.cpu)
     try:
         emission = optimise(text, cpu=options.cpu)
         elf = emission.emit()
@@ -147,10 +149,20 @@ def _check_names(programs: Sequence[Program]) -> None:
         )
 
 
-def _check_symbols(programs: Sequence[Program], maps: Mapping[str, MapFacade]) -> None:
-    """Programs and maps share the names of an object, and its licence is one text."""
+def _check_symbols(
+    programs: Sequence[Program], maps: Mapping[str, MapFacade], variables: Mapping[str, Config | Var[Any]]
+) -> None:
+    """Programs, maps and variables share the names of an object, and its licence is one text."""
+    for name, variable in variables.items():
+        if name in maps or name == LICENSE_SYMBOL:
+            raise CompileError(
+                f"{name} names a variable and something else of this object",
+                span=variable.span,
+                code="duplicate-name",
+                hint="rename the variable",
+            )
     for program in programs:
-        if program.name in maps or program.name == LICENSE_SYMBOL:
+        if program.name in maps or program.name in variables or program.name == LICENSE_SYMBOL:
             raise CompileError(
                 f"{program.name} names a program and something else of this object",
                 span=_span(program),
@@ -169,7 +181,11 @@ def _span(program: Program) -> Span:
 
 
 def _module_text(
-    programs: Sequence[Program], functions: Sequence[Function], maps: Mapping[str, MapFacade], cpu: str
+    programs: Sequence[Program],
+    functions: Sequence[Function],
+    maps: Mapping[str, MapFacade],
+    variables: Mapping[str, Config | Var[Any]],
+    cpu: str,
 ) -> str:
     sources: dict[str, str] = {}
     for program in programs:
@@ -177,8 +193,16 @@ def _module_text(
         if not source.on_disk:
             sources[source.file] = source.text
     debug = DebugInfo(find_source(programs[0].function).file, sources)
-    variables = [(name, *_define_map(debug, facade, functions[0])) for name, facade in maps.items()]
-    return print_module(list(functions), BpfTarget(cpu), debug, variables, programs[0].license)
+    definitions = [(name, *_define_map(debug, facade, functions[0])) for name, facade in maps.items()]
+    data = [_define_variable(debug, name, variable, functions[0]) for name, variable in variables.items()]
+    return print_module(list(functions), BpfTarget(cpu), debug, definitions, programs[0].license, data)
+
+
+def _define_variable(debug: DebugInfo, name: str, variable: Config | Var[Any], function: Function) -> DataDefinition:
+    """A global variable: constant data that the optimiser must not believe, or data that programs change."""
+    span = variable.span or Span(function.scope.file, function.scope.line)
+    node = debug.variable(name, span.file, span.line, debug.type(variable.kind.__ebpf_type__))
+    return DataDefinition(name, variable.initial, isinstance(variable, Config), node)
 
 
 def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tuple[int, int]:

@@ -35,6 +35,7 @@ from ebpfkit.compiler.values import (
 )
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
+from ebpfkit.dsl.variables import Var
 from ebpfkit.errors import EbpfError
 
 __all__ = ["Expressions"]
@@ -437,7 +438,9 @@ class Expressions(Operators):
                     raise self.wrong_kind(owner, node, f"something with .{name}")
                 if isinstance(constant, MapFacade):
                     raise self.error(node, "user-space-only", f"{name} of a map is only known outside a program")
-                return Const(self.attribute_of(constant, name, node))
+                if isinstance(constant, Var):
+                    return self._fetch(self.place_of_variable(constant, node), node)
+                return self.settled(self.attribute_of(constant, name, node), node)
             case View():
                 return self._view_attribute(owner, name, node)
             case ContextValue():
@@ -446,6 +449,12 @@ class Expressions(Operators):
                 raise self.error(node, "no-such-attribute", f"{describe(owner)} has no field {name}")
             case _:
                 raise self.wrong_kind(owner, node.value, f"something with .{name}")
+
+    def place_of_variable(self, variable: Var[Any], node: ast.Attribute) -> View:
+        """The place that `variable.value` names."""
+        if node.attr != "value":
+            raise self.error(node, "no-such-attribute", f"a global variable has no {node.attr}", "write .value")
+        return self.variable(variable, node.value)
 
     def _view_attribute(self, owner: View, name: str, node: ast.Attribute) -> Value:
         found = self.field(owner, name, node)

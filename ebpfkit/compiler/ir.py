@@ -15,9 +15,9 @@ __all__ = [
     "Block",
     "Builder",
     "Function",
+    "GlobalRef",
     "Imm",
     "Instr",
-    "MapRef",
     "Module",
     "Null",
     "Operand",
@@ -60,14 +60,14 @@ class Arg:
 
 
 @dataclass(frozen=True, slots=True)
-class MapRef:
-    """The address of a map."""
+class GlobalRef:
+    """The address of a map or of a global variable."""
 
     name: str
     type: str = "ptr"
 
 
-Operand = Temp | Imm | Null | Arg | MapRef
+Operand = Temp | Imm | Null | Arg | GlobalRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,7 @@ def _operand(operand: Operand) -> str:
             return "null"
         case Arg(name=name):
             return f"%{name}"
-        case MapRef(name=name):
+        case GlobalRef(name=name):
             return f"@{name}"
 
 

@@ -6,14 +6,15 @@ helpers are reached). `BpfTarget` is the kernel's; a native target answers the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ebpfkit.compiler.debuginfo import DebugInfo, quote
-from ebpfkit.compiler.ir import Arg, Function, Imm, Instr, MapRef, Null, Operand, Temp
+from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Null, Operand, Temp
 from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
 
-__all__ = ["BpfTarget", "Target", "print_module"]
+__all__ = ["BpfTarget", "DataDefinition", "Target", "print_module"]
 
 PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4, "packet_meta": 8}
 """Where struct xdp_md keeps the packet's bounds (offsets in bytes of 32-bit fields)."""
@@ -96,7 +97,7 @@ def _plain(operand: Operand) -> str:
             return "null"
         case Arg():
             return "%ctx"
-        case MapRef(name=name):
+        case GlobalRef(name=name):
             return f'@"{quote(name)}"'
 
 
@@ -232,12 +233,35 @@ class FunctionPrinter:
         return [f"ret {_typed(instr.args[0])}{debug}"]
 
 
+@dataclass(frozen=True, slots=True)
+class DataDefinition:
+    """A global variable of an object: its first bytes, whether programs only read it, its debug node."""
+
+    name: str
+    initial: bytes
+    constant: bool
+    debug: int
+
+    def print(self) -> str:
+        """Its definition. Constants are set before the load, so the optimiser must not believe these bytes."""
+        kind = "externally_initialized constant" if self.constant else "global"
+        data = f'c"{_bytes(self.initial)}"' if any(self.initial) or self.constant else "zeroinitializer"
+        return (
+            f'@"{quote(self.name)}" = dso_local {kind} [{len(self.initial)} x i8] {data}, align 8, !dbg !{self.debug}'
+        )
+
+
+def _bytes(data: bytes) -> str:
+    return "".join(f"\\{byte:02X}" for byte in data)
+
+
 def print_module(
     functions: list[Function],
     target: Target,
     debug: DebugInfo,
     maps: list[tuple[str, int, int]],
     license: str,
+    data: Sequence[DataDefinition] = (),
 ) -> str:
     """A whole module: `maps` are (name, bytes of the definition variable, debug node)."""
 
@@ -262,6 +286,7 @@ def print_module(
         out.append(
             f'@llvm.compiler.used = appending global [{len(used)} x ptr] [{", ".join(used)}], section "llvm.metadata"'
         )
+    out += [definition.print() for definition in data]
     out.append("")
     printer = FunctionPrinter(target, debug, likely)
     for function in functions:

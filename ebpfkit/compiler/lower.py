@@ -6,7 +6,7 @@ Belongs here: what a program begins with (its packet's bounds) and how it ends (
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.compiler.base import Frame, assigned_names
@@ -23,6 +23,7 @@ from ebpfkit.errors import CompileError
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
+    from ebpfkit.dsl.variables import Config, Var
 
 __all__ = ["is_gpl_compatible", "lower_program"]
 
@@ -38,11 +39,14 @@ def is_gpl_compatible(license: str) -> bool:
 class Lowerer(Statements):
     """One program being lowered."""
 
-    def __init__(self, program: Program, cpu: str, maps: dict[str, MapFacade]) -> None:
+    def __init__(
+        self, program: Program, cpu: str, maps: dict[str, MapFacade], variables: dict[str, Config | Var[Any]]
+    ) -> None:
         super().__init__()
         self.program = program
         self.cpu = cpu
         self.maps = maps
+        self.variables = variables
         self.frags = program.frags
         self.license = program.license
         self.gpl = is_gpl_compatible(program.license)
@@ -119,10 +123,12 @@ class Lowerer(Statements):
         return self.coerce(value, VERDICT, node, "the verdict")
 
 
-def lower_program(program: Program, *, cpu: str, maps: dict[str, MapFacade]) -> Function:
-    """Lower one program; `maps` collects the maps of the object by name."""
+def lower_program(
+    program: Program, *, cpu: str, maps: dict[str, MapFacade], variables: dict[str, Config | Var[Any]]
+) -> Function:
+    """Lower one program; `maps` and `variables` collect those of the object by name."""
     try:
-        return Lowerer(program, cpu, maps).lower()
+        return Lowerer(program, cpu, maps, variables).lower()
     except RecursionError:
         source = find_source(program.function)
         raise CompileError(

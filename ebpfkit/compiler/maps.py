@@ -9,7 +9,7 @@ import ast
 from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.ir import Imm, MapRef, Operand
+from ebpfkit.compiler.ir import GlobalRef, Imm, Operand
 from ebpfkit.compiler.memory import merged, occupied
 from ebpfkit.compiler.packet import U32, Packets
 from ebpfkit.compiler.state import Record
@@ -57,7 +57,7 @@ class Maps(Packets):
 
     # Keys and values on the stack
 
-    def map_ref(self, facade: MapFacade, node: ast.AST) -> MapRef:
+    def map_ref(self, facade: MapFacade, node: ast.AST) -> GlobalRef:
         """The address of a map, which from now on belongs to the object."""
         try:
             facade.adopt_name(node.id if isinstance(node, ast.Name) else "")
@@ -70,7 +70,7 @@ class Maps(Packets):
                 node, "bad-map-name", f"two maps of this object have the name {name}", 'give one name="..."'
             )
         self.maps[name] = facade
-        return MapRef(name)
+        return GlobalRef(name)
 
     maps: dict[str, MapFacade]
 

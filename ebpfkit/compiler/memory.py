@@ -104,6 +104,9 @@ class Memory(Base):
 
     # Reading
 
+    def _fetch(self, view: View, node: ast.AST) -> Value:
+        return self.load_place(view, 0, view.type, view.cls, node)
+
     def load_place(self, view: View, offset: int, info: TypeInfo, cls: Any, node: ast.AST) -> Value:
         """The value at `offset` of a view: scalars and addresses are copied, structures and arrays are views."""
         self.check_alive(view, node)

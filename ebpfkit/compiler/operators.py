@@ -36,6 +36,7 @@ from ebpfkit.compiler.values import (
     scalar,
 )
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType
+from ebpfkit.dsl.variables import Var
 from ebpfkit.errors import CompileError
 
 __all__ = ["Operators"]
@@ -107,6 +108,9 @@ class Operators(Conversions):
             raise self.error(node, "float", "/ gives a fraction, and the machine has none", "write //")
         if symbol == "@":
             raise self.error(node, "unsupported-operator", "@ multiplies matrices, and there are none here")
+        for side in (left, right):
+            if isinstance(side, Const) and isinstance(side.value, Var):
+                raise self.wrong_kind(side, node, "a number")
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(symbol, left, right, node)
         if symbol == "**":

@@ -34,6 +34,7 @@ from ebpfkit.compiler.values import (
 )
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType
+from ebpfkit.dsl.variables import Var
 
 __all__ = ["Statements"]
 
@@ -180,6 +181,10 @@ class Statements(Calls):
             self.assign(element, item, source)
 
     def _store_attribute(self, owner: Value, target: ast.Attribute, value: Value, node: ast.expr) -> None:
+        if isinstance(owner, Const) and isinstance(owner.value, Var):
+            place = self.place_of_variable(owner.value, target)
+            self.store_place(place, 0, place.type, place.cls, value, node)
+            return
         if not isinstance(owner, View):
             if isinstance(owner, Const) and owner.value is not None:
                 raise self.error(

@@ -17,6 +17,7 @@ from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import current_run
 from ebpfkit.dsl.types import XDP_ABORTED, XdpAction
+from ebpfkit.dsl.variables import Var
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,12 @@ class Program:
     @property
     def maps(self) -> tuple[MapFacade, ...]:
         """The maps that the function and the functions it calls mention, in the order of mention."""
-        return tuple(_maps_of(self.function, set()))
+        return tuple(found for found in _globals_of(self.function, set()) if isinstance(found, MapFacade))
+
+    @property
+    def variables(self) -> tuple[Var[Any], ...]:
+        """The global variables that the function and the functions it calls mention, in the order of mention."""
+        return tuple(found for found in _globals_of(self.function, set()) if isinstance(found, Var))
 
     def name_maps(self) -> None:
         """Give maps of closures their names, and refuse bad names before anything runs; once is enough."""
@@ -131,8 +137,8 @@ class Program:
         return pipeline.attach(self, dev, mode, **options)
 
 
-def _maps_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade]:
-    """The map facades that a function reaches by name, through its globals and closure."""
+def _globals_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade | Var[Any]]:
+    """The map facades and variables that a function reaches by name, through its globals and closure."""
     seen.add(id(function))
     closure = dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__ or ())))
     for name in _names_of(function.__code__):
@@ -147,8 +153,11 @@ def _maps_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade]:
                 seen.add(id(found))
                 found.adopt_name(name)
                 yield found
+            elif isinstance(found, Var):
+                seen.add(id(found))
+                yield found
             elif isinstance(found, FunctionType) and not found.__module__.startswith("ebpfkit."):
-                yield from _maps_of(found, seen)
+                yield from _globals_of(found, seen)
 
 
 def _names_of(code: CodeType) -> Iterator[str]:

@@ -82,6 +82,7 @@ class Integer(int):
     _high: ClassVar[int]
     _region: Region | None = None  # where it was read from, when that is memory that can change
     _offset: int = 0
+    _config: Any = None  # what `config()` noted, on the number that it gave
 
     def __init_subclass__(cls, *, bits: int = 0, signed: bool = False) -> None:
         if bits:

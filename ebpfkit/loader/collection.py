@@ -23,6 +23,7 @@ from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
+from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.btf import loadable_btf
 from ebpfkit.loader.externs import resolve_externs
 from ebpfkit.loader.kernel_types import KernelTypes
@@ -31,11 +32,13 @@ from ebpfkit.loader.maps import Map, stored_value_size
 from ebpfkit.loader.operations import Operations, create_operations, fit_all
 from ebpfkit.loader.program import Program
 from ebpfkit.loader.targets import resolve_targets
+from ebpfkit.loader.variables import BPF_F_MMAPABLE, Variable
 
 __all__ = ["Collection"]
 
 _MAPS_OF_MAPS = frozenset({"array_of_maps", "hash_of_maps"})
 _ZERO_KEY = bytes(4)
+_DATA_MAPPED_SINCE = (5, 5)
 
 
 class Collection:
@@ -146,6 +149,8 @@ class Collection:
                 self.maps[spec.name] = Map(spec, pinned.fd.duplicate())
             self.reused.add(spec.name)
             return
+        if spec.data is not None and kernel_version() >= _DATA_MAPPED_SINCE:
+            spec = spec.replace(flags=spec.flags | BPF_F_MMAPABLE)  # as libbpf does: user space shares its variables
         if spec.inner is not None:
             with create_map(spec.inner) as inner:
                 live = Map(spec, create_map(spec, btf=btf, inner=inner))
@@ -183,6 +188,14 @@ class Collection:
                     raise UsageError(f"map {name!r} holds {kind} {target!r} at {index}, which is not loaded")
             # One batch: the kernel waits for running programs once for each call that changes a map of maps.
             self.maps[name].set_many(entries)
+
+    def variable(self, name: str) -> Variable:
+        """A global variable of the object where programs see it. Raises UsageError for a name that it has not."""
+        variables = self.object.variables if self.object else {}
+        spec = variables.get(name)
+        if spec is None or spec.map_name not in self.maps:
+            raise UsageError(f"no variable {name!r} is loaded; there is {', '.join(variables) or 'none'}")
+        return Variable(self.maps[spec.map_name], spec)
 
     def __getitem__(self, name: str) -> Program | Map:
         """The program or map of that name."""

@@ -11,10 +11,12 @@ from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
 from ebpfkit.pipeline.sources import RUNNING_BTF, Source, build, facades_of, programs_of, with_contents
+from ebpfkit.pipeline.variables import first_values, variables_of
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
+    from ebpfkit.dsl.variables import Var
     from ebpfkit.loader.collection import Collection
     from ebpfkit.loader.links.base import BpfLink
     from ebpfkit.loader.links.base import Link as LiveLink
@@ -29,8 +31,13 @@ __all__ = [
 class Loaded:
     """Programs and maps in the kernel, closed together. `loaded[facade]` or `loaded["name"]` is a map."""
 
-    def __init__(self, collection: Collection, facades: Iterable[MapFacade] = ()) -> None:
+    def __init__(
+        self, collection: Collection, facades: Iterable[MapFacade] = (), variables: Iterable[Var[Any]] = ()
+    ) -> None:
         self.collection = collection
+        self._variables = [(variable, collection.variable(variable.name)) for variable in variables]
+        for variable, live in self._variables:
+            variable.bind(live)
         self.facades = [facade for facade in facades if facade.name in collection.maps]
         for facade in self.facades:
             facade.bind(collection.maps[facade.name])
@@ -52,6 +59,8 @@ class Loaded:
         """Let go of programs and maps; facades return to memory."""
         for facade in self.facades:
             facade.unbind(self.collection.maps[facade.name])
+        for variable, live in self._variables:
+            variable.unbind(live)
         self.collection.close()
 
     def __enter__(self) -> Loaded:
@@ -97,12 +106,13 @@ def load(program: Program | Sequence[Program], *, verify_first: bool = True, **v
     from ebpfkit.loader import Collection
 
     programs = programs_of(program)
-    facades = facades_of(programs)
+    facades, shared = facades_of(programs), variables_of(programs)
     obj = with_contents(build(programs, kernel=running_kernel()), facades)
     if verify_first:
         for spec in obj.programs.values():
             verify_before_load(spec)
-    return Loaded(Collection.load(obj, variables=variables), facades.values())
+    given = {**first_values(shared.values()), **variables}
+    return Loaded(Collection.load(obj, variables=given), facades.values(), shared.values())
 
 
 def verify_before_load(spec: ProgramSpec) -> list[str]:
