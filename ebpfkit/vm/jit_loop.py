@@ -2,20 +2,19 @@
 
 Belongs here: the loops, which set the state up for each run as `Jit.run` does, and what they count. A run that needs
 Python to go on (a tail call, the end of a budget) leaves the loop in the middle; `Captures` finishes it and comes back.
-Reading files is `pcap`'s, except that records of the classic format are walked in place here.
+Reading files is `pcap`'s, except that records of the classic format are walked as they are here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
 import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from ebpfkit.errors import EbpfError, PcapError, UsageError
 from ebpfkit.llvm.text import IrText
@@ -38,9 +37,11 @@ _WORDS: Final = (
 )  # fmt: skip
 _AT: Final = {name: place for place, name in enumerate(_WORDS)}
 _VERDICTS = 16
-_DONE, _MALFORMED, _TOO_LARGE, _OUT_FULL = 16, 17, 18, 19  # beside the statuses of programs
+_DONE, _CUT, _TOO_LARGE, _OUT_FULL = 16, 17, 18, 19  # beside the statuses of programs
 _RECORD = 16
+_HEADER = 24
 _OUT_BYTES = 1 << 20
+_CHUNK = 1 << 20
 _BATCH = 1 << 18
 _PCAP_MAGIC: Final = {
     b"\xd4\xc3\xb2\xa1": (0, 1000), b"\x4d\x3c\xb2\xa1": (0, 1), b"\xa1\xb2\xc3\xd4": (1, 1000),
@@ -149,12 +150,12 @@ class _LoopText(IrText):
         rest = self.op(f"sub i64 {end}, {position}")
         self.branch(self.op(f"icmp eq i64 {rest}, 0"), "done", "header")
         self.label("header")
-        self.branch(self.op(f"icmp ult i64 {rest}, {_RECORD}"), "malformed", "sized")
+        self.branch(self.op(f"icmp ult i64 {rest}, {_RECORD}"), "cut", "sized")
         self.label("sized")
         record = self.pointer(position)
         size = self.number(record, 8, swapped)
         whole = self.op(f"add i64 {size}, {_RECORD}")
-        self.branch(self.op(f"icmp ugt i64 {whole}, {rest}"), "malformed", "bounded")
+        self.branch(self.op(f"icmp ugt i64 {whole}, {rest}"), "cut", "bounded")
         self.label("bounded")
         self.branch(self.op(f"icmp ugt i64 {size}, {self.get('room')}"), "large", "output")
         self.label("output")
@@ -170,7 +171,7 @@ class _LoopText(IrText):
         self.label("finished")
         self._count(record, swapped)
         self.go("loop")
-        for label, code in (("done", _DONE), ("malformed", _MALFORMED), ("large", _TOO_LARGE), ("full", _OUT_FULL)):
+        for label, code in (("done", _DONE), ("cut", _CUT), ("large", _TOO_LARGE), ("full", _OUT_FULL)):
             self.label(label)
             self.line(f"ret i64 {code}")
         self.label("stopped")
@@ -321,7 +322,7 @@ def run_capture(
 ) -> CaptureTotals:
     """Run an XDP program on every packet of a capture in native code; `out` gets the packets as a pcap.
 
-    A pcap is walked in place in the mapped file; a pcapng is read by `pcap` and walked in batches. Memory does not grow
+    A pcap is read in chunks and walked there; a pcapng is read by `pcap` and walked in batches. Memory does not grow
     with the capture. `by_stamps`: programs that ask for the time get each packet's time stamp, not the machine's clock.
     Raises PcapError, and MachineFault of the first run that faults; with `until_error` that is in the totals instead.
     """
@@ -337,7 +338,7 @@ def run_capture(
         with open(path, "rb") as stream:
             magic = stream.read(4)
             if magic in _PCAP_MAGIC:
-                walk.mapped(stream, os.fspath(path), *_PCAP_MAGIC[magic])
+                walk.chunks(stream, os.fspath(path), *_PCAP_MAGIC[magic])
             else:
                 with open_pcap(path) as packets:
                     walk.batches(packets)
@@ -363,6 +364,8 @@ class _Walk:
         self.jit = jit
         self.writer = PcapWriter(out) if out is not None else None
         self.stream = out
+        self.start = 0  # where the records that are walked are in the process, and in the capture
+        self.offset = 1
         machine.start_run()
         machine.prepare_packet(b"")
         jit.publish_context()
@@ -378,20 +381,33 @@ class _Walk:
     def _get(self, name: str) -> int:
         return int(self.words[_AT[name]])
 
-    def mapped(self, stream: BinaryIO, name: str, swapped: int, unit: int) -> None:
-        """A pcap, in place."""
-        size = os.fstat(stream.fileno()).st_size
-        if size < 24:
+    def chunks(self, stream: BinaryIO, name: str, swapped: int, unit: int) -> None:
+        """A pcap behind its magic number, read piece by piece: a file that is cut meanwhile ends early, no more."""
+        if len(stream.read(_HEADER - 4)) < _HEADER - 4:
             raise PcapError(f"{name}: offset 4: the file header is cut off")
-        with mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE) as memory:
-            held = (ctypes.c_char * size).from_buffer(memory)
-            start = ctypes.addressof(held)
-            try:
-                self.words[_AT["swapped"]] = swapped
-                self.words[_AT["unit"]] = unit
-                self._walk(start + 24, start + size, start, name)
-            finally:
-                del held
+        self.words[_AT["swapped"]], self.words[_AT["unit"]] = swapped, unit
+        self.offset = _HEADER
+        chunk, kept = bytearray(_CHUNK), 0
+        while read := stream.readinto(memoryview(chunk)[kept:]):  # type: ignore[attr-defined]
+            chunk, kept = self._chunk(chunk, kept + read, name)
+        if kept:
+            raise PcapError(f"{name}: offset {self.offset}: the packet is cut off, or its length is wrong")
+
+    def _chunk(self, chunk: bytearray, filled: int, name: str) -> tuple[bytearray, int]:
+        """Walk the whole records of a chunk; what to read on into, with what is left of the chunk at its start."""
+        held = (ctypes.c_char * len(chunk)).from_buffer(chunk)
+        start = ctypes.addressof(held)
+        walked = self._walk(start, start + filled, name) - start
+        rest = chunk[walked:filled]
+        self.offset += walked
+        if len(rest) >= _RECORD:
+            _, _, size = self._header(start + walked)
+            if size > MAX_RECORD:
+                self._refuse_size(name, size)
+            if size + _RECORD > len(chunk):
+                chunk = bytearray(size + _RECORD + _CHUNK)
+        chunk[: len(rest)] = rest
+        return chunk, len(rest)
 
     def batches(self, packets: Iterable[Packet]) -> None:
         """Packets from a reader, in batches of records."""
@@ -416,28 +432,29 @@ class _Walk:
     def _batch(self, batch: bytearray) -> None:
         held = (ctypes.c_char * len(batch)).from_buffer(batch)
         start = ctypes.addressof(held)
-        self._walk(start, start + len(batch), start, "capture")
+        self._walk(start, start + len(batch), "capture")
+        self.offset += len(batch)
 
-    def _walk(self, position: int, end: int, start: int, name: str) -> None:
-        self.words[_AT["position"]], self.words[_AT["end"]] = position, end
+    def _walk(self, start: int, end: int, name: str) -> int:
+        """The records from `start` on; where the first one begins that does not end before `end`."""
+        self.start = start
+        self.words[_AT["position"]], self.words[_AT["end"]] = start, end
         _, _, capture = _loops()
         place = ctypes.addressof(self.words)
         self.jit.walking = self._get_number
         try:
-            while (status := capture(self.jit.state, place)) != _DONE:
+            while (status := capture(self.jit.state, place)) not in (_DONE, _CUT):
                 if status == _OUT_FULL:
                     self._flush()
-                elif status == _MALFORMED:
-                    at = self._get("position") - start
-                    raise PcapError(f"{name}: offset {at}: the packet is cut off, or its length is wrong")
                 elif status == _TOO_LARGE:
-                    self._large(start, name)
+                    self._large(name)
                 else:
                     self.jit.finish(status)
                     self._account(self._get("current"))
         finally:
             self.jit.walking = None
             self._flush()
+        return self._get("position")
 
     def stamp(self) -> int:
         """The time of the packet that runs, in nanoseconds since 1970."""
@@ -446,7 +463,7 @@ class _Walk:
 
     def _get_number(self) -> int:
         """What tells one packet from the next, for what Python keeps for each run."""
-        return self._get("current")
+        return self.offset + self._get("current") - self.start
 
     def _header(self, record: int) -> tuple[int, int, int]:
         """Seconds, nanoseconds and captured length of a record."""
@@ -454,12 +471,16 @@ class _Walk:
         seconds, fraction, size, _ = struct.unpack(f"{order}IIII", ctypes.string_at(record, _RECORD))
         return seconds, fraction * self._get("unit"), size
 
-    def _large(self, start: int, name: str) -> None:
+    def _refuse_size(self, name: str, size: int) -> NoReturn:
+        raise PcapError(f"{name}: offset {self.offset}: a packet of {size} bytes, more than {MAX_RECORD}")
+
+    def _large(self, name: str) -> None:
         """A packet that the frame has no room for: a larger frame, and the interpreter's way in."""
         record = self._get("position")
         _, _, size = self._header(record)
         if size > MAX_RECORD:
-            raise PcapError(f"{name}: offset {record - start}: a packet of {size} bytes, more than {MAX_RECORD}")
+            self.offset += record - self.start
+            self._refuse_size(name, size)
         self.machine.start_run()
         self.machine.prepare_packet(ctypes.string_at(record + _RECORD, size))
         self.words[_AT["current"]] = record

@@ -161,3 +161,43 @@ def test_repeat_runs_as_often_as_it_is_told() -> None:
     machine = Machine(object_of(COUNT_BY_LENGTH, [COUNTS]), jit="safe")
     assert repeat(machine, bytes(64), 1000) == 0
     assert machine.maps["counts"].get((64).to_bytes(4, "little")) == (1001).to_bytes(8, "little")
+
+
+def test_records_across_the_edges_of_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets are told apart wherever they lie: what one run printed and held is forgotten by the next."""
+    path = capture(tmp_path / "in.pcap", [*PACKETS, Packet(bytes(5000), PACKETS[-1].time_ns, 5000), *PACKETS[:3]])
+    obj = object_of(COUNT_BY_LENGTH.replace("r0 &= 3", "r0 &= 7"), [COUNTS])
+    whole = run_capture(Machine(obj, jit="safe"), path)
+    for size in (16, 90, 100, 4096):
+        monkeypatch.setattr("ebpfkit.vm.jit_loop._CHUNK", size)
+        assert run_capture(Machine(obj, jit="safe"), path) == whole
+    assert whole.packets == 204
+
+
+def test_a_capture_that_is_cut_while_it_is_walked_ends_early(tmp_path: Path) -> None:
+    path = capture(tmp_path / "in.pcap", PACKETS * 200)
+    size = path.stat().st_size
+
+    def cut() -> int:
+        with path.open("r+b") as stream:
+            stream.truncate(size - 1_000_000)
+        return 5
+
+    machine = Machine(object_of("call bpf_ktime_get_ns#5\nr0 = 2\nexit"), jit="safe", clock=cut)
+    try:
+        packets = run_capture(machine, path).packets
+    except PcapError as error:
+        assert "cut off" in error.message
+    else:
+        assert 0 < packets < 40_000
+
+
+def test_runs_at_the_same_place_of_a_chunk_are_different_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dynptrs end with their run, also when the next packet lies where the last one lay."""
+    monkeypatch.setattr("ebpfkit.vm.jit_loop._CHUNK", 16 + len(PACKETS[0].data))
+    asm = "r1 = r10\nr1 += -8\nr2 = 8\nr3 = 0\nr4 = r10\nr4 += -32\ncall bpf_dynptr_from_mem#197\nr0 = 2\nexit"
+    machine = Machine(parse(asm), jit="safe")
+    seen = []
+    machine.objects.reset = lambda: seen.append(len(machine.objects.dynptrs))  # type: ignore[method-assign]
+    run_capture(machine, capture(tmp_path / "in.pcap", [PACKETS[0]] * 5))
+    assert len(seen) >= 5
