@@ -402,6 +402,7 @@ class _Linker:
             kernel_version=self.kernel_version,
             autoload=name.autoload,
             origin=self.path,
+            big_endian=self.elf.big_endian,
         )
 
     def _section_name(self, section: Section) -> SectionName:

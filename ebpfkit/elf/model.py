@@ -88,7 +88,8 @@ class ProgramSpec:
     """One linked program: its function first, then the subprograms it needs, jumps and local calls resolved.
 
     Map references stay symbolic (`MapRef`, `MapValueRef` on wide loads, resolved through `maps`). `btf` is the object's
-    BTF (None: none). Spans ride on the instructions; `line_infos` and `func_infos` are for the kernel.
+    BTF (None: none). Spans ride on the instructions; `line_infos` and `func_infos` are for the kernel. `big_endian`:
+    for machines of that byte order, whose memory the verifier then reads as they do.
     """
 
     name: str
@@ -106,6 +107,7 @@ class ProgramSpec:
     kernel_version: int = 0
     autoload: bool = True
     origin: str = ""
+    big_endian: bool = False
 
     def replace(self, **changes: Any) -> ProgramSpec:
         return replace(self, **changes)
