@@ -339,9 +339,11 @@ class _Linker:
     def _put_spans(self, code: Code, lines: Sequence[LineRecord | DwarfLine]) -> None:
         """Give each instruction of a function the source place of the last line record at or before it."""
         insns, starts = code.insns, code.starts
+        # Nobody else has these instructions yet: to make each a second time would be the half of this loop.
+        set_span = object.__setattr__
         for function in code.by_slot.values():
-            position = bisect_left(lines, function.slot * SLOT, key=lambda record: record.offset)
-            end = bisect_left(lines, (function.slot + function.slots) * SLOT, key=lambda record: record.offset)
+            position = _first_at(lines, function.slot * SLOT)
+            end = _first_at(lines, (function.slot + function.slots) * SLOT)
             span: Span | None = None
             for index in range(function.first, function.last):
                 offset = starts[index] * SLOT
@@ -353,8 +355,7 @@ class _Linker:
                 if record is not None and (record.line or span is None):
                     span = self._span(record, function.name)
                 if span is not None:
-                    insn = insns[index]
-                    insns[index] = Instruction(insn.op, insn.dst, insn.src, insn.off, insn.imm, insn.ref, span)
+                    set_span(insns[index], "span", span)
 
     def _span(self, record: LineRecord | DwarfLine, function: str) -> Span:
         if isinstance(record, LineRecord):
@@ -383,7 +384,7 @@ class _Linker:
             raise _Problem(f"{main.name} is static in section {section.name!r}; a program must be a global function")
         placed = self._place(main)
         insns = self._join(placed)
-        maps = self._maps_of(insns)
+        maps = self._maps_of(placed)
         spec = name.spec
         flags = (BPF_F_XDP_HAS_FRAGS if spec.frags else 0) | (BPF_F_SLEEPABLE if spec.sleepable else 0)
         return ProgramSpec(
@@ -459,9 +460,18 @@ class _Linker:
             joined += body
         return joined
 
-    def _maps_of(self, insns: Iterable[Instruction]) -> dict[str, MapSpec]:
+    def _maps_of(self, placed: Iterable[Function]) -> dict[str, MapSpec]:
         """The maps that a program refers to, and those that these hold from the start, in the object's order."""
-        names = {insn.ref.name for insn in insns if isinstance(insn.ref, MapRef | MapValueRef)}
+        names: set[str] = set()
+        for function in placed:
+            if function.map_names is None:
+                body = function.code.insns[function.first : function.last]
+                function.map_names = frozenset(
+                    insn.ref.name
+                    for insn in body
+                    if insn.ref is not None and isinstance(insn.ref, MapRef | MapValueRef)
+                )
+            names |= function.map_names
         waiting = list(names)
         while waiting:
             spec = self.table.maps[waiting.pop()]
@@ -474,20 +484,33 @@ class _Linker:
         """The line records of the linked program; the kernel wants one at each function's start and none in between."""
         found: list[LineInfo] = []
         for function, base in placed.items():
-            code = function.code
-            start, end = function.slot * SLOT, (function.slot + function.slots) * SLOT
-            first = bisect_left(code.lines, start, key=lambda record: record.offset)
-            last = bisect_left(code.lines, end, key=lambda record: record.offset)
-            by_slot: dict[int, LineInfo] = {}
-            for record in code.lines[first:last]:
-                slot = record.offset // SLOT
-                if record.offset % SLOT == 0 and slot in code.index_of:
-                    at = 0 if not by_slot else slot - function.slot
-                    by_slot[at] = LineInfo(base + at, record.file_name_off, record.line_off, record.line, record.column)
-            if not by_slot:
+            records = _line_records(function)
+            if not records:
                 return ()
-            found += by_slot.values()
+            found += [
+                LineInfo(base + at, record.file_name_off, record.line_off, record.line, record.column)
+                for at, record in records.items()
+            ]
         return tuple(found)
+
+
+def _line_records(function: Function) -> dict[int, LineRecord]:
+    """The line records of a function by the slot in it, the first at its start."""
+    by_slot = function.line_records
+    if by_slot is None:
+        by_slot = function.line_records = {}
+        code = function.code
+        start, end = function.slot * SLOT, (function.slot + function.slots) * SLOT
+        for record in code.lines[_first_at(code.lines, start) : _first_at(code.lines, end)]:
+            slot = record.offset // SLOT
+            if record.offset % SLOT == 0 and slot in code.index_of:
+                by_slot[slot - function.slot if by_slot else 0] = record
+    return by_slot
+
+
+def _first_at(lines: Sequence[LineRecord | DwarfLine], offset: int) -> int:
+    """The index of the first record at the offset or behind it; the offset is a record's first field."""
+    return bisect_left(lines, (offset,))
 
 
 class _Problem(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.span import Span
@@ -62,8 +62,7 @@ class MapSpec:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True, slots=True)
-class FuncInfo:
+class FuncInfo(NamedTuple):
     """A function of a linked program: its first slot, name and BTF FUNC type. `is_global`: verified apart."""
 
     slot: int
@@ -72,8 +71,7 @@ class FuncInfo:
     is_global: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LineInfo:
+class LineInfo(NamedTuple):
     """One bpf_line_info record of a linked program; `slot` counts 8-byte slots, string offsets are into its BTF."""
 
     slot: int

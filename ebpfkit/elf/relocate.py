@@ -48,6 +48,9 @@ class Function:
     type_id: int = 0
     # (instruction index in the section, the function it refers to), in order
     links: list[tuple[int, Function]] = field(default_factory=list)
+    # What several programs ask of a shared function: its line records by slot, and the maps that it names.
+    line_records: dict[int, LineRecord] | None = None
+    map_names: frozenset[str] | None = None
 
 
 @dataclass(slots=True, eq=False)

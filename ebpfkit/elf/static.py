@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ebpfkit.btf import types as t
 from ebpfkit.btf.dedup import Deduplicated, deduplicate
@@ -40,6 +41,9 @@ _SINGLE = ("license", "version")
 _EXTERN_SECTIONS = (".ksyms", ".kconfig")
 
 
+_Record = TypeVar("_Record", FuncRecord, LineRecord, CoreRelo)
+
+
 @dataclass(slots=True, eq=False)
 class _Input:
     """One object with where its sections went."""
@@ -52,6 +56,13 @@ class _Input:
     symbols: dict[int, OutSymbol] = field(default_factory=dict)
     dropped: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # section -> ranges of overridden symbols
     losers: set[str] = field(default_factory=set)
+
+    def kept(self, section: str, records: Sequence[_Record]) -> Sequence[_Record]:
+        """The records (offset first) of a section without those in functions that another object's replace."""
+        ranges = self.dropped.get(section)
+        if not ranges:
+            return records
+        return [record for record in records if not any(start <= record[0] < end for start, end in ranges)]
 
 
 def link_objects(objects: Sequence[tuple[str, bytes]]) -> bytes:
@@ -387,27 +398,31 @@ class _TypeJoiner:
             btf = source.btf
             bases = {source.elf.sections[i].name: base for i, (_, base) in source.places.items()}
 
-            def kept(section: str, offset: int, source: _Input = source, bases: dict[str, int] = bases) -> bool:
-                ranges = source.dropped.get(section, ())
-                return section in bases and not any(start <= offset < end for start, end in ranges)
+            offsets: dict[int, int] = {}  # of a string: there, and in the new table
+
+            def moved(offset: int, btf: t.Btf = btf, offsets: dict[int, int] = offsets) -> int:
+                found = offsets.get(offset)
+                if found is None:
+                    found = offsets[offset] = self._string(btf.string(offset))
+                return found
 
             for name, found in source.ext.funcs.items():
-                funcs.setdefault(name, []).extend(
-                    FuncRecord(r.offset + bases[name], new_id[ids[r.type_id]]) for r in found if kept(name, r.offset)
-                )
-            for name, rows in source.ext.lines.items():
-                lines.setdefault(name, []).extend(
-                    LineRecord(
-                        r.offset + bases[name], self._string(btf.string(r.file_name_off)),
-                        self._string(btf.string(r.line_off)), r.line, r.column,
+                if (base := bases.get(name)) is not None:
+                    funcs.setdefault(name, []).extend(
+                        FuncRecord(r.offset + base, new_id[ids[r.type_id]]) for r in source.kept(name, found)
                     )
-                    for r in rows if kept(name, r.offset)
-                )  # fmt: skip
+            for name, rows in source.ext.lines.items():
+                if (base := bases.get(name)) is not None:
+                    lines.setdefault(name, []).extend([
+                        LineRecord(offset + base, moved(file), moved(text), line, column)
+                        for offset, file, text, line, column in source.kept(name, rows)
+                    ])  # fmt: skip
             for name, records in source.ext.relos.items():
-                relos.setdefault(name, []).extend(
-                    CoreRelo(r.offset + bases[name], new_id[ids[r.type_id]], r.access, r.kind)
-                    for r in records if kept(name, r.offset)
-                )  # fmt: skip
+                if (base := bases.get(name)) is not None:
+                    relos.setdefault(name, []).extend(
+                        CoreRelo(r.offset + base, new_id[ids[r.type_id]], r.access, r.kind)
+                        for r in source.kept(name, records)
+                    )
         return BtfExt(
             {name: tuple(sorted(rows)) for name, rows in funcs.items()},
             {name: tuple(sorted(rows, key=lambda row: row.offset)) for name, rows in lines.items()},
