@@ -913,7 +913,7 @@ _ROWS: tuple[_Row, ...] = (
     _row(
         194,
         "kptr_xchg",
-        (ArgSpec("dst", _A.KPTR, "void *"), ArgSpec("ptr", _A.BTF_ID, "void *")),
+        (ArgSpec("dst", _A.KPTR, "void *"), ArgSpec("ptr", _A.KPTR_VALUE, "void *")),
         _R.KPTR_OR_NULL,
         "5.19",
         effects=frozenset({Effect.ACQUIRES, Effect.RELEASES}),
@@ -1001,6 +1001,15 @@ _ROWS: tuple[_Row, ...] = (
     _row(211, "cgrp_storage_delete", (MAP, _CGROUPS), _R.INTEGER, "6.2", map_types=_STORAGE["cgrp"]),
 )
 
+# Helpers of some attach types only.
+_ITERATORS = frozenset({"trace_iter"})
+_TRAMPOLINES = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_fsession"})
+_ATTACH_TYPES: Mapping[str, Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(("seq_printf", "seq_write", "seq_printf_btf"), {"tracing": _ITERATORS}),
+    **dict.fromkeys(("get_func_arg", "get_func_ret", "get_func_arg_cnt"), {"tracing": _TRAMPOLINES}),
+    "get_attach_cookie": {"tracing": _TRAMPOLINES | {"trace_raw_tp"}},
+}
+
 # Helpers whose memory arguments may lie in the packet.
 _PACKET_ACCESS = frozenset(
     {
@@ -1064,6 +1073,7 @@ def _specs() -> Iterator[HelperSpec]:
     gpl = set(helper_permissions.GPL_ONLY["*"].split())
     for number, name, args, ret, since, special in _ROWS:
         special = {"gpl_only": name in gpl, "packet_access": name in _PACKET_ACCESS, **special}
+        special["attach_types"] = _ATTACH_TYPES.get(name, {})
         special["prog_types_since"] = later.get(name, {})
         yield HelperSpec(number, name, args, ret, since, frozenset(allowed.get(name, ())), **special)  # type: ignore[arg-type]
 

@@ -22,6 +22,16 @@ LOCK = "bpf_spin_lock"
 _SIZES = {LOCK: 4, "bpf_timer": 16}
 _LOCKABLE_MAPS = frozenset({"hash", "array"})
 _TRACING = frozenset({"kprobe", "tracepoint", "perf_event", "raw_tracepoint", "raw_tracepoint_writable"})
+_LOCKS = frozenset({LOCK, "bpf_res_spin_lock"})
+_NEVER_TRACED = {
+    LOCK: LOCK,
+    "bpf_res_spin_lock": LOCK,
+    "bpf_timer": "bpf_timer",
+    "bpf_wq": "bpf_wq",
+    "bpf_list_head": "bpf_{list_head,rb_root}",
+    "bpf_rb_root": "bpf_{list_head,rb_root}",
+}
+"""Fields that programs of tracing types must not even see in a map, and the kernel's words for them."""
 _TAGS = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr", "uptr": "uptr"}
 KPTRS = frozenset(_TAGS.values())
 """Kinds of fields that are pointers to objects."""
@@ -147,6 +157,10 @@ def check_program_type(spec: MapSpec, btf: Btf | None, prog_type: str, index: in
     if prog_type not in _TRACING and prog_type != "socket_filter":
         return
     for field in special_fields(spec, btf):
-        if prog_type in _TRACING or field.kind == LOCK:
-            who = "tracing" if prog_type in _TRACING else "socket filter"
-            raise Rejection("special-field", f"{who} progs cannot use {field.kind} yet", index=index)
+        if field.kind in _NEVER_TRACED and prog_type in _TRACING:
+            what, who = _NEVER_TRACED[field.kind], "tracing"
+        elif field.kind in _LOCKS and prog_type == "socket_filter":
+            what, who = LOCK, "socket filter"
+        else:
+            continue
+        raise Rejection("special-field", f"{who} progs cannot use {what} yet", index=index)

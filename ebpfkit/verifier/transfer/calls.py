@@ -31,6 +31,7 @@ ENDED, SWITCHED = -1, -2
 _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
 _BPF_F_RDONLY_PROG = 1 << 7
+_AT_SOME_FUNCTIONS = frozenset({"d_path"})
 _UNMODELLED_EFFECTS = {}
 _CALLING_BACK = frozenset({Effect.CALLS_BACK, Effect.CALLS_BACK_LATER})
 _LOCKING = frozenset({Effect.LOCKS, Effect.UNLOCKS})
@@ -77,9 +78,14 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
     if helper is None:
         raise Rejection("unknown-helper", f"invalid func unknown#{number}", index=index)
     name = f"bpf_{helper.name}#{number}"
-    if not w.may_call(helper):
+    places = helper.attach_types.get(w.prog_type.name)
+    if not w.may_call(helper) or (places is not None and w.code.spec.attach_type not in places):
         message = f"program of this type cannot use helper {name}"
         raise Rejection("helper-not-allowed", message, index=index)
+    if helper.name in _AT_SOME_FUNCTIONS and w.code.spec.attach_type != "trace_iter":
+        if w.prog_type.name != "tracing" or w.code.spec.attach_type != "trace_raw_tp":
+            raise Unmodelled(f"helper {helper.name} at functions and hooks, of which few allow it", index=index)
+        raise Rejection("helper-not-allowed", "helper call is not allowed in probe", index=index)
     if helper.gpl_only and not w.is_gpl:
         message = "cannot call GPL-restricted function from non-GPL compatible program"
         raise Rejection("missing-licence", message, index=index)
