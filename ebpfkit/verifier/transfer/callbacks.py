@@ -63,6 +63,8 @@ def call_helper_back(w: Walk, index: int, name: str) -> None:
     function = w.vals[register].target
     if name == "loop":
         _note_inlining(w, index, function)
+        if not w.vals[1].is_scalar:
+            raise Unmodelled("bpf_loop with a pointer as its number of rounds", index=index)
         w.precision.demand_register(w.state, index, 1)
         if w.frame.rounds >= w.vals[1].umax:
             w.frame.rounds = 0
