@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from ebpfkit.vm.pcap import Packet
 
 
+def _print_limits(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from ebpfkit.vm.limits import limits, to_text
+
+    click.echo(to_text(limits()))
+    ctx.exit()
+
+
 @click.command(name="run", short_help="Run a program on packets in the virtual machine, without root.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option("--prog", "name", metavar="NAME", help="Which program, when FILE holds several.")
@@ -55,6 +64,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: packets and maps.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON line a packet, then one with the maps.")
 @surrounding_options
+@click.option(
+    "--limits", is_flag=True, is_eager=True, expose_value=False, callback=_print_limits,
+    help="Print which instructions, maps and helpers are refused here and why, and leave.",
+)  # fmt: skip
 def command(
     file: Path,
     name: str | None,
@@ -78,7 +91,6 @@ def command(
     """Run a program of FILE on packets and show what it did to each, and what its maps hold afterwards.
 
     FILE is a Python file, an object (.o), assembly (.s) or raw instructions. Nothing reaches a kernel or a network.
-    Maps and helpers that are refused here, and why: docs/vm.md.
 
     \b
     ebpfkit run firewall.py --pcap in.pcap --out out.pcap

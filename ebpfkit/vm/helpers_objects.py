@@ -175,6 +175,19 @@ def kptr_xchg(vm: Machine, place: int, pointer: int) -> int:
     return before
 
 
+# --- variables of the kernel ------------------------------------------------------------------------------------------
+
+
+@implements("per_cpu_ptr")
+def per_cpu_ptr(vm: Machine, variable: int, cpu: int) -> int:
+    return vm.symbols.on_cpu(variable, cpu & U32_MAX)
+
+
+@implements("this_cpu_ptr")
+def this_cpu_ptr(vm: Machine, variable: int) -> int:
+    return vm.symbols.on_cpu(variable, vm.cpu)
+
+
 # --- timers -----------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,6 @@ __all__ = ["UNSUPPORTED", "unsupported_reason"]
 
 _KERNEL_TASK = "it reads the kernel's own task_struct; get_current_pid_tgid and its siblings work with task=Task(...)"
 _KERNEL_TYPES = "it prints kernel memory by the kernel's types; use snprintf or trace_printk"
-_VARIABLES = "there are no variables of a kernel; use a per-CPU map"
 _COUNTERS = "there are no hardware counters; time a run from outside"
 _ROUTING = "lightweight tunnels act on the kernel's routing state; run the program in the kernel (on='kernel')"
 _CGROUP_OBJECT = "it needs a kernel object of a control group; use get_local_storage, or a hash by skb_cgroup_id"
@@ -29,7 +28,6 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
     {
         **_reasons(_KERNEL_TASK, "get_current_task get_task_stack task_pt_regs find_vma copy_from_user_task"),
         **_reasons(_KERNEL_TYPES, "snprintf_btf"),
-        **_reasons(_VARIABLES, "per_cpu_ptr this_cpu_ptr"),
         **_reasons(_COUNTERS, "perf_event_read perf_event_read_value get_branch_snapshot"),
         **_reasons(_ROUTING, "lwt_push_encap lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action"),
         **_reasons(_CGROUP_OBJECT, "cgrp_storage_get cgrp_storage_delete"),

@@ -29,7 +29,8 @@ class Around(TypedDict, total=False):
     `xfrm` the IPsec states that every packet came through. `hz` is how often jiffies tick in a second, `cookie_secret`
     what SYN cookies depend on. `user_memory` is what there is in user space, bytes by address. `cgroup_id` is the
     control group that a cgroup program is attached to. `kernel_symbols` are kernel variables that programs refer to
-    (`__ksym`): the bytes of each, or its address where the program takes that alone. `rx_metadata` is for the
+    (`__ksym`): the bytes of each, a tuple of them for each CPU, or its address where the program takes that alone.
+    `rx_metadata` is for the
     bpf_xdp_metadata_rx functions.
     """
 
@@ -42,7 +43,7 @@ class Around(TypedDict, total=False):
     cookie_secret: bytes
     user_memory: Mapping[int, bytes] | None
     cgroup_id: int
-    kernel_symbols: Mapping[str, bytes | int]
+    kernel_symbols: Mapping[str, bytes | int | tuple[bytes, ...]]
     rx_metadata: RxMetadata
 
 
@@ -70,7 +71,7 @@ class Surroundings:
     cookie_secret: bytes = b""
     user_memory: Mapping[int, bytes] | None = None
     cgroup_id: int = 1
-    kernel_symbols: Mapping[str, bytes | int] = field(default_factory=dict)
+    kernel_symbols: Mapping[str, bytes | int | tuple[bytes, ...]] = field(default_factory=dict)
     rx_metadata: RxMetadata = RxMetadata()
 
     @classmethod

@@ -16,7 +16,7 @@ from ebpfkit.maps.code import InsnArrayStore
 from ebpfkit.maps.memory import ArenaStore, MemoryStore
 from ebpfkit.vm.arena import GUARD_BYTES, WINDOW_BYTES, ArenaWindow
 from ebpfkit.vm.kfuncs import KFUNCS, UNSUPPORTED, Kfunc, kfunc_reason
-from ebpfkit.vm.memory import Region
+from ebpfkit.vm.memory import MemoryFault, Region
 
 if TYPE_CHECKING:
     from ebpfkit.vm.machine import Machine
@@ -33,6 +33,7 @@ class Symbols:
         self.machine = machine
         self._arena: ArenaWindow | None = None
         self._variables: dict[str, Region] = {}
+        self._per_cpu: dict[int, tuple[int, ...]] = {}  # what programs hold of a per-CPU variable, to the addresses
         self._code: dict[int, Region] = {}
         self.targets: dict[int, set[int]] = {}  # by first slot of a program: the slots that its arrays name
 
@@ -89,12 +90,30 @@ class Symbols:
         given = self.machine.around.kernel_symbols.get(ref.name)
         if isinstance(given, int):
             return given & U64_MAX
+        if isinstance(given, tuple):
+            return self._per_cpu_variable(ref.name, given)
         if given is not None:
             return self._region_of(f"kernel variable {ref.name}", given).base
         if ref.weak:
             return 0
         why = f"give the machine kernel_symbols={{{ref.name!r}: ...}}, its bytes or its address"
         raise NotSupported(f"kernel variable '{ref.name}' in the virtual machine", why=why)
+
+    def _per_cpu_variable(self, name: str, values: tuple[bytes, ...]) -> int:
+        """What a program holds of a variable of each CPU: it cannot be read, only asked for a CPU's."""
+        handle = self._region_of(f"per-CPU variable {name}", b"").base
+        if handle not in self._per_cpu:
+            self._per_cpu[handle] = tuple(
+                self._region_of(f"kernel variable {name} of CPU {cpu}", value).base for cpu, value in enumerate(values)
+            )
+        return handle
+
+    def on_cpu(self, handle: int, cpu: int) -> int:
+        """The address of a per-CPU variable on one CPU, 0 where there is no such CPU. Raises MemoryFault."""
+        places = self._per_cpu.get(handle)
+        if places is None:
+            raise MemoryFault(f"{handle:#x} is no per-CPU variable: give kernel_symbols a tuple of bytes for it")
+        return places[cpu] if cpu < len(places) else 0
 
     def _region_of(self, name: str, data: bytes) -> Region:
         region = self._variables.get(name)

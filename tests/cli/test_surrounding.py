@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ebpfkit.asm.codec import encode
 from ebpfkit.asm.parser import parse
+from ebpfkit.pipeline import read_tables
 from ebpfkit.vm.pcap import PcapWriter
 from tests.cli.conftest import ROOT, Command
 
@@ -222,3 +224,14 @@ def test_tables_that_cannot_be(ebpfkit: Command, tmp_path: Path, content: str, m
     (tmp_path / "t.toml").write_text(content)
     done = ebpfkit("run", FIREWALL, "--packet", "00", "--tables", tmp_path / "t.toml")
     assert done.status == 2 and message in done.err
+
+
+def test_the_page_on_the_machine_shows_tables_that_can_be_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "docs" / "vm.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "t.toml").write_text(block)
+    assert set(read_tables(tmp_path / "t.toml")) == {"hz", "fib", "devices", "sockets", "task"}
+
+
+def test_what_is_refused_can_be_printed(ebpfkit: Command) -> None:
+    done = ebpfkit("run", "--limits")
+    assert done.status == 0 and "Map types" in done.out and "snprintf_btf" in done.out

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME
+from ebpfkit.abi.helpers import HELPERS_BY_NAME
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import MachineFault, NotSupported
+from ebpfkit.errors import MachineFault
 from ebpfkit.maps.memory import PerfEventArrayStore, QueueStore, RingBufferStore
-from ebpfkit.vm.helpers import IMPLEMENTED, UNSUPPORTED, arity
+from ebpfkit.vm.helpers import IMPLEMENTED, arity
 from ebpfkit.vm.machine import Machine
 
 from .both import in_kernel, in_machine, object_of
@@ -19,29 +19,10 @@ from .both import in_kernel, in_machine, object_of
 PACKET = bytes(range(64))
 
 
-PACKET_TYPES = {"xdp", "sched_cls", "sched_act", "cgroup_skb", "socket_filter", "lwt_in", "lwt_xmit", "lwt_seg6local"}
-PACKET_TYPES |= {"sk_lookup", "flow_dissector", "*"}
-
-
-def test_every_helper_of_packet_programs_is_either_here_or_refused_with_a_reason() -> None:
-    allowed = {row.name for row in HELPERS.values() if row.prog_types & PACKET_TYPES}
-    here = {*IMPLEMENTED, "tail_call"}
-    assert not here & set(UNSUPPORTED)
-    assert not allowed - here - set(UNSUPPORTED)
-    assert {*here, *UNSUPPORTED} <= set(HELPERS_BY_NAME)
-
-
 @pytest.mark.parametrize("name", sorted(IMPLEMENTED))
 def test_a_helper_reads_the_arguments_of_its_row(name: str) -> None:
     row = HELPERS_BY_NAME[name]
     assert row.args is not None and arity(IMPLEMENTED[name]) == len(row.args)
-
-
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_refused_helpers_name_themselves(name: str) -> None:
-    machine = Machine(parse(f"r0 = 0\ncall bpf_{name}#{HELPERS_BY_NAME[name].id}\nexit"))
-    with pytest.raises(NotSupported, match=name):
-        machine.run(PACKET)
 
 
 @dataclass(frozen=True)

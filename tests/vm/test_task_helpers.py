@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 import pytest
 
+from ebpfkit.asm.insn import Instruction, Register, VarRef
+from ebpfkit.asm.isa import OPCODES
+from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import NotSupported
+from ebpfkit.errors import MachineFault, NotSupported
 from ebpfkit.loader.collection import Collection
 from ebpfkit.vm.machine import Machine
 from ebpfkit.vm.objects import PidNamespace, Task
@@ -187,3 +191,21 @@ def test_memory_that_was_not_given_is_asked_for() -> None:
 def test_ticks_of_the_clock() -> None:
     obj = object_of("call bpf_jiffies64#118\nexit")
     assert Machine(obj, hz=250, clock=lambda: 1_500_000_000).run(PACKET).r0 == 375
+
+
+def test_variables_of_each_cpu() -> None:
+    """A pointer to one is only good for asking; a CPU that is not there has none."""
+
+    def run(call: str, cpu: int = 0, given: object = (b"\5\0\0\0", b"\7\0\0\0")) -> int:
+        load = Instruction(OPCODES["LDDW_VAR"], Register(1), ref=VarRef("counter"))
+        code = [load, *parse(f"{call}\nif r0 == 0 goto out\nr0 = *(u32 *)(r0 +0)\nout:\nexit")]
+        symbols: dict[str, Any] = {"counter": given}
+        return Machine(code, cpus=2, kernel_symbols=symbols).run(PACKET, cpu=cpu).r0
+
+    of_cpu = "r2 = {0}\ncall bpf_per_cpu_ptr#153"
+    assert [run(of_cpu.format(cpu)) for cpu in (0, 1, 2)] == [5, 7, 0]
+    assert [run("call bpf_this_cpu_ptr#154", cpu) for cpu in (0, 1)] == [5, 7]
+    with pytest.raises(MachineFault, match="read of 4 bytes at offset 0 of the per-CPU variable counter"):
+        run("r0 = r1")
+    with pytest.raises(MachineFault, match="give kernel_symbols a tuple"):
+        run("call bpf_this_cpu_ptr#154", given=b"\5\0\0\0")
