@@ -15,10 +15,12 @@ from typing import Any
 from ebpfkit.abi.attach_types import ATTACH_TYPES, BTF_TARGETS
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import encode
-from ebpfkit.asm.insn import KfuncRef, MapRef, MapValueRef, VarRef
+from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
+from ebpfkit.asm.isa import OPCODES
 from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Typedef, Var
 from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf.model import MapSpec, ProgramSpec
+from ebpfkit.errors import NotSupported
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.btf import loadable_btf
@@ -59,6 +61,16 @@ def verdict_of(accepted: bool, errno: int, log: str) -> Verdict:
     return Verdict(accepted, errno, int(stats[1]) if stats else 0, int(stats[2]) if stats else 0, log)
 
 
+def _with_symbol(insn: Instruction, ref: VarRef) -> Instruction:
+    """The wide load with the symbol's type id; what is weak and missing is the number 0."""
+    number = running_types().find_id(ref.name, Func if ref.kind == "func" else Var) if ref.kind != "address" else 0
+    if number:
+        return insn.replace(imm=number, ref=None)
+    if not ref.weak:
+        raise NotSupported(f"kernel symbol {ref.name}", why="its address would be a constant")
+    return insn.replace(op=OPCODES["LDDW"], imm=0, ref=None)
+
+
 def encode_for(
     spec: ProgramSpec, map_fd: Callable[[MapSpec], int], kfunc_id: Callable[[str], int] | None = None
 ) -> bytes:
@@ -75,8 +87,7 @@ def encode_for(
         elif isinstance(insn.ref, MapValueRef):
             insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]) | insn.ref.offset << 32, ref=None)
         elif isinstance(insn.ref, VarRef):
-            kind = Func if insn.ref.kind == "func" else Var
-            insn = insn.replace(imm=running_types().find_id(insn.ref.name, kind), ref=None)
+            insn = _with_symbol(insn, insn.ref)
         elif isinstance(insn.ref, KfuncRef) and kfunc_id is not None:
             insn = insn.replace(imm=insn.ref.btf_id or kfunc_id(insn.ref.name), ref=None)
         insns.append(insn)
@@ -137,7 +148,7 @@ class KernelOracle:
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
         btf = self._btf_fd(spec) if needs_types(spec) else None
-        code = encode_for(spec, lambda shape: self.map_fd(shape, btf))
+        code = encode_for(spec, lambda shape: self.map_fd(shape, btf), lambda name: running_types().find_id(name, Func))
         func_info = b""
         if has_function_types(spec):
             func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)

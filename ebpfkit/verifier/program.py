@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ebpfkit._bits import to_signed
+from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, HelperSpec
 from ebpfkit.abi.versions import DEFAULT_KERNEL, is_at_least
 from ebpfkit.asm.codec import resolve_labels, slot_starts
@@ -46,6 +47,7 @@ PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK, ITERATES = 1, 2, 4, 8, 
 
 _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
+_DEVICE_BOUND = 1 << 6
 _ASYNCHRONOUS = frozenset({"bpf_wq_set_callback_impl"})
 _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
 _JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
@@ -62,6 +64,7 @@ class Subprogram:
     is_global: bool = False
     type_id: int = 0
     has_tail_call: bool = False
+    is_callback: bool = False  # the walk met a call that has it called
     is_async: bool = False  # the walk met a helper that has it called later
     depth: int = 0  # deepest stack access of the walk, in bytes
     callees: list[tuple[int, int]] = field(default_factory=list)  # (call site, subprogram number)
@@ -132,6 +135,8 @@ def _find_subprograms(code: Code) -> None:
     starts = {0}
     names = {info.name: info.slot for info in code.spec.func_infos}
     for index, insn in enumerate(code.insns):
+        if insn.op.name == "CALL_KFUNC":
+            _check_kernel_function(code, index)
         if insn.op.name not in ("CALL_LOCAL", "LDDW_FUNC"):
             continue
         if isinstance(insn.ref, FuncRef) and insn.ref.name in names:
@@ -173,6 +178,16 @@ def _find_subprograms(code: Code) -> None:
             code.subprogram_of[index].callees.append((index, code.subprogram_of[target].number))
         if code.is_tail_call(index):
             code.subprogram_of[index].has_tail_call = True
+
+
+def _check_kernel_function(code: Code, index: int) -> None:
+    """What the kernel asks of every call of one of its functions, whether the walk gets there or not."""
+    if code.spec.license not in GPL_COMPATIBLE:
+        message = "cannot call kernel function from non-GPL compatible program"
+        raise Rejection("missing-licence", message, index=index)
+    function = code.kfunc_of(index)
+    if function is not None and function.name.startswith("bpf_xdp_metadata_") and not code.spec.flags & _DEVICE_BOUND:
+        raise Rejection("kfunc-not-allowed", "metadata kfuncs require device-bound program", index=index)
 
 
 def _check_jumps(code: Code) -> None:

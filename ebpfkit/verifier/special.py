@@ -19,7 +19,7 @@ _SPECIAL = (
     "bpf_rb_root", "bpf_rb_node", "bpf_refcount",
 )  # fmt: skip
 LOCK = "bpf_spin_lock"
-_SIZES = {LOCK: 4, "bpf_timer": 16}
+_SIZES = {LOCK: 4, "bpf_timer": 16, "bpf_wq": 16}
 _LOCKABLE_MAPS = frozenset({"hash", "array"})
 _TRACING = frozenset({"kprobe", "tracepoint", "perf_event", "raw_tracepoint", "raw_tracepoint_writable"})
 _LOCKS = frozenset({LOCK, "bpf_res_spin_lock"})

@@ -169,7 +169,7 @@ class State:
         self.previous = -1  # instruction before the current one
         self.depth = 0  # checkpoints above
         self.goto_depth = 0  # may_goto branches on the path
-        self.rcu = 0  # RCU sections entered
+        self.rcu = 0  # 1 inside an RCU section
         self.preempt = 0  # sections without preemption entered
         self.irqs: tuple[tuple[int, int], ...] = ()  # (id of the saved flags, logical index), the innermost last
         self.unrolled = 0  # entries into synchronous callbacks on the path

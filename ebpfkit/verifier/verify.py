@@ -194,6 +194,17 @@ def _mend(rule: str) -> str:
     return row.mend if row else ""
 
 
+def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:
+    """Callbacks, and what they call, do not throw: the kernel could not unwind its own caller."""
+    for index in range(sub.start, sub.end):
+        kfunc = code.kfunc_of(index)
+        if kfunc is not None and kfunc.name == "bpf_throw":
+            message = (
+                f"bpf_throw kfunc (insn {code.slot_of(index)}) cannot be called from callback subprog {sub.number}"
+            )
+            raise Rejection("callback", message, index=index)
+
+
 def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec) -> None:
     """After a successful walk: the deepest call chain fits the stack (or each function alone, with private stacks)."""
     rounding = limits.STACK_ROUNDING if profile.jit else limits.STACK_ROUNDING_INTERPRETER
@@ -203,7 +214,10 @@ def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec
     def depth_of(sub: Subprogram) -> int:
         return -(-max(sub.depth, 1) // rounding) * rounding
 
-    def descend(sub: Subprogram, above: int, frames: int) -> None:
+    def descend(sub: Subprogram, above: int, frames: int, called_back: bool = False) -> None:
+        called_back = called_back or sub.is_callback
+        if called_back:
+            _check_nothing_thrown(code, sub)
         if above >= limits.MAX_STACK_BEFORE_TAIL_CALL and sub.number and sub.has_tail_call:
             message = f"tail_calls are not allowed when call stack of previous frames is {above} bytes. Too large"
             raise Rejection("stack-depth", message, index=sub.start)
@@ -224,7 +238,7 @@ def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec
             if frames >= limits.MAX_FRAMES:
                 message = f"the call stack of {frames + 1} frames is too deep !"
                 raise Rejection("call-depth", message, index=site)
-            descend(code.subprograms[number], total, frames + 1)
+            descend(code.subprograms[number], total, frames + 1, called_back)
 
     for function in code.subprograms:
         if not function.number or function.is_async:

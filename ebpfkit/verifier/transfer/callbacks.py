@@ -88,6 +88,7 @@ def call_back(w: Walk, index: int, function: Subprogram, enter: Enter) -> None:
     if len(w.state.frames) >= limits.MAX_FRAMES:
         message = f"the call stack of {len(w.state.frames) + 1} frames is too deep"
         raise Rejection("call-depth", message, index=index)
+    function.is_callback = True
     state = w.push(function.start, index)
     caller = state.frames[-1]
     callee = Frame(len(state.frames), function, index, w.stack_liveness.enter(caller.chain, index, function))
@@ -102,7 +103,7 @@ def call_back(w: Walk, index: int, function: Subprogram, enter: Enter) -> None:
 
 def call_back_later(w: Walk, index: int, function: Subprogram, enter: Enter) -> None:
     """Walk the function on its own later: nothing of the current state is there when it runs."""
-    function.is_async = True
+    function.is_async = function.is_callback = True
     callback = w.frame.callback
     entries = callback.entries if callback is not None else 0
     chain: Chain = w.stack_liveness.root(function)

@@ -25,7 +25,7 @@ from ebpfkit.verifier.transfer.calls import ENDED, forget_packet, release_refere
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
 
-__all__ = ["build_kfunc_call", "check_licence"]
+__all__ = ["build_kfunc_call"]
 
 _MEASURED = "6.18"
 _UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_res_spin_", "bpf_arena_")
@@ -42,13 +42,6 @@ class KfuncFacts:
     callback: Any = None
     iterator: Any = None  # (frame, slot) of the iterator argument
     dynptr: Any = None  # the initialised dynptr: object and identity word
-
-
-def check_licence(w: Walk, index: int) -> None:
-    """Kernel functions are for GPL-compatible programs only."""
-    if not w.is_gpl:
-        message = "cannot call kernel function from non-GPL compatible program"
-        raise Rejection("missing-licence", message, index=index)
 
 
 def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:

@@ -30,13 +30,14 @@ def enter_or_leave(w: Walk, index: int, function: KernelFunction) -> None:
     state, name = w.state, function.name
     sleeps = function.is_any("sleeps")
     if name == "bpf_rcu_read_lock":
-        state.rcu += 1
+        if state.rcu:
+            raise _refuse(index, f"nested rcu read lock (kernel function {name})")
+        state.rcu = 1
     elif name == "bpf_rcu_read_unlock":
         if not state.rcu:
             raise _refuse(index, f"unmatched rcu read unlock (kernel function {name})")
-        state.rcu -= 1
-        if not state.rcu:
-            _leave_rcu(w)
+        state.rcu = 0
+        _leave_rcu(w)
     elif state.rcu and sleeps:
         raise _refuse(index, f"kernel func {name} is sleepable within rcu_read_lock region")
     if name == "bpf_preempt_disable":
