@@ -620,11 +620,13 @@ class Machine:
 
 
 def _order_of(x: Runnable, big_endian: bool | None) -> ByteOrder:
-    """The byte order of a program: an object knows its own, for anything else the caller says it."""
+    """The byte order of a program: one from an object knows its own, for anything else the caller says it."""
     if isinstance(x, ObjectFile):
         if big_endian not in (None, x.big_endian):
             raise UsageError(f"the object is {'big' if x.big_endian else 'little'}-endian: leave big_endian= away")
         big_endian = x.big_endian
+    elif isinstance(x, ProgramSpec) and x.big_endian:
+        big_endian = True
     return ORDER if big_endian is None else "big" if big_endian else "little"
 
 
