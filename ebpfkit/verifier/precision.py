@@ -110,14 +110,21 @@ class Precision:
 
     def demand_like(self, state: State, index: int, stored: Checkpoint) -> bool:
         """What `stored` relied on is relied on along the current path too; returns whether a mark was new."""
-        demand = []
-        wanted = 0
-        for frame, (registers, slots) in zip(stored.frames, stored.marks):
-            registers = _scalar_registers(frame.vals, registers)
-            slots = _scalar_slots(frame.slots, slots)
-            demand.append([registers, slots])
-            wanted |= registers | slots
-        return bool(wanted) and self._walk_back(state, index, demand, len(state.frames) - 1)
+        checks = stored.checks
+        relied = checks.demand if checks is not None else None
+        if relied is None:
+            relied = tuple(
+                (_scalar_registers(frame.vals, registers), _scalar_slots(frame.slots, slots))
+                for frame, (registers, slots) in zip(stored.frames, stored.marks)
+            )
+            if not any(registers or slots for registers, slots in relied):
+                relied = ()
+            if checks is not None:
+                checks.demand = relied  # `checks` goes when marks or contents change
+        if not relied:
+            return False
+        demand = [[registers, slots] for registers, slots in relied]
+        return self._walk_back(state, index, demand, len(state.frames) - 1)
 
     def mark_all(self, state: State) -> bool:
         """Give up following a demand: every number in every checkpoint above is precise."""

@@ -7,6 +7,7 @@ list of checks, cheap identity tests first; ids are matched one to one at the en
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ebpfkit.verifier.domain import tnum
@@ -40,6 +41,11 @@ _FULL_MISC = bytes([MISC] * 8)
 _LINKS = LINK32 | LINK64
 
 
+@cache
+def _registers_of(mask: int) -> tuple[int, ...]:
+    return tuple(register for register in range(10) if mask >> register & 1)
+
+
 def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
     """Forget what is dead in a finished state."""
     stored.checks = stored.misfits = None
@@ -47,14 +53,12 @@ def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
     innermost = stored.frames[-1].chain
     for number, frame in enumerate(stored.frames):
         index = stored.index if number == last else stored.frames[number + 1].site
-        mask = live[index]
-        vals = frame.vals
-        for register in range(10):
-            if not mask >> register & 1:
-                vals[register] = None
-                frame.ids[register] = 0
-        alive = stack.live_mask(innermost, stored.index, number)
+        vals, ids = frame.vals, frame.ids
+        for register in _registers_of(~live[index] & 0x3FF):
+            vals[register] = None
+            ids[register] = 0
         if frame.slots:
+            alive = stack.live_mask(innermost, stored.index, number)
             frame.slots = {n: slot for n, slot in frame.slots.items() if alive >> n & 1}
             frame.shared = False
 
@@ -142,7 +146,19 @@ class IdMap:
 class _Checks:
     """The compiled comparison of a finished state: registers of the last frame first, the rest where there is any."""
 
-    __slots__ = ("anonymous", "identical", "kinds", "numbers", "outer", "pointers", "rest", "rounds", "slots", "values")
+    __slots__ = (
+        "anonymous",
+        "demand",
+        "identical",
+        "kinds",
+        "numbers",
+        "outer",
+        "pointers",
+        "rest",
+        "rounds",
+        "slots",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.identical: list[tuple[int, Any]] = []  # must be this very value
@@ -150,6 +166,7 @@ class _Checks:
         self.kinds: list[int] = []  # must be some number
         self.anonymous: list[int] = []  # must have no identity
         self.rest = True
+        self.demand: tuple[tuple[int, int], ...] | None = None  # the masks of `marks` that are numbers, per frame
         self.numbers: list[tuple[int, int]] = []  # (register, identity of a number)
         self.pointers: list[tuple[int, int]] = []  # (register, identity of a pointer)
         self.outer: list[tuple[int, int, Any, int, bool]] = []  # (frame, register, value, identity, precise)

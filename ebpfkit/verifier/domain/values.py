@@ -134,6 +134,20 @@ class Values:
             found = self._pointers[key] = Pointer(kind, target, off, part, range_, nullable, readonly, record)
         return found
 
+    def with_range(self, p: Pointer, range_: int) -> Pointer:
+        """`p` with another number of bytes proved."""
+        found: Pointer | None = self._computed.get((p, range_))
+        if found is None:
+            found = self._computed[p, range_] = self.change(p, range_=range_)
+        return found
+
+    def non_null(self, p: Pointer) -> Pointer:
+        """`p` known not to be null."""
+        found: Pointer | None = self._computed.get(p)
+        if found is None:
+            found = self._computed[p] = self.change(p, nullable=False)
+        return found
+
     def change(self, p: Pointer, **parts: Any) -> Pointer:
         """`p` with some parts changed: off, var, range_, nullable."""
         return self.pointer(

@@ -26,6 +26,7 @@ from ebpfkit.verifier.domain.pointer import (
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar
 from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.refine import FLIPPED, NEGATED, decide, refine
+from ebpfkit.verifier.special import LOCKS
 from ebpfkit.verifier.state import ID_MASK, LINK32, LINK64, SPILL, Frame, Slot, State, link_offset
 
 if TYPE_CHECKING:
@@ -324,7 +325,7 @@ def _match_packet(
     _prove_range(w, inside, register, measured, open_end)
     if measured.kind == PACKET:
         frame = outside.frames[-1]
-        frame.vals[register] = w.values.change(measured, range_=AT_END if open_end else BEYOND_END)
+        frame.vals[register] = w.values.with_range(measured, AT_END if open_end else BEYOND_END)
 
 
 def _is_measured(p: Any, end: Any) -> bool:
@@ -341,19 +342,19 @@ def _prove_range(w: Walk, state: State, register: int, measured: Pointer, open_e
     proved = measured.off + open_end
     identity = state.frames[-1].ids[register]
     kind = measured.kind
-    change = w.values.change
+    with_range = w.values.with_range
     for frame in state.frames:
         vals, ids = frame.vals, frame.ids
         for number in range(10):
             value = vals[number]
             if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
-                vals[number] = change(value, range_=proved)
-        for number, slot in list(frame.slots.items()):
+                vals[number] = with_range(value, proved)
+        for number, slot in list(frame.slots.items()) if frame.slots else ():
             value = slot.value
             if not isinstance(value, Pointer) or value.kind != kind or slot.id != identity or slot.types[0] != SPILL:
                 continue
             if value.range < proved:
-                frame.set_slot(number, Slot(slot.types, change(value, range_=proved), slot.id))
+                frame.set_slot(number, Slot(slot.types, with_range(value, proved), slot.id))
 
 
 def _drop_null(w: Walk, frame: Frame, register: int) -> None:
@@ -365,6 +366,8 @@ def _drop_null(w: Walk, frame: Frame, register: int) -> None:
 
 def keeps_identity(w: Walk, p: Pointer) -> bool:
     """Whether it matters which value this is after the null test too: one with a lock in it."""
+    if p.kind == BTF:
+        return bool(p.target.local) and any(field.kind in LOCKS for field in w.object_fields(p.target))
     return p.kind == MAP_VALUE and p.target.spec.inner is None and w.lock_of(p.target.spec) is not None
 
 
@@ -378,7 +381,7 @@ def non_null(w: Walk, p: Pointer) -> Any:
             return w.values.pointer(OPAQUE, "xdp_sock")
         if spec.type in ("sockmap", "sockhash"):
             return w.values.pointer(OPAQUE, "sock")
-    return w.values.change(p, nullable=False)
+    return w.values.non_null(p)
 
 
 def _holders(state: State) -> Iterator[tuple[Frame, int, Any, int]]:
