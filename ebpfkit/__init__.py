@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
     from ebpfkit.dsl.arrays import array
     from ebpfkit.dsl.decorators import xdp
+    from ebpfkit.dsl.locks import SpinLock
     from ebpfkit.dsl.maps import Array, Hash, LpmTrie, LruHash, LruPerCpuHash, PerCpuArray, PerCpuHash
     from ebpfkit.dsl.packet import Packet
     from ebpfkit.dsl.program import Program
@@ -107,6 +108,7 @@ __all__ = [
     "Report",
     "Result",
     "RingBuf",
+    "SpinLock",
     "Stack",
     "Struct",
     "UsageError",

@@ -360,6 +360,13 @@ class Base:
                     "nor discarded",
                     "do this before reserve(), or use get() or peek()",
                 )
+        if self.live.lock is not None:
+            raise self.error(
+                node,
+                "in-lock",
+                f"{why} may end the program while the lock of line {self.live.lock[1].line} is held",
+                "do it before the with",
+            )
         self.short_used = True
         onward = self.builder.label("go")
         self.builder.condbr(failed, self.short_label, onward, likely=False)

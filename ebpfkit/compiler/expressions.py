@@ -34,7 +34,7 @@ from ebpfkit.compiler.values import (
     scalar,
 )
 from ebpfkit.dsl.maps import MapFacade
-from ebpfkit.dsl.typeinfo import ArrayType, IntType
+from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType
 from ebpfkit.dsl.variables import Var
 from ebpfkit.errors import EbpfError
 
@@ -457,6 +457,8 @@ class Expressions(Operators):
         return self.variable(variable, node.value)
 
     def _view_attribute(self, owner: View, name: str, node: ast.Attribute) -> Value:
+        if isinstance(owner.type, StructType) and owner.type.opaque:
+            raise self.error(node, "read-only", f"only the kernel looks into a {owner.type.name}")
         found = self.field(owner, name, node)
         if found is not None:
             field, cls = found

@@ -42,8 +42,10 @@ def unit_type(bits: IntType | BitsType) -> IntType:
 
 
 def occupied(info: TypeInfo, base: int = 0) -> list[tuple[int, int]]:
-    """(offset, bytes) of everything that is not padding."""
+    """(offset, bytes) of everything that is neither padding nor the kernel's."""
     if isinstance(info, StructType):
+        if info.opaque:
+            return []
         if info.packed:
             return [(base, info.size)]
         return [part for field in info.fields for part in occupied(field.type, base + field.offset)]
@@ -159,6 +161,10 @@ class Memory(Base):
     def store_place(self, view: View, offset: int, info: TypeInfo, cls: Any, value: Value, node: ast.AST) -> None:
         """Store a value at `offset` of a view, widened within its signedness; anything else is refused."""
         self.check_alive(view, node)
+        if isinstance(info, StructType) and info.opaque:
+            if isinstance(value, Const) and isinstance(value.value, bytes):
+                return  # a field that nobody names: storing the whole structure leaves it out
+            raise self.error(node, "read-only", f"a {info.name} cannot be assigned")
         if isinstance(info, IntType):
             self._store_int(view, offset, info, value, node)
         elif isinstance(info, BitsType):

@@ -35,6 +35,7 @@ from ebpfkit.compiler.values import (
 )
 from ebpfkit.dsl.packet import LARGEST_META, MOST_RESIZED, MOST_SKIPPED
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
+from ebpfkit.errors import CompileError
 
 __all__ = ["Packets"]
 
@@ -146,13 +147,18 @@ class Packets(Expressions):
     def packet_length(self) -> Scalar:
         """`len(pkt)`, a u32."""
         if self.frags:
-            result = self.builder.helper(188, "xdp_get_buff_len", "i64", (Arg(),))
+            result = self.call("xdp_get_buff_len", "i64", Arg())
             return scalar(self.builder.convert("trunc", result, "i32"), U32)
         start = self.builder.load("ptr", self.data_start, 8)
         return scalar(self.builder.packet_length(start, self.packet_end()), U32)
 
     def call(self, name: str, type: str, *args: Operand) -> Temp:
-        """Call a helper by its kernel name."""
+        """Call a helper by its kernel name; while a spin lock is held none may be called but the one that frees it."""
+        if self.live.lock is not None and name != "spin_unlock":
+            what = f"{name}() is called while the lock of line {self.live.lock[1].line} is held"
+            raise CompileError(
+                what, span=self.builder.place.span, code="in-lock", hint="do it before or after the with"
+            )
         return self.builder.helper(HELPERS_BY_NAME[name].id, name, type, args)
 
     # Moving the packet's ends

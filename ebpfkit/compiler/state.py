@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from ebpfkit.compiler.ir import Temp
+from ebpfkit.compiler.ir import Operand, Temp
 from ebpfkit.compiler.values import (
     BOOL,
     HOLE,
@@ -72,9 +72,11 @@ class State:
     records: dict[int, tuple[Record, Span]] = field(default_factory=dict)
     epoch: int = 0
     epoch_span: Span | None = None
+    lock: tuple[Operand, Span] | None = None
+    """The spin lock that is held, and where it was taken: a `with` block, so that paths which meet agree."""
 
     def copy(self) -> State:
-        return State(dict(self.names), dict(self.records), self.epoch, self.epoch_span)
+        return State(dict(self.names), dict(self.records), self.epoch, self.epoch_span, self.lock)
 
     def same(self, other: State) -> bool:
         return self.names == other.names and {k: v[0] for k, v in self.records.items()} == {

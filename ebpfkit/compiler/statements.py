@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ebpfkit.compiler.base import Loop, assigned_names
+from ebpfkit.compiler.base import Frame, Loop, assigned_names
 from ebpfkit.compiler.calls import Calls
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Operand
@@ -32,6 +32,7 @@ from ebpfkit.compiler.values import (
     limits,
     scalar,
 )
+from ebpfkit.dsl.locks import SpinLock
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType
 from ebpfkit.dsl.variables import Var
@@ -44,7 +45,6 @@ _NO_STATEMENT = {
     "ClassDef": ("a class inside a program", "move it out into the module"),
     "AsyncFor": ("a program cannot wait", "write for"),
     "AsyncWith": ("a program cannot wait", "remove async"),
-    "With": ("with has no meaning in a program yet", "write the steps one by one"),
     "Raise": ("a program cannot raise", "return a verdict"),
     "Try": ("nothing in a program raises", "test for None, or use get() and peek()"),
     "TryStar": ("nothing in a program raises", "test for None, or use get() and peek()"),
@@ -269,6 +269,43 @@ class Statements(Calls):
                     ends.append(self.state)
                     self.go(end)
         self.enter(end, ends)
+
+    # Locks
+
+    def _do_With(self, node: ast.With) -> None:
+        """`with value.lock:`; the lock is given back however the block is left."""
+        item = node.items[0]
+        if len(node.items) != 1 or item.optional_vars is not None:
+            raise self.error(node, "unsupported-syntax", "with takes one lock and gives no name", "with value.lock:")
+        lock = self.expr(item.context_expr)
+        if not isinstance(lock, View) or lock.type != SpinLock.__ebpf_type__:
+            raise self.error(item.context_expr, "bad-type", f"{describe(lock)} is no lock", "with value.lock:")
+        if lock.space is not Space.MAP:
+            raise self.error(item.context_expr, "bad-lock", f"this lock lies in {lock.space.value}", "lock a map value")
+        if self.live.lock is not None:
+            raise self.error(item.context_expr, "bad-lock", "a second lock inside of another", "give back the first")
+        self.call("spin_lock", "void", lock.pointer)
+        self.live.lock = (lock.pointer, self.span(item.context_expr))
+        loops, self.lock_loops = self.lock_loops, len(self.frame.loops)
+        frame, self.lock_frame = self.lock_frame, self.frame
+        self.block(node.body)
+        if self.state is not None:
+            self.unlock()
+        self.lock_loops, self.lock_frame = loops, frame
+
+    lock_loops: int = 0
+    lock_frame: Frame | None = None
+
+    def unlock(self) -> None:
+        """Give back the lock that is held here, if any."""
+        if self.live.lock is not None:
+            self.call("spin_unlock", "void", self.live.lock[0])
+            self.live.lock = None
+
+    def _leave_lock_for_loop(self) -> None:
+        """Give back the lock where `break` or `continue` leaves the block that took it."""
+        if self.frame is self.lock_frame and len(self.frame.loops) <= self.lock_loops:
+            self.unlock()
 
     def _do_Match(self, node: ast.Match) -> None:
         subject = self.expr(node.subject)
@@ -555,15 +592,19 @@ class Statements(Calls):
         return done
 
     def _do_Break(self, node: ast.Break) -> None:
+        self._leave_lock_for_loop()
         loop = self.frame.loops[-1]
         loop.breaks.append(self.live)
         self.go(loop.break_label)
 
     def _do_Continue(self, node: ast.Continue) -> None:
+        self._leave_lock_for_loop()
         loop = self.frame.loops[-1]
         loop.continues.append(self.live)
         self.go(loop.continue_label)
 
     def _do_Return(self, node: ast.Return) -> None:
         value = self.expr(node.value) if node.value is not None else Const(None)
+        if self.frame is self.lock_frame:
+            self.unlock()
         self.finish_function(value, node)

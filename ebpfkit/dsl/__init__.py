@@ -13,6 +13,7 @@ _HOMES = {
     "addresses": ("IPv4Addr", "IPv6Addr", "MAC"),
     "arrays": ("array",),
     "decorators": ("xdp",),
+    "locks": ("SpinLock",),
     "maps": ("Array", "Hash", "LpmTrie", "LruHash", "LruPerCpuHash", "MapFacade", "PerCpuArray", "PerCpuHash"),
     "packet": ("Packet",),
     "program": ("Program",),

@@ -80,7 +80,7 @@ _REASONS = {
     ArgKind.DYNPTR: "there are no dynptrs in the language yet",
     ArgKind.DYNPTR_UNINIT: "there are no dynptrs in the language yet",
     ArgKind.TIMER: "there are no timers in the language yet",
-    ArgKind.SPIN_LOCK: "there are no spin locks in the language yet",
+    ArgKind.SPIN_LOCK: "write with value.lock:",
     ArgKind.KPTR: "there are no kernel pointers in the language yet",
     ArgKind.RINGBUF_MEM: "write record.submit() or record.discard()",
 }
@@ -128,6 +128,8 @@ class Helper:
         run = current_run()
         if run is None:
             refuse("program-only", f"the helper {spec.name}() has a meaning only in a running program")
+        if run.locked:
+            refuse("in-lock", f"{spec.name}() is called while a spin lock is held", "call it before or after the with")
         given = dict(zip(self.names, args))
         unknown = [name for name in named if name not in self.names or name in given]
         given.update(named)

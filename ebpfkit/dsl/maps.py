@@ -225,6 +225,10 @@ class MapFacade:
 
     def _run_store(self, run: Run) -> Any:
         """The store whose live values a program sees."""
+        if run.locked:
+            refuse(
+                "in-lock", f"the map '{self.name}' is used while a spin lock is held", "do it before or after the with"
+            )
         store: Any = run.stores.get(self)
         if store is None:
             store = self.store

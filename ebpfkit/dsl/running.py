@@ -33,6 +33,7 @@ class Run:
     random: Callable[[], int] = lambda: 0
     stores: Mapping[MapFacade, Any] = field(default_factory=dict)
     reserved: list[Any] = field(default_factory=list)  # ring buffer records that are neither submitted nor discarded
+    locked: bool = False  # inside of `with value.lock:`
     redirect: tuple[str, int] | None = None  # the map and key, or ("", interface index), of the last redirect
 
 

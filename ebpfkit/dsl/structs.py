@@ -134,6 +134,8 @@ class Struct:
             listed = ", ".join(f"'{name}'" for name in missing)
             refuse("missing-field", f"{info.name}(...) lacks {listed}", f"name it, or start from {info.name}.zero()")
         for field in info.fields:
+            if isinstance(field.type, StructType) and field.type.opaque:
+                continue
             if field.name in values:
                 setattr(self, field.name, values[field.name])
             elif isinstance(field.default, bytes):
@@ -163,6 +165,8 @@ class Struct:
 
     @classmethod
     def __ebpf_store__(cls, region: Region, offset: int, value: object) -> None:
+        if cls.__ebpf_type__.opaque:
+            refuse("read-only", f"a {cls.__name__} cannot be assigned")
         if not isinstance(value, Struct) or value.__ebpf_type__ != cls.__ebpf_type__:
             refuse("bad-type", f"a {type_name(value)} is not a {cls.__name__}")
         region.write(offset, value._without_padding())
@@ -239,6 +243,8 @@ def _fields_hint(info: StructType) -> str:
 
 def _occupied(info: StructType, base: int = 0) -> Iterator[tuple[int, int]]:
     """The byte ranges that fields fill."""
+    if info.opaque:
+        return
     for field in info.fields:
         yield from _occupied_by(field.type, base + field.offset)
 
@@ -273,6 +279,8 @@ class _Layout:
         self.finish_bits()
         info = info_of(kind)
         default = encode(kind, body) if body is not None else None
+        if isinstance(info, StructType) and info.opaque:
+            default = bytes(info.size)
         self._place(name, info, kind, default)
 
     def _place(self, name: str, info: TypeInfo, kind: Any, default: bytes | None) -> None:

@@ -97,7 +97,10 @@ class HeaderLength:
 
 @dataclass(frozen=True, slots=True)
 class StructType:
-    """A structure with C's layout (`packed`: none of the padding, alignment 1, as protocol headers are)."""
+    """A structure with C's layout (`packed`: none of the padding, alignment 1, as protocol headers are).
+
+    `opaque`: bytes that only helpers of the kernel touch, such as a spin lock.
+    """
 
     name: str
     fields: tuple[Field, ...]
@@ -105,6 +108,7 @@ class StructType:
     align: int
     packed: bool = False
     header_length: HeaderLength | None = None
+    opaque: bool = False
 
     def field(self, name: str) -> Field | None:
         return next((f for f in self.fields if f.name == name), None)

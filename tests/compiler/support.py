@@ -120,8 +120,8 @@ def program(body: str, folder: Path, before: str = "", decorator: str = "@bpf.xd
     return found
 
 
-def packets(count: int = 6, size: int = 160, seed: int = 1) -> list[bytes]:
-    """Random frames, some with small numbers in them, and some cut short."""
+def packets(count: int = 6, size: int = 200, seed: int = 1) -> list[bytes]:
+    """Random frames, large enough for a Data, some with small numbers in them, and some cut short."""
     rng = random.Random(seed)
     out = []
     for number in range(count):

@@ -235,7 +235,7 @@ def test_ring_buffer_records_are_the_same(body: str, tmp_path: Path):
     from ebpfkit.loader.ringbuf import RingBuffer
 
     prog = program(READ + textwrap.dedent(body).strip() + "\n" + END, tmp_path, RING)
-    frames = [f for f in packets() if len(f) == 160]
+    frames = [f for f in packets() if len(f) == 200]
     python = [run_python(prog, frame) for frame in frames]
     wanted = {m.name: [bytes(r) if not isinstance(r, int) else int(r).to_bytes(4, "little") for r in m.poll(0)]
               for m in prog.maps}  # fmt: skip

@@ -54,7 +54,7 @@ def test_mutated_programs_compile_or_are_refused_at_a_place(tmp_path: Path):
         except SyntaxError:
             continue
         try:
-            function = lower_program(prog, cpu="v3", maps={})
+            function = lower_program(prog, cpu="v3", maps={}, variables={})
         except CompileError as error:
             assert error.span is not None and error.span.column and error.code and error.message, seed
             codes.add(error.code)

@@ -377,7 +377,7 @@ REFUSED = {
     ),
     "with": (
         "with d.x8:\n    pass",
-        "1:5 unsupported-syntax: with has no meaning in a program yet (write the steps one by one)",
+        "1:10 bad-type: u8 is no lock (with value.lock:)",
     ),
     "raise": ("raise ValueError", "1:5 unsupported-syntax: a program cannot raise (return a verdict)"),
     "assert": (

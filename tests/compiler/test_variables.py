@@ -55,7 +55,7 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 def test_every_executor_leaves_the_same_values(name: str, on: str, tmp_path: Path):
     text = module_text(f"d = pkt.read(Data)\n{BODIES[name]}\nreturn XDP_PASS\n", BEFORE)
-    frame = bytes(range(160))
+    frame = bytes(range(200))
     wanted, got = (load_module(text, tmp_path).prog.run(frame, on=executor) for executor in ("python", on))
     assert (got.action, got.data) == (wanted.action, wanted.data)
     assert {k: bytes_of(v) for k, v in got.variables.items()} == {k: bytes_of(v) for k, v in wanted.variables.items()}
