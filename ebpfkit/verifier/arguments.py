@@ -64,8 +64,9 @@ class CallFacts:
     """What the arguments of one call say."""
 
     __slots__ = (
-        "blank", "dynptr", "key", "kptr", "largest", "reference", "release_register", "size", "target", "text", "variable",
-    )  # fmt: skip  # fmt: skip
+        "blank", "dynptr", "key", "kptr", "largest", "reference", "release_register", "size", "target", "text",
+        "variable",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.target: MapTarget | None = None
@@ -220,7 +221,8 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
     elif kind is _A.RINGBUF_MEM:
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
     elif kind is _A.SPIN_LOCK:
-        fits, wanted = value.kind == MAP_VALUE and not value.nullable, "map_value, ptr_, ptr_"
+        allocated = value.kind == BTF and value.target.flags == ALLOC
+        fits, wanted = (value.kind == MAP_VALUE or allocated) and not value.nullable, "map_value, ptr_, ptr_"
     else:
         raise Unmodelled(f"arguments of kind {kind.value}", index=index)
     if not fits:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ebpfkit._bits import to_signed
 from ebpfkit.verifier import check
 from ebpfkit.verifier.domain.pointer import MAP_VALUE
-from ebpfkit.verifier.rejection import Rejection
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -50,14 +50,16 @@ def prove_constant_string(w: Walk, index: int, register: int, otherwise: str) ->
 def check_format(w: Walk, index: int, text: bytes, arguments: int) -> None:
     """The format of bpf_snprintf is one that the kernel prints, with no more places than arguments."""
     refusal = Rejection("helper-argument", "Invalid format string", index=index, register=3)
-    if any(not (32 <= byte < 127 or 9 <= byte <= 13) for byte in text):
+    if any(not (32 <= byte < 127 or 9 <= byte <= 13 or byte > 127) for byte in text):
         raise refusal
-    plain = text.decode("ascii")
+    plain = text.decode("latin-1")
     places = 0
     at = plain.find("%")
     while at >= 0:
         found = _SPECIFIER.match(plain, at)
         if found is None:
+            if not text.isascii():
+                raise Unmodelled("letters beyond ASCII behind a place of a format", index=index)
             raise refusal
         places += found["counts"] is not None
         if places > arguments:

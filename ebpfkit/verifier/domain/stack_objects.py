@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ACTIVE", "DRAINED", "PACKET_SLICE", "StackObject"]
+__all__ = ["ACTIVE", "DRAINED", "LASTING_SLICE", "PACKET_SLICE", "StackObject"]
 
 ACTIVE, DRAINED = "active", "drained"
 
 PACKET_SLICE = 1 << 48
 """Marks, in the `range` of memory from a dynptr (its id), that the dynptr is over a packet."""
+
+LASTING_SLICE = 1 << 49
+"""Marks there a slice that outlives the overwriting of its dynptr (those of kernel functions do on 6.18)."""
 
 
 class StackObject(NamedTuple):

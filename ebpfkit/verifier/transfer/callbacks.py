@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
 from ebpfkit.verifier import check
-from ebpfkit.verifier.domain.pointer import MAP_KEY, MAP_PTR, MAP_VALUE, STACK
+from ebpfkit.verifier.domain.objects import BTF
+from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, MAP_KEY, MAP_PTR, MAP_VALUE, STACK
+from ebpfkit.verifier.domain.stack_objects import StackObject
 from ebpfkit.verifier.liveness import Chain
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import Callback, Frame, State
@@ -48,7 +50,23 @@ def enter_timer(w: Walk, caller: Frame, callee: Frame) -> None:
     callee.vals[3] = w.values.pointer(MAP_VALUE, target)
 
 
-_SYNCHRONOUS: dict[str, tuple[int, Enter]] = {"loop": (2, _enter_loop), "for_each_map_elem": (2, _enter_for_each)}
+def _enter_drain(w: Walk, caller: Frame, callee: Frame) -> None:
+    callee.vals[1], callee.ids[1] = w.values.pointer(CONST_DYNPTR, StackObject("local")), w.new_id()
+    callee.vals[2], callee.ids[2] = caller.vals[3], caller.ids[3]
+
+
+def _enter_find_vma(w: Walk, caller: Frame, callee: Frame) -> None:
+    callee.vals[1], callee.ids[1] = caller.vals[1], caller.ids[1]
+    callee.vals[2] = w.values.pointer(BTF, w.objects.kernel_object("vm_area_struct"))
+    callee.vals[3], callee.ids[3] = caller.vals[4], caller.ids[4]
+
+
+_SYNCHRONOUS: dict[str, tuple[int, Enter]] = {
+    "loop": (2, _enter_loop),
+    "for_each_map_elem": (2, _enter_for_each),
+    "find_vma": (3, _enter_find_vma),
+    "user_ringbuf_drain": (2, _enter_drain),
+}
 """Helper: the register with the function, and what it begins with."""
 
 

@@ -10,12 +10,15 @@ from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import arguments, check, functions, kptrs, obligations, strings
 from ebpfkit.verifier.arguments import CallFacts
+from ebpfkit.verifier.domain.objects import BTF
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.special import LOCK
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
 from ebpfkit.verifier.transfer import callbacks, dynptrs, stack, stack_objects
+from ebpfkit.verifier.transfer.graph import OBJECTS, drop_borrowed
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
 
@@ -113,7 +116,7 @@ def call_helper(
         arguments.prove_argument(w, index, plan, facts)
     target = facts.target
     if target is not None:
-        if Effect.CALLS_BACK in spec.effects and spec.map_types and target.spec.type not in spec.map_types:
+        if spec.name == "for_each_map_elem" and spec.map_types and target.spec.type not in spec.map_types:
             raise Rejection("helper-map-type", "callback function not allowed for map", index=index)
         _check_map(index, spec, target.spec.type)
         if spec.name in _RDONLY_WRITERS and (target.spec.frozen or target.spec.flags & _BPF_F_RDONLY_PROG):
@@ -134,6 +137,9 @@ def call_helper(
         _release(w, index, spec, facts)
     if Effect.TAIL_CALL in spec.effects:
         check.prove(w, index, [obligations.NoReferences("tail_call")])
+    if spec.name == "dynptr_from_mem" and vals[1].kind != MAP_VALUE:
+        message = f"Unsupported reg type {check.type_name(vals[1])} for bpf_dynptr_from_mem data"
+        raise Rejection("dynptr", message, index=index, register=1)
     if spec.name == "snprintf":
         _check_snprintf(w, index, facts)
     if spec.effects & _CALLING_BACK:
@@ -169,13 +175,15 @@ def _return_from_tail_call(w: Walk, index: int) -> int:
 def _lock(w: Walk, index: int, acquire: bool) -> None:
     """Take or drop the spin lock that R1 points to."""
     p = w.vals[1]
-    spec = p.target.spec
+    home: Any = OBJECTS if p.kind == BTF else p.target
+    fields = w.object_fields(p.target) if p.kind == BTF else w.special_fields(p.target.spec)
     if p.var.const is None:
         message = "R1 doesn't have constant offset. bpf_spin_lock has to be at the constant offset"
         raise Rejection("lock", message, index=index, register=1)
-    field = w.lock_of(spec)
+    field = next((field for field in fields if field.kind == LOCK), None)
     if field is None:
-        raise Rejection("lock", f"map '{spec.name}' has no valid bpf_spin_lock", index=index, register=1)
+        where = "local" if p.kind == BTF else f"map '{p.target.spec.name}'"
+        raise Rejection("lock", f"{where} has no valid bpf_spin_lock", index=index, register=1)
     at = p.off + to_signed(p.var.const, 64)
     if at != field.offset:
         message = f"off {at} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}"
@@ -185,13 +193,14 @@ def _lock(w: Walk, index: int, acquire: bool) -> None:
     if acquire:
         if held is not None:
             raise Rejection("lock", "Locking two bpf_spin_locks are not allowed", index=index, register=1)
-        w.state.lock = (identity, p.target)
+        w.state.lock = (identity, home)
         return
     if held is None:
         raise Rejection("lock", "bpf_spin_unlock without taking a lock", index=index, register=1)
-    if held[0] != identity or held[1] is not p.target:
+    if held[0] != identity or held[1] is not home:
         raise Rejection("lock", "bpf_spin_unlock of different lock", index=index, register=1)
     w.state.lock = None
+    drop_borrowed(w)
 
 
 def _check_map(index: int, spec: HelperSpec, map_type: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, MEM, STACK
-from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE, StackObject
+from ebpfkit.verifier.domain.stack_objects import LASTING_SLICE, PACKET_SLICE, StackObject
 from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter
 from ebpfkit.verifier.rejection import Rejection
 from ebpfkit.verifier.state import DYNPTR, ID_MASK, Frame, reference_word
@@ -117,17 +117,18 @@ def prove(w: Walk, index: int, register: int, function: KernelFunction, paramete
     build(w, index, register, word, reference)
 
 
-def memory_of(w: Walk, dynptr: tuple[StackObject, int], size: int, *, readonly: bool, nullable: bool) -> Any:
+def memory_of(
+    w: Walk, dynptr: tuple[StackObject, int], size: int, marks: int = 0, *, readonly: bool, nullable: bool
+) -> Any:
     """A pointer to `size` bytes of the dynptr."""
     found, word = dynptr
-    mark = word & ID_MASK | (PACKET_SLICE if found.word in _OVER_PACKETS else 0)
+    mark = word & ID_MASK | marks | (PACKET_SLICE if found.word in _OVER_PACKETS else 0)
     return w.values.pointer(MEM, size, range_=mark, nullable=nullable, readonly=readonly)
 
 
 def slice_of(w: Walk, index: int, function: KernelFunction, facts: Any, nullable: bool) -> Any:
     """What bpf_dynptr_slice and bpf_dynptr_slice_rdwr give."""
-    found, _ = facts.dynptr
     readonly = not function.name.endswith("_rdwr")
-    if not readonly and found.word in _OVER_PACKETS and w.prog_type.direct_packet_access != "write":
+    if not readonly and w.prog_type.direct_packet_access != "write":
         raise Rejection("read-only-memory", "the prog does not allow writes to packet data", index=index)
-    return memory_of(w, facts.dynptr, facts.constant or 0, readonly=readonly, nullable=nullable)
+    return memory_of(w, facts.dynptr, facts.constant or 0, LASTING_SLICE, readonly=readonly, nullable=nullable)

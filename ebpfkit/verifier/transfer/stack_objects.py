@@ -107,7 +107,7 @@ def destroy_dynptr(w: Walk, index: int, frame: Frame, number: int) -> None:
     identity = frame.slots[first].id & ID_MASK
     for gone in (first, first - 1):
         frame.set_slot(gone, _EMPTY)
-    drop_slices(w, lambda value: value.range & ~PACKET_SLICE == identity)
+    drop_slices(w, lambda value: value.range & ~PACKET_SLICE == identity)  # a lasting one has another mark
 
 
 def drop_slices(w: Walk, matches: Any) -> None:
