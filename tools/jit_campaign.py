@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -73,7 +74,10 @@ def chunk(kind: str, seed: int, first: int, count: int) -> tuple[Counter[str], l
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     for number in range(first, first + count):
-        wrong += one(kind, seed, number, counts)
+        try:
+            wrong += one(kind, seed, number, counts)
+        except Exception:  # a bug: found, and told with what makes it again
+            wrong.append(f"{kind} {seed} {number}: {traceback.format_exc()}")
     gc.collect()
     return counts, wrong
 

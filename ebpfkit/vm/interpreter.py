@@ -484,7 +484,7 @@ def _call_by_number(vm: Interpreter, insn: Instruction, here: int, base: int, en
         why = "no Linux takes it: name the function, or call the helper by number (it runs with prog_type=None)"
         raise NotSupported("CALLX in the virtual machine", why=why, span=insn.span)
     register, following, helper = int(insn.dst or insn.imm), here + 1, vm.environment.helper
-    if register > _R10:
+    if not 0 <= register <= _R10:
         return _fault(f"register r{register} does not exist")
 
     def step(registers: list[int]) -> int:

@@ -10,9 +10,10 @@ from ebpfkit.errors import MachineFault
 from ebpfkit.vm.machine import Machine
 
 from .cases import FAULTS, Case, all_cases
+from .cases_small import small_cases
 from .kernel_runner import Rejected, run_in_kernel
 
-CASES = all_cases()
+CASES = [*all_cases(), *small_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

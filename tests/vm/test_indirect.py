@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from ebpfkit.asm.insn import Instruction
+from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MachineFault, MapError, NotSupported
@@ -100,6 +102,9 @@ def test_a_helper_by_the_number_in_a_register(jit: str | None) -> None:
         Machine(parse("r8 = 12\ncallx r8\nexit"), None, jit=jit).run()
     with pytest.raises(NotSupported, match="no Linux takes it"):
         Machine(program, "xdp", jit=jit).run(bytes(14))
+    for number in (11, -5, 1 << 30):
+        with pytest.raises(MachineFault, match=f"r{number} does not exist"):
+            Machine([Instruction(OPCODES["CALLX"], imm=number), *parse("exit")], None, jit=jit).run()
     loop = "r1 = 3\nr2 = subprog[+7] ll\nr3 = 0\nr4 = 0\nr7 = 181\ncallx r7\nr0 += r6\nexit\nr6 = 5\nr0 = 0\nexit"
     ran = [Machine(parse(loop), None, jit=mode).run() for mode in (None, jit)]
     assert (ran[0].r0, ran[0].insns) == (ran[1].r0, ran[1].insns) == (3, 17)

@@ -20,9 +20,10 @@ from ebpfkit.vm.jit_flow import CALLBACK_HELPERS
 from ebpfkit.vm.machine import Machine
 
 from .cases import FAULTS, Case, all_cases
+from .cases_small import small_cases
 from .kernel_runner import wrap
 
-CASES = all_cases()
+CASES = [*all_cases(), *small_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
