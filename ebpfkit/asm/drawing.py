@@ -24,6 +24,7 @@ FORMATS = ("svg", "dot", "mermaid")
 MAX_DRAWN_BLOCKS = 1500
 _MAX_LINE = 72
 _CHARACTER, _LINE, _PADDING, _TITLE = 7.2, 15, 8, 30  # pixels of a 12 px monospace font, boxes and the title
+_KEY, _KEY_WIDTH = 20, 170  # the line that explains the colours
 
 
 def draw_cfg(
@@ -113,7 +114,7 @@ def _svg(graph: Cfg, texts: list[list[str]], title: str) -> str:
         )
     sizes = [(max(map(len, text)) * _CHARACTER + 2 * _PADDING, len(text) * _LINE + 2 * _PADDING - 3) for text in texts]
     layout = lay_out(sizes, [(edge.source, edge.target) for block in graph.blocks for edge in block.successors])
-    width, height = layout.width, layout.height + _TITLE
+    width, height = max(layout.width, _KEY_WIDTH), layout.height + _TITLE + _KEY
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size}>',
@@ -125,7 +126,16 @@ def _svg(graph: Cfg, texts: list[list[str]], title: str) -> str:
     parts += [_draw_edge(edge, layout, number) for number, edge in enumerate(edges)]
     entries = set(graph.functions)
     parts += [_draw_block(index, text, layout, sizes, index in entries) for index, text in enumerate(texts)]
-    return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
+    return "\n".join([*parts, "</g>", _key(height - 8), "</svg>"]) + "\n"
+
+
+def _key(y: float) -> str:
+    """What the colours mean, in one line below the picture."""
+    words = (("jump", EdgeKind.JUMP, False), ("next", EdgeKind.FALL, False), ("back", EdgeKind.JUMP, True))
+    spans = "".join(
+        f'<tspan fill="{_colour(Edge(0, 0, kind), is_back)}">&#x2501; {word}</tspan> ' for word, kind, is_back in words
+    )
+    return f'<text x="12" y="{y:.0f}" font-family="sans-serif" font-size="11" xml:space="preserve">{spans}</text>'
 
 
 def _draw_block(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,13 @@ def command(
         )
     if output is not None and drawing is None:
         raise UsageError("-o goes with --cfg: text goes to stdout")
-    specs = [program_from_code(file.read_bytes(), name=file.stem)] if raw else pipeline.open_source(file).select(names)
+    variables: dict[tuple[str, int], str] = {}
+    if raw:
+        specs = [program_from_code(file.read_bytes(), name=file.stem)]
+    else:
+        source = pipeline.open_source(file)
+        specs = source.select(names)
+        variables = {(row.map_name, row.offset): row.name for row in source.object.variables.values()}
     if drawing is not None:
         _draw(specs, drawing, output)
         return
@@ -75,7 +81,7 @@ def command(
         click.echo(f"; {spec.name} ({spec.section or 'raw'})")
         labelled = label_targets(spec.instructions, _functions(spec))
         text = format_program(
-            labelled, slots=True, opcodes=opcodes, source=not no_source, spell=_spelling(style)
+            labelled, slots=True, opcodes=opcodes, source=not no_source, spell=_spelling(style, variables)
         )  # fmt: skip
         click.echo(text, nl=False)
 
@@ -84,21 +90,25 @@ def _functions(spec: ProgramSpec) -> dict[int, str]:
     return {info.slot: info.name for info in spec.func_infos}
 
 
-def _spelling(style: str) -> Callable[[Instruction, int], str] | None:
-    """How an instruction is written; the kernel's spelling fills in where the chosen one has none."""
-    if style == "kernel":
-        return None
+def _spelling(style: str, variables: Mapping[tuple[str, int], str]) -> Callable[[Instruction, int], str]:
+    """How an instruction is written, a variable whose address it loads behind it.
+
+    The kernel's spelling fills in where the chosen one has none.
+    """
+    from ebpfkit.asm.insn import MapValueRef
     from ebpfkit.asm.llvm_spelling import format_llvm
     from ebpfkit.asm.mnemonics import format_mnemonic
     from ebpfkit.asm.printer import format_instruction
 
-    write = format_llvm if style == "llvm" else format_mnemonic
+    write = {"llvm": format_llvm, "ubpf": format_mnemonic}.get(style)
 
     def spell(insn: Instruction, slot: int) -> str:
         try:
-            return write(insn)
+            text = write(insn) if write else format_instruction(insn, slot)
         except KeyError:
-            return format_instruction(insn, slot)
+            text = format_instruction(insn, slot)
+        name = variables.get((insn.ref.name, insn.ref.offset)) if isinstance(insn.ref, MapValueRef) else None
+        return f"{text} ; &{name}" if name else text
 
     return spell
 

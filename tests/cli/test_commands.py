@@ -207,6 +207,19 @@ def test_asm_makes_an_object_of_a_whole_file(ebpfkit: Command, tmp_path: Path) -
     assert ebpfkit("asm", text, "-o", target).status == 2
 
 
+def test_disasm_names_variables(ebpfkit: Command, tmp_path: Path) -> None:
+    text, target = tmp_path / "p.s", tmp_path / "p.o"
+    text.write_text(
+        '.section xdp,"ax"\n.globl prog\nprog: r1 = limit ll\nw0 = *(u32 *)(r1 + 0)\nexit\n.data\n.globl limit\n'
+        'limit: .long 5\n.section license,"aw"\n.asciz "GPL"\n'
+    )
+    assert ebpfkit("asm", text, "-o", target).status == 0
+    shown = ebpfkit("disasm", target).out
+    assert "r1 = map[.data][0]+0 ll ; &limit\n" in shown
+    text.write_text(shown)
+    assert ebpfkit("asm", text).status == 0
+
+
 def test_disasm_lists_the_instruction_set(ebpfkit: Command) -> None:
     rows = {row["name"]: row for row in ebpfkit("disasm", "--isa", "--json").json}
     assert (rows["SDIV32_REG"]["opcode"], rows["SDIV32_REG"]["fixed"]) == ("0x3c", "off=0x1")
