@@ -14,7 +14,7 @@ from ebpfkit._bits import round_up
 from ebpfkit.btf import types as t
 from ebpfkit.btf.ext import BtfExt
 from ebpfkit.elf.kconfig import ConfigVariable, lay_out
-from ebpfkit.elf.reader import STB_WEAK, STT_FUNC, ElfFile, Section
+from ebpfkit.elf.reader import STB_WEAK, STT_FUNC, STT_OBJECT, ElfFile, Section
 from ebpfkit.errors import ObjectError
 
 __all__ = ["ObjectTypes", "read_raw_types", "read_types"]
@@ -95,6 +95,10 @@ def _fix_sections(
     elf: ElfFile, btf: t.Btf, changes: dict[int, t.BtfType], config: tuple[ConfigVariable, ...]
 ) -> list[t.BtfType]:
     """Sizes of sections and order of variables; returns types to add."""
+    homes: dict[str, set[str]] = {}
+    for symbol in elf.symbols:
+        if symbol.type == STT_OBJECT:
+            homes.setdefault(symbol.name, set()).add(elf.name_of(symbol.section))
     integer = next((type_id for type_id, type_ in btf.iter_kind(t.Int) if type_.size == 4), len(btf))
     for type_id, datasec in btf.iter_kind(t.Datasec):
         section = elf.section(datasec.name)
@@ -104,11 +108,18 @@ def _fix_sections(
         if any(_is_extern(btf.get(row.type)) for row in datasec.vars):
             changes[type_id] = _declare(btf, datasec, integer, changes)
             continue
-        rows = tuple(sorted(datasec.vars, key=lambda row: row.offset))
+        here = [row for row in datasec.vars if _is_in(btf, row, datasec.name, homes)]
+        rows = tuple(sorted(here, key=lambda row: row.offset))
         fixed = t.Datasec(datasec.name, datasec.size or (section.size if section else 0), rows)
         if fixed != datasec:
             changes[type_id] = fixed
     return [t.Int("int", 4, t.Int.SIGNED, 32)] if integer == len(btf) else []
+
+
+def _is_in(btf: t.Btf, row: t.VarSecinfo, section: str, homes: Mapping[str, set[str]]) -> bool:
+    """Whether a variable is in the section after all: compilers move constants to ".rodata.cst8" behind BTF's back."""
+    found = homes.get(btf.get(row.type).name)
+    return found is None or section in found
 
 
 def _define_config(

@@ -6,7 +6,10 @@ extern, which the kernel's own checks refuse. String offsets stay as they are, s
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ebpfkit._bits import round_up
 from ebpfkit.abi.btf_kinds import ANY_SECTION_NAME, BTF_KINDS, GLOBAL_FUNCTIONS
@@ -36,7 +39,9 @@ from ebpfkit.btf.types import (
 )  # fmt: skip
 from ebpfkit.elf.model import ObjectFile
 
-__all__ = ["loadable_btf", "older_btf"]
+__all__ = ["loadable_btf", "older_btf", "plain_names"]
+
+_MAX_NAME = 127  # what every kernel takes; newer ones take more
 
 
 def loadable_btf(btf: Btf, obj: ObjectFile | None = None) -> Btf:
@@ -123,3 +128,39 @@ def _older_type(btf: Btf, type_: BtfType) -> BtfType:
         case FuncProto():
             return Enum("", 4, ())
     raise TypeError(f"{type_!r} is as old as BTF")
+
+
+def plain_names(btf: Btf) -> Btf:
+    """The BTF with names as the kernel allows them: those of other languages (`Option<u32>`) get underscores.
+
+    The same object when nothing has to change.
+    """
+    changes: dict[int, BtfType] = {}
+    for type_id, type_ in enumerate(btf.types):
+        plain = _with_plain_names(type_)
+        if plain != type_:
+            changes[type_id] = plain
+    return btf.with_types(changes) if changes else btf
+
+
+def _with_plain_names(type_: BtfType) -> BtfType:
+    match type_:
+        case Int() | Float() | Datasec() | DeclTag() | TypeTag():
+            return type_  # the kernel takes any name of theirs, or others than identifiers
+        case Struct():
+            members = tuple(member._replace(name=_plain(member.name)) for member in type_.members)
+            return replace(type_, name=_plain(type_.name), members=members)
+        case Enum():
+            values = tuple(value._replace(name=_plain(value.name)) for value in type_.values)
+            return replace(type_, name=_plain(type_.name), values=values)
+        case FuncProto():
+            return replace(type_, params=tuple(param._replace(name=_plain(param.name)) for param in type_.params))
+    return replace(type_, name=_plain(type_.name))
+
+
+def _plain(name: str) -> str:
+    if not name or (len(name) <= _MAX_NAME and re.fullmatch(r"[A-Za-z_.][A-Za-z0-9_.]*", name)):
+        return name
+    text = re.sub(r"[^A-Za-z0-9_.]", "_", name)
+    text = f"_{text}" if text[0].isdigit() else text
+    return text if len(text) <= _MAX_NAME else f"{text[: _MAX_NAME - 9]}_{zlib.crc32(name.encode()):08x}"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from ebpfkit.btf.types import Datasec
 from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf import ObjectFile, open_object
 from ebpfkit.loader.collection import Collection
 from tests.conftest import require_tool
-from tests.elf.objects import compile_c
+from tests.elf.objects import compile_c, open_c
 
 pytestmark = pytest.mark.kernel
 
@@ -133,3 +134,14 @@ def test_packaged_objects(path: str, tmp_path: Path) -> None:
         for entry in pins.iterdir():
             entry.unlink()
         pins.rmdir()
+
+
+def test_constants_that_the_compiler_moved_elsewhere() -> None:
+    """clang 14 puts a table of constants into a section of its own, and leaves it in BTF where it was."""
+    obj = open_c("byte_orders")
+    assert obj.btf is not None
+    section = obj.btf.find(".rodata", Datasec)
+    assert section is not None
+    assert len({row.offset for row in section.vars}) == len(section.vars)
+    with Collection.load(obj, programs=["orders"]) as collection:
+        assert collection.programs["orders"].info.btf_id
