@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import MapTypeSpec
 
-__all__ = ["MAP_TYPES"]
+__all__ = ["MAP_TYPES", "WITH_SPIN_LOCKS"]
 
 _ACCESS = frozenset({"BPF_F_RDONLY", "BPF_F_WRONLY"})
 _PROG_ACCESS = frozenset({"BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"})
@@ -283,3 +283,8 @@ _ROWS = (
 
 MAP_TYPES: Mapping[str, MapTypeSpec] = MappingProxyType({row.name: row for row in _ROWS})
 """Every map type by its name, in the kernel's order."""
+
+WITH_SPIN_LOCKS = frozenset(
+    {"hash", "array", "cgroup_storage", "sk_storage", "inode_storage", "task_storage", "cgrp_storage"}
+)
+"""Map types whose values may have a bpf_spin_lock; the kernel refuses to create others that have one."""

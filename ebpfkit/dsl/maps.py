@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ebpfkit._bits import round_up
+from ebpfkit.abi.map_types import WITH_SPIN_LOCKS
 from ebpfkit.dsl.addresses import IPv4Addr, IPv6Addr, network_of, prefix_of
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
-from ebpfkit.dsl.typeinfo import ArrayType, StructType
+from ebpfkit.dsl.typeinfo import ArrayType, StructType, TypeInfo
 from ebpfkit.dsl.types import Integer, encode, info_of, type_name, u32
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapKeyError, NotSupported, UsageError
@@ -104,6 +105,8 @@ class MapFacade:
         self.flags = flags | self.extra_flags
         self.span = caller_span()
         self._check_types()
+        if has_opaque_bytes(self.value_type) and self.map_type not in WITH_SPIN_LOCKS:
+            refuse("bad-map", f"values of a {type(self).__name__} cannot have a spin lock", "use a Hash or an Array")
 
     def _check_types(self) -> None:
         """Refuse types that the map cannot have."""
@@ -246,6 +249,16 @@ class MapFacade:
     def _cpu(self, run: Run) -> int:
         """Which of a value's copies a program sees."""
         return run.cpu if self.is_per_cpu else 0
+
+
+def has_opaque_bytes(kind: Any) -> bool:
+    """Whether a type has bytes that only the kernel touches, such as a spin lock."""
+    info = getattr(kind, "__ebpf_type__", None)
+    return info is not None and _is_opaque(info)
+
+
+def _is_opaque(info: TypeInfo) -> bool:
+    return isinstance(info, StructType) and (info.opaque or any(_is_opaque(field.type) for field in info.fields))
 
 
 def _checked_name(name: str) -> str:

@@ -100,3 +100,9 @@ def test_plain_python_refuses_the_same(tmp_path: Path):
         with pytest.raises(CompileError) as caught:
             prog(bytes(200))
         assert caught.value.code == REFUSED[name][1].split()[1].rstrip(":")
+
+
+def test_only_maps_that_the_kernel_allows_have_locks(tmp_path: Path):
+    for kind in ("LruHash[u32, Bucket]", "PerCpuArray[Bucket]", "Queue[Bucket]", "RingBuf[Bucket]"):
+        with pytest.raises(CompileError, match=r"values of a \w+ cannot have a spin lock"):
+            program("return XDP_PASS\n", tmp_path, BEFORE + f"bad = bpf.{kind}(max_entries=4096)\n")
