@@ -11,6 +11,8 @@ import pytest
 
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import ObjectFile
+from ebpfkit.verifier import Report, verify_program
+from ebpfkit.vm.machine import Machine
 from tests.conftest import require_tool
 
 from .both import in_kernel, in_machine
@@ -63,6 +65,16 @@ def test_the_kernel_agrees(name: str) -> None:
     ours, theirs = in_machine(obj, packets(), name), in_kernel(obj, packets(), name, needed)
     assert ours[0] == theirs[0]
     assert {held: ours[1][held] for held in theirs[1]} == theirs[1]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_trusted_code_agrees(name: str) -> None:
+    obj = road("v3")
+    report = Report(tuple(verify_program(spec) for spec in obj.programs.values()))
+    assert [one.name for one in report if not one.ok] == []
+    ours = [Machine(obj, program=name, jit=jit, report=report) for jit in ("trusted", None)]
+    runs = [[(run.r0 & 0xFFFF_FFFF, run.meta + run.data) for run in map(machine.run, packets())] for machine in ours]
+    assert runs[0] == runs[1]
 
 
 def test_the_programs_do_something() -> None:
