@@ -116,6 +116,7 @@ class KernelOracle:
     """Loads programs into the running kernel and drops them again."""
 
     def __init__(self) -> None:
+        self.types = running_types()
         self._maps: dict[Any, Fd] = {}
         self._btf: dict[Any, tuple[Any, Fd]] = {}
 

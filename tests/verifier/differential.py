@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,14 +39,16 @@ class Outcome:
 
 
 def compare_program(spec: ProgramSpec, oracle: KernelOracle, seed: int = 0) -> Outcome | None:
-    """Ask both; None when the walk is too long or the program cannot be encoded."""
-    report = verify_program(spec, max_insns=LIMIT)
+    """Ask both; None when the walk is too long, the program cannot be encoded, or was refused before verification."""
+    report = verify_program(spec, max_insns=LIMIT, kernel_btf=oracle.types)
     if report.insns_processed >= LIMIT:
         return None
     try:
         verdict = oracle.ask(spec)
     except EbpfError:
         return None
+    if verdict.errno == errno.EPERM and not verdict.log:
+        return None  # refused before the verifier saw it: attaching to functions and hooks is not allowed here
     kernel = "accept" if verdict.accepted else "reject"
     return Outcome(
         seed,
