@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of verdicts as JSON.")
+@click.option(
+    "--coverage",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _print_coverage(context) if wanted else None,
+    help="Print what has no model yet, and nothing else.",
+)
 def command(
     file: Path, names: tuple[str, ...], kernel: str | None, btf: Path | None, max_insns: int, as_json: bool
 ) -> int:
@@ -60,6 +68,13 @@ def command(
         for name, why in problems.items():
             click.echo(f"{name}: unsupported: {why}")
     return worst_verdict([report.verdict for report in reports] + ["unsupported"] * len(problems))
+
+
+def _print_coverage(context: click.Context) -> None:
+    from ebpfkit.verifier import coverage
+
+    click.echo(coverage.render(coverage.gaps()))
+    context.exit()
 
 
 def to_json(report: ProgramReport) -> dict[str, Any]:

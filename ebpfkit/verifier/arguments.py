@@ -56,6 +56,14 @@ _MEMORY = {
     _A.MEM, _A.MEM_OR_NULL, _A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED, _A.MEM_FIXED_UNINIT,
     _A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL,
 }  # fmt: skip
+MODELLED_KINDS = (
+    frozenset(_MEMORY) | _NUMBERS | set(_SIZES) | TYPED
+    | {
+        _A.CONST, _A.ALLOC_SIZE_OR_ZERO, _A.CTX, _A.CTX_OR_NULL, _A.CONST_MAP_PTR, _A.FUNC, _A.STACK_OR_NULL, _A.KPTR,
+        _A.KPTR_VALUE, _A.TIMER, _A.CONST_STR, _A.DYNPTR, _A.DYNPTR_UNINIT, _A.RINGBUF_MEM, _A.SPIN_LOCK,
+    }
+)  # fmt: skip
+"""Kinds of arguments that are judged."""
 _SOCKETS = {_A.SOCK_COMMON, _A.SOCKET, _A.BTF_SOCK_COMMON}
 _SOCKET_MAPS = {"sockmap", "sockhash"}
 

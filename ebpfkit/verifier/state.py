@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.verifier.domain.values import Value
 
 if TYPE_CHECKING:
+    from ebpfkit.verifier.domain.stack_objects import StackObject
     from ebpfkit.verifier.liveness import Chain
     from ebpfkit.verifier.program import Subprogram
 
@@ -54,13 +55,16 @@ def reference_of(word: int) -> int:
 
 
 class Slot:
-    """Eight bytes of the stack: the type of each byte by address, and the spilled value with its identity word."""
+    """Eight bytes of the stack: the type of each byte by address, and the spilled value with its identity word.
+
+    Where the kernel keeps an object of its own, that is the value.
+    """
 
     __slots__ = ("id", "types", "value")
 
-    def __init__(self, types: bytes, value: Value | None = None, identity: int = 0) -> None:
+    def __init__(self, types: bytes, value: Value | StackObject | None = None, identity: int = 0) -> None:
         self.types = types
-        self.value = value
+        self.value: Any = value
         self.id = identity
 
     @property

@@ -6,7 +6,8 @@ identity word; how they come, are used and go is `transfer/stack_objects`'s.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 __all__ = ["ACTIVE", "DRAINED", "LASTING_SLICE", "PACKET_SLICE", "StackObject"]
 
@@ -19,25 +20,30 @@ LASTING_SLICE = 1 << 49
 """Marks there a slice that outlives the overwriting of its dynptr (those of kernel functions do on 6.18)."""
 
 
-class StackObject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StackObject:
     """A dynptr ("local", "ringbuf", "skb", "xdp", "skb_meta"), an iterator (its structure's name) or saved IRQ flags.
 
-    `first`: the slot at the lowest address. `state` and `depth` (rounds walked) are an iterator's; `rcu`: it began in
-    an RCU section.
+    `first`: the slot at the lowest address. `state` and `depth` (rounds walked) are an iterator's; `rcu`: 1 when it
+    needs an RCU section, 2 when that is over (or never was).
     """
 
     word: str
     first: bool = True
     state: str = ""
     depth: int = 0
-    rcu: bool = False
+    rcu: int = 0
 
     # What code that looks for values finds here: neither number nor pointer.
-    is_scalar = False
-    nullable = False
-    kind = -1
-    const = None
+    is_scalar: ClassVar[bool] = False
+    nullable: ClassVar[bool] = False
+    kind: ClassVar[int] = -1
+    const: ClassVar[None] = None
+
+    def changed(self, **parts: Any) -> StackObject:
+        """The same with some parts changed."""
+        return replace(self, **parts)
 
     def covers(self, other: object) -> bool:
         """Whether two states that differ only in these slots may be taken for one."""
-        return isinstance(other, StackObject) and self._replace(depth=0) == other._replace(depth=0)
+        return isinstance(other, StackObject) and self.changed(depth=0) == other.changed(depth=0)

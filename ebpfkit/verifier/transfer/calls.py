@@ -18,7 +18,7 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.special import LOCK
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
 from ebpfkit.verifier.transfer import callbacks, dynptrs, stack, stack_objects
-from ebpfkit.verifier.transfer.graph import OBJECTS, drop_borrowed
+from ebpfkit.verifier.transfer.graph import OBJECTS, drop_borrowed, in_comparison
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
     from ebpfkit.verifier.program import Subprogram
 
-__all__ = ["ENDED", "SWITCHED", "build_exit", "build_helper_call", "build_local_call"]
+__all__ = ["ENDED", "SWITCHED", "UNMODELLED_HELPERS", "build_exit", "build_helper_call", "build_local_call"]
 
 ENDED, SWITCHED = -1, -2
 """What a step returns instead of the next instruction: the path ended, or another frame is current (`Walk.next`)."""
@@ -35,15 +35,11 @@ _ELIDABLE = {"array", "percpu_array"}
 _RDONLY_WRITERS = {"map_delete_elem", "map_update_elem", "map_push_elem", "map_pop_elem"}
 _BPF_F_RDONLY_PROG = 1 << 7
 _AT_SOME_FUNCTIONS = frozenset({"d_path"})
-_UNMODELLED_EFFECTS = {}
 _CALLING_BACK = frozenset({Effect.CALLS_BACK, Effect.CALLS_BACK_LATER})
 _LOCKING = frozenset({Effect.LOCKS, Effect.UNLOCKS})
 _VALUES = {RetKind.MAP_VALUE, RetKind.MAP_VALUE_OR_NULL}
-_UNMODELLED_HELPERS = {
-    "get_local_storage": "cgroup storage",
-    "set_retval": "return values of cgroup programs",
-    "bprm_opts_set": "LSM programs",
-}
+UNMODELLED_HELPERS = {"bprm_opts_set": "LSM programs"}
+"""Helpers of which a call has no model, and why."""
 _SOCKET_RESULTS = {
     RetKind.SOCKET_OR_NULL: "sock",
     RetKind.SOCK_COMMON_OR_NULL: "sock_common",
@@ -94,11 +90,10 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
         raise Rejection("missing-licence", message, index=index)
     if Effect.MAY_SLEEP in helper.effects and not w.sleepable:
         raise Rejection("execution-context", "helper call might sleep in a non-sleepable prog", index=index)
-    for effect, feature in _UNMODELLED_EFFECTS.items():
-        if effect in helper.effects:
-            raise Unmodelled(f"{feature} (helper {helper.name})", index=index)
-    if helper.name in _UNMODELLED_HELPERS:
-        raise Unmodelled(f"{_UNMODELLED_HELPERS[helper.name]} (helper {helper.name})", index=index)
+    if helper.name == "set_retval" and w.prog_type.name == "lsm":
+        raise Unmodelled("return values set by LSM programs", index=index)
+    if helper.name in UNMODELLED_HELPERS:
+        raise Unmodelled(f"{UNMODELLED_HELPERS[helper.name]} (helper {helper.name})", index=index)
     if helper.args is None:
         raise Unmodelled(f"helper {helper.name}", index=index)
     return helper
@@ -137,6 +132,9 @@ def call_helper(
         _release(w, index, spec, facts)
     if Effect.TAIL_CALL in spec.effects:
         check.prove(w, index, [obligations.NoReferences("tail_call")])
+    if spec.name == "get_local_storage" and vals[2].const != 0:
+        message = "get_local_storage() doesn't support non-zero flags"
+        raise Rejection("helper-argument", message, index=index, register=2)
     if spec.name == "dynptr_from_mem" and vals[1].kind != MAP_VALUE:
         message = f"Unsupported reg type {check.type_name(vals[1])} for bpf_dynptr_from_mem data"
         raise Rejection("dynptr", message, index=index, register=1)
@@ -182,7 +180,7 @@ def _lock(w: Walk, index: int, acquire: bool) -> None:
         raise Rejection("lock", message, index=index, register=1)
     field = next((field for field in fields if field.kind == LOCK), None)
     if field is None:
-        where = "local" if p.kind == BTF else f"map '{p.target.spec.name}'"
+        where = "local 'kptr'" if p.kind == BTF else f"map '{p.target.spec.name}'"
         raise Rejection("lock", f"{where} has no valid bpf_spin_lock", index=index, register=1)
     at = p.off + to_signed(p.var.const, 64)
     if at != field.offset:
@@ -190,6 +188,8 @@ def _lock(w: Walk, index: int, acquire: bool) -> None:
         raise Rejection("lock", message, index=index, register=1)
     identity = w.ids[1] & ID_MASK
     held = w.state.lock
+    if in_comparison(w):
+        raise Rejection("lock", "can't spin_{lock,unlock} in rbtree cb", index=index)
     if acquire:
         if held is not None:
             raise Rejection("lock", "Locking two bpf_spin_locks are not allowed", index=index, register=1)

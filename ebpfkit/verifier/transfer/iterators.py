@@ -99,12 +99,12 @@ def advance(w: Walk, index: int, spot: tuple[Frame, int]) -> None:
     if made.state == ACTIVE:
         twin = w.push(index + 1, index)
         other = twin.frames[frame.number]
-        stack_objects.replace_object(other, number, made._replace(depth=made.depth + 1))
+        stack_objects.replace_object(other, number, made.changed(depth=made.depth + 1))
         parent = w.state.parent
         earlier = w.checkpoints.find_open(index, w.frame, parent.depth) if parent is not None else None
         if earlier is not None:
             w.widen(earlier, twin)
         inner = twin.frames[-1]
         inner.vals[0] = w.values.change(inner.vals[0], nullable=False)
-    stack_objects.replace_object(frame, number, made._replace(state=DRAINED))
+    stack_objects.replace_object(frame, number, made.changed(state=DRAINED))
     w.vals[0], w.ids[0] = w.values.zero, 0

@@ -73,7 +73,7 @@ def _leave_rcu(w: Walk) -> None:
                 if changed is not None:
                     frame.set_slot(number, Slot(slot.types, changed, slot.id))
             elif slot.types[0] == ITER and made.rcu:
-                stack_objects.replace_object(frame, number, made._replace(rcu=_LEFT_RCU))
+                stack_objects.replace_object(frame, number, made.changed(rcu=_LEFT_RCU))
 
 
 def prove_flag(w: Walk, index: int, register: int, function: KernelFunction) -> None:

@@ -65,7 +65,7 @@ def place_object(
         destroy_dynptr(w, index, frame, numbers[at])
     frame, numbers = find_slots(w, register, slots)
     for at, number in enumerate(numbers):
-        frame.set_slot(number, Slot(bytes([kind] * 8), made._replace(first=not at), rest if at else identity))
+        frame.set_slot(number, Slot(bytes([kind] * 8), made.changed(first=not at), rest if at else identity))
     touch_slots(w, index, register, slots, write=True)
 
 
@@ -80,7 +80,7 @@ def remove_object(w: Walk, index: int, register: int, slots: int) -> None:
 def replace_object(frame: Frame, number: int, made: StackObject) -> None:
     """The same object in another state."""
     slot = frame.slots[number]
-    frame.set_slot(number, Slot(slot.types, made, slot.id))  # type: ignore[arg-type]
+    frame.set_slot(number, Slot(slot.types, made, slot.id))
 
 
 def touch_slots(w: Walk, index: int, register: int, slots: int, *, write: bool) -> None:
