@@ -13,25 +13,31 @@ from ebpfkit.asm.insn import R0, R1, R2, R3, R6, R10, Instruction
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.asm.parser import parse
 from ebpfkit.asm.printer import format_instruction
+from ebpfkit.btf.types import Func
+from ebpfkit.btf.vmlinux import read_btf_file
+from ebpfkit.elf import open_object
 from ebpfkit.errors import AsmError
 from ebpfkit.kernel import bpf
+from ebpfkit.loader import Collection
 from tests.conftest import require_tool
+from tests.elf.objects import compile_c
 
 SOCKET_FILTER = 1
 ARRAY = 2
+ARENA = 33
 
 # Why a row of the table is not in the program that the kernel prints.
 NOT_SHOWN = {
     "INVALID": "no instruction",
-    "ADDR_SPACE_CAST": "needs an arena map",
+    "ADDR_SPACE_CAST": "needs an arena map: a test of its own below",
     "JA_INDIRECT": "Linux 6.19",
     "CALLX": "in no kernel",
     "CALL_LOCAL": "in the table of its own below",
-    "CALL_KFUNC": "needs the kernel's BTF",
+    "CALL_KFUNC": "needs the kernel's BTF: a test of its own below",
     "LDDW_MAP_FD": "the log shows an address; bpftool's test below has it",
     "LDDW_MAP_VALUE": "the log shows an address; bpftool's test below has it",
     "LDDW_VAR": "the log shows an address",
-    "LDDW_FUNC": "needs BTF function information",
+    "LDDW_FUNC": "needs BTF function information: bpftool's test of callbacks below",
     "LDDW_MAP_IDX": "needs an array of descriptors",
     "LDDW_MAP_IDX_VALUE": "needs an array of descriptors",
 }
@@ -101,6 +107,43 @@ def test_local_calls_are_spelled_as_in_the_verifier_log() -> None:
     program = parse("call f\nexit\nf: r0 = 0\nexit")
     assert verifier_log(program)[0] == (0x85, "call pc+1")
     assert format_instruction(program[0].replace(ref=None)) == "call pc+1"
+
+
+@pytest.mark.kernel
+def test_casts_between_address_spaces_are_spelled_as_in_the_verifier_log() -> None:
+    with bpf.map_create(ARENA, 0, 0, 4, flags=1 << 10, name="asm_arena", map_extra=1 << 44) as map_fd:
+        casts = ["r2 = addr_space_cast(r2, 0, 1)", "r3 = addr_space_cast(r2, 1, 0)"]
+        program = parse("\n".join([f"r1 = map[fd:{map_fd.fileno()}] ll", "r2 = 0", *casts, "r0 = 0", "exit"]))
+        log = verifier_log(program)
+    assert [log[slot] for slot in (3, 4)] == [(0xBF, text) for text in casts]
+    assert [format_instruction(insn) for insn in program[2:4]] == casts
+
+
+@pytest.mark.kernel
+def test_kernel_functions_are_spelled_as_in_the_verifier_log() -> None:
+    btf = read_btf_file()
+    names = ["bpf_rcu_read_lock", "bpf_rcu_read_unlock"]
+    numbers = [btf.find_id(name, Func) for name in names]
+    program = parse("\n".join([f"call {name}#{number}" for name, number in zip(names, numbers, strict=True)]))
+    log = verifier_log([*program, *parse("r0 = 0\nexit")])
+    assert [log[slot] for slot in (0, 1)] == [(0x85, format_instruction(insn)) for insn in program]
+
+
+@pytest.mark.kernel
+def test_callbacks_are_spelled_as_by_bpftool(tmp_path: Path) -> None:
+    bpftool = require_tool("bpftool")
+    obj = open_object(compile_c("calls"), name="calls.o")
+    found = 0
+    with Collection.load(obj) as collection:
+        for program in collection.programs.values():
+            dump = [bpftool, "prog", "dump", "xlated", "id", str(program.info.id)]
+            subprocess.run([*dump, "file", tmp_path / "code"], check=True)
+            text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+            shown = [line.split(") ", 1)[1] for line in text.splitlines() if re.match(r" *\d+: \(", line)]
+            ours = [format_instruction(insn) for insn in decode((tmp_path / "code").read_bytes(), strict=False)]
+            assert [_unnamed(line) for line in ours] == [_unnamed(line) for line in shown]
+            found += sum("subprog[" in line for line in shown)
+    assert found
 
 
 @pytest.mark.kernel
@@ -196,7 +239,6 @@ PROGRAMS = Path(__file__).parent.parent.parent / "programs"
 @pytest.mark.parametrize("name", ["counters", "firewall", "ratelimit", "steer", "vlan"])
 def test_translated_programs_are_spelled_as_by_bpftool(name: str, tmp_path: Path) -> None:
     from ebpfkit import pipeline
-    from ebpfkit.loader import Collection
 
     bpftool = require_tool("bpftool")
     obj = pipeline.open_source(PROGRAMS / f"{name}.py").object
@@ -222,7 +264,8 @@ def test_translated_programs_are_spelled_as_by_bpftool(name: str, tmp_path: Path
 
 def _unnamed(text: str) -> str:
     """Names of functions and maps are the resolver's; bpftool shows the kernel's per-CPU move as a plain one."""
-    text = re.sub(r"call \S+#", "call #", text.removesuffix(" ll"))
+    text = re.sub(r"(call pc[+-]\d+)#\S+", r"\1", re.sub(r" \{\w+=\w+\}$", "", text))
+    text = re.sub(r"call (?!pc[+-])\S+#", "call #", text.removesuffix(" ll"))
     text = re.sub(r"&\(void __percpu \*\)\((r\d+)\)", r"\1", text)
     return text.replace("map[fd:", "map[id:")
 
