@@ -1,24 +1,21 @@
-"""Statements: assignment in all its forms, branches, loops, match, return, and the refusal of everything else.
+"""Statements: assignment in all its forms, branches, match, return, and the refusal of everything else.
 
-Belongs here: control flow between statements and the joining of what is known where paths meet.
+Belongs here: control flow between statements and the joining of what is known where paths meet. Loops, and blocks that
+hold a lock, are `loops.py`.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from ebpfkit.compiler.base import Frame, Loop, assigned_names
-from ebpfkit.compiler.calls import Calls
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.ir import Imm, Operand
+from ebpfkit.compiler.ir import Imm
+from ebpfkit.compiler.loops import Loops
 from ebpfkit.compiler.operators import SYMBOLS
-from ebpfkit.compiler.state import Binding, Known, State, constant_type, join
+from ebpfkit.compiler.state import State
 from ebpfkit.compiler.values import (
-    INT,
     Bytes,
     Const,
     OptionalScalar,
@@ -29,10 +26,7 @@ from ebpfkit.compiler.values import (
     Value,
     View,
     describe,
-    limits,
-    scalar,
 )
-from ebpfkit.dsl.locks import SpinLock
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType
 from ebpfkit.dsl.variables import Var
@@ -55,12 +49,9 @@ _NO_STATEMENT = {
     "Nonlocal": ("a program cannot rebind names of another function", "keep the value in a map"),
     "TypeAlias": ("a type statement inside a program", "move it out into the module"),
 }
-_ROUNDS = 6
-_UNROLLED = 32
-"""Rounds up to which LLVM may unroll a loop whole; the counters of longer ones stay as they are written."""
 
 
-class Statements(Calls):
+class Statements(Loops):
     """Execution of statements."""
 
     def block(self, statements: list[ast.stmt]) -> None:
@@ -270,43 +261,6 @@ class Statements(Calls):
                     self.go(end)
         self.enter(end, ends)
 
-    # Locks
-
-    def _do_With(self, node: ast.With) -> None:
-        """`with value.lock:`; the lock is given back however the block is left."""
-        item = node.items[0]
-        if len(node.items) != 1 or item.optional_vars is not None:
-            raise self.error(node, "unsupported-syntax", "with takes one lock and gives no name", "with value.lock:")
-        lock = self.expr(item.context_expr)
-        if not isinstance(lock, View) or lock.type != SpinLock.__ebpf_type__:
-            raise self.error(item.context_expr, "bad-type", f"{describe(lock)} is no lock", "with value.lock:")
-        if lock.space is not Space.MAP:
-            raise self.error(item.context_expr, "bad-lock", f"this lock lies in {lock.space.value}", "lock a map value")
-        if self.live.lock is not None:
-            raise self.error(item.context_expr, "bad-lock", "a second lock inside of another", "give back the first")
-        self.call("spin_lock", "void", lock.pointer)
-        self.live.lock = (lock.pointer, self.span(item.context_expr))
-        loops, self.lock_loops = self.lock_loops, len(self.frame.loops)
-        frame, self.lock_frame = self.lock_frame, self.frame
-        self.block(node.body)
-        if self.state is not None:
-            self.unlock()
-        self.lock_loops, self.lock_frame = loops, frame
-
-    lock_loops: int = 0
-    lock_frame: Frame | None = None
-
-    def unlock(self) -> None:
-        """Give back the lock that is held here, if any."""
-        if self.live.lock is not None:
-            self.call("spin_unlock", "void", self.live.lock[0])
-            self.live.lock = None
-
-    def _leave_lock_for_loop(self) -> None:
-        """Give back the lock where `break` or `continue` leaves the block that took it."""
-        if self.frame is self.lock_frame and len(self.frame.loops) <= self.lock_loops:
-            self.unlock()
-
     def _do_Match(self, node: ast.Match) -> None:
         subject = self.expr(node.subject)
         if isinstance(subject, (OptionalView, OptionalScalar)):
@@ -382,226 +336,6 @@ class Statements(Calls):
                 return subject
             return self.boolean(self.builder.binary("xor", subject.op, Imm(1, "i1")))
         return Const(False)
-
-    # Loops
-
-    def _loosen(self, state: State, names: set[str], *, fully: bool) -> State:
-        """What may be known at a loop's head: names that the loop changes are no constants there."""
-        state = state.copy()
-        for name in names:
-            key = (self.frame.number, name)
-            binding = state.names.get(key)
-            if not isinstance(binding, Binding):
-                continue
-            shape: Value = binding.shape
-            if isinstance(shape, Const) and binding.slots:
-                type = constant_type(shape.value)
-                assert type is not None
-                number = int(shape.value)
-                shape = scalar(self.null(), type, number, number)
-            if isinstance(shape, Scalar) and (fully or shape.type != INT):
-                low, high = limits(shape.type)
-                shape = replace(shape, lo=low, hi=high)
-            known = Known.UNTESTED
-            state.names[key] = replace(binding, shape=shape, known=known)
-        return state
-
-    def loop(
-        self, names: set[str], head: str, emit: Callable[[Loop], tuple[State | None, list[State]]], end: str
-    ) -> tuple[State | None, Loop]:
-        """Lower a loop's body until what is known at its head no longer changes.
-
-        `emit` lowers one attempt from the head on; it returns the state when the loop is exhausted and the states that
-        go back to the head.
-        """
-        entry = self.live
-        known = self._loosen(entry, names, fully=False)
-        self.go(head)
-        mark, exits = self.builder.checkpoint(), len(self.frame.exits)
-        for attempt in range(_ROUNDS):
-            self.builder.start(head)
-            self.state = known.copy()
-            loop = Loop(end, head)
-            self.frame.loops.append(loop)
-            try:
-                exhausted, back = emit(loop)
-            finally:
-                self.frame.loops.pop()
-            again = join([known, *back])
-            assert again is not None
-            if again.same(known):
-                return exhausted, loop
-            self.builder.rollback(mark)
-            del self.frame.exits[exits:]
-            known = self._loosen(again, names, fully=attempt >= 1)
-        raise AssertionError("what is known at a loop's head never settled")
-
-    def _do_While(self, node: ast.While) -> None:
-        head, body, done, end = (self.builder.label(n) for n in ("while", "do", "exhausted", "endwhile"))
-
-        def emit(loop: Loop) -> tuple[State | None, list[State]]:
-            true, false = self.branch(node.test, body, done)
-            self.enter(body, [true])
-            if self.state is not None:
-                self.block(node.body)
-            back = list(loop.continues)
-            if self.state is not None:
-                back.append(self.state)
-                self.go(head)
-            return false, back
-
-        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
-
-    def _finish_loop(self, exhausted: State | None, loop: Loop, done: str, end: str, orelse: list[ast.stmt]) -> None:
-        self.enter(done, [exhausted])
-        ends: list[State | None] = list(loop.breaks)
-        if self.state is not None:
-            self.block(orelse)
-            if self.state is not None:
-                ends.append(self.state)
-                self.go(end)
-        self.enter(end, ends)
-
-    def _do_For(self, node: ast.For) -> None:
-        call = node.iter
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
-            callee = self.expr(call.func)
-            if callee == Const(range):
-                self._for_range(node, call)
-                return
-        value = self.expr(node.iter)
-        if isinstance(value, Const) and isinstance(value.value, (tuple, list, range, bytes)):
-            if len(value.value) > 256:
-                raise self.error(
-                    node.iter, "too-large", f"unrolling {len(value.value)} rounds", "write for i in range(...)"
-                )
-            self._unroll(node, [partial(Const, item) for item in value.value])
-        elif isinstance(value, Tuple):
-            self._unroll(node, [partial(replace, item) for item in value.items])
-        elif isinstance(value, View) and isinstance(value.type, ArrayType) and value.type.length <= 256:
-            element = value.type.element
-            places = [index * element.size for index in range(value.type.length)]
-            cls = getattr(value.cls, "element", None)
-            self._unroll(node, [partial(self.load_place, value, at, element, cls, node.iter) for at in places])
-        else:
-            raise self.error(
-                node.iter, "bad-iterable", f"{describe(value)} cannot be gone through", "write for i in range(n)"
-            )
-
-    def _unroll(self, node: ast.For, items: list[Callable[[], Value]]) -> None:
-        """A loop over what is known at compile time: a copy of the body for each element, read when its turn comes."""
-        end = self.builder.label("endfor")
-        breaks: list[State | None] = []
-        listed = isinstance(node.iter, ast.Tuple) and len(node.iter.elts) == len(items)
-        places = node.iter.elts if listed and isinstance(node.iter, ast.Tuple) else [node.iter] * len(items)
-        for item, where in zip(items, places, strict=True):
-            if self.state is None:
-                break
-            onward = self.builder.label("round")
-            loop = Loop(end, onward, unrolled=True)
-            self.frame.loops.append(loop)
-            try:
-                self.assign(node.target, item(), where)
-                self.block(node.body)
-            finally:
-                self.frame.loops.pop()
-            states: list[State | None] = list(loop.continues)
-            if self.state is not None:
-                states.append(self.state)
-                self.go(onward)
-            breaks += loop.breaks
-            self.enter(onward, states)
-        if self.state is not None:
-            self.block(node.orelse)
-            if self.state is not None:
-                breaks.append(self.state)
-                self.go(end)
-        self.enter(end, breaks)
-
-    def _range_bounds(self, call: ast.Call) -> tuple[Scalar, Scalar, int]:
-        """start, stop and step of a range as 64-bit numbers."""
-        args, kwargs = self.evaluate(call)
-        if kwargs or not 1 <= len(args) <= 3:
-            raise self.error(call, "bad-call", "range() takes (stop), (start, stop) or (start, stop, step)")
-        step = 1
-        if len(args) == 3:
-            value = args[2]
-            if not isinstance(value, Const) or not isinstance(value.value, int) or not value.value:
-                raise self.error(call.args[2], "bad-range", "the step of a range is a constant that is not 0")
-            step = int(value.value)
-        ends = [Const(0), args[0]] if len(args) == 1 else args[:2]
-        nodes = [call, call.args[0]] if len(args) == 1 else call.args[:2]
-        out = []
-        for value, where in zip(ends, nodes, strict=True):
-            one = self.scalar_of(value, where)
-            if one.type.network or one.type.is_bool:
-                raise self.error(where, "bad-type", f"a range ends at an integer, not a {one.type.name}")
-            if one.lo < limits(INT)[0] + abs(step) or one.hi > limits(INT)[1] - abs(step):
-                raise self.error(
-                    where, "bad-range", f"a range over all of {one.type.name} is too long", "cast: u32(...)"
-                )
-            op = (
-                Imm(one.op.value, "i64")
-                if isinstance(one.op, Imm)
-                else self.builder.convert("sext" if one.type.signed else "zext", one.op, "i64")
-            )
-            out.append(Scalar(op, INT, one.lo, one.hi))
-        return out[0], out[1], step
-
-    def _for_range(self, node: ast.For, call: ast.Call) -> None:
-        start, stop, step = self._range_bounds(call)
-        head, body, onward, done, end = (self.builder.label(n) for n in ("for", "do", "next", "exhausted", "endfor"))
-        counter = self.builder.slot("i64", "$range")
-        fixed = isinstance(start.op, Imm) and isinstance(stop.op, Imm)
-        many = fixed and len(range(start.lo, stop.lo, step)) > _UNROLLED
-        self.builder.store(start.op, counter, 8)
-        low, high = (start.lo, stop.hi - 1) if step > 0 else (stop.lo + 1, start.hi)
-
-        def emit(loop: Loop) -> tuple[State | None, list[State]]:
-            loop.continue_label = onward
-            now: Operand = self.builder.load("i64", counter, 8)
-            # Hidden, or the optimiser counts by another bound that it knows better, and the verifier does not.
-            shown = self.builder.opaque(now) if many else now
-            more = self.builder.compare("slt" if step > 0 else "sgt", shown, stop.op)
-            true, false = self.test(self.boolean(more), body, done)
-            self.enter(body, [true])
-            if low <= high:
-                tested = not isinstance(start.op, Imm)
-                self.assign(node.target, Scalar(now, INT, low, high, tested=tested), node.iter)
-                self.block(node.body)
-            states: list[State | None] = list(loop.continues)
-            if self.state is not None:
-                states.append(self.state)
-                self.go(onward)
-            self.enter(onward, states)
-            if self.state is None:
-                return false, []
-            following = self.builder.binary("add", self.builder.load("i64", counter, 8), Imm(step, "i64"))
-            self.builder.store(following, counter, 8)
-            back = self.live
-            self.go(head)
-            return false, [back]
-
-        if low > high:  # never entered, whatever the run-time ends are
-            self._finish_loop(self.live, Loop(end, head), self._skip(done), end, node.orelse)
-            return
-        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
-
-    def _skip(self, done: str) -> str:
-        self.builder.br(done)
-        return done
-
-    def _do_Break(self, node: ast.Break) -> None:
-        self._leave_lock_for_loop()
-        loop = self.frame.loops[-1]
-        loop.breaks.append(self.live)
-        self.go(loop.break_label)
-
-    def _do_Continue(self, node: ast.Continue) -> None:
-        self._leave_lock_for_loop()
-        loop = self.frame.loops[-1]
-        loop.continues.append(self.live)
-        self.go(loop.continue_label)
 
     def _do_Return(self, node: ast.Return) -> None:
         value = self.expr(node.value) if node.value is not None else Const(None)
