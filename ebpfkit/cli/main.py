@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 COMMANDS = {
     "build": "Compile a Python file to an eBPF object.",
     "verify": "Predict the kernel's verdict without a kernel.",
+    "explain": "Say what a rule of the verifier, or a kernel's log, means.",
     "run": "Run a program on packets in the virtual machine, without root.",
     "diff-run": "Run a program in several executors and compare them.",
     "load": "Verify, load and attach an XDP program to a device.",

@@ -193,6 +193,16 @@ def _rule_row(rule: str) -> Rule:
     return RULES.get(rule, RULES["other"])
 
 
+def _mend_for(row: Rule, span: Span | None) -> str:
+    """What to write instead, in the language of the author's file where there are words for it."""
+    from ebpfkit.diag.examples import EXAMPLES
+
+    example = EXAMPLES.get(row.id)
+    suffix = span.file.rsplit(".", 1)[-1] if span is not None and span.file else ""
+    own = "" if example is None else example.python if suffix == "py" else example.c if suffix in ("c", "h") else ""
+    return f"{own[0].upper()}{own[1:]}. {row.mend}" if own else row.mend
+
+
 def _interesting(values: Mapping[str, str], instruction: str, registers: Mapping[str, str]) -> dict[str, str]:
     """The registers that the message or the instruction names, with their state."""
     names = [f"R{values['reg']}"] if "reg" in values else []
@@ -253,7 +263,7 @@ def explain_rejection(
         message=message,
         what=what or row.title,
         why=row.why,
-        mend=row.mend,
+        mend=_mend_for(row, span),
         origin=origin,
         program=program,
         kernel=kernel,

@@ -210,6 +210,8 @@ MESSAGES: tuple[MessageTemplate, ...] = (
         "kfunc-not-allowed",
         r"^(?:kernel function btf_id|calling kernel functions? |metadata kfuncs)|to find BTF for kernel function",
     ),
+    _M("reference-misuse", r"^R\d+ must (?:be referenced|have zero offset) when passed to release"),
+    _M("execution-context", r"^at the time of BPF_LD_ABS\|IND R6 != pointer to skb"),
     _M("kfunc-argument", r"^(?:arg#\d+ |R\d+ must be |kernel function (?P<helper>\S+) args#?)"),
     _M(
         "return-value",
@@ -239,8 +241,7 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("execution-context", r"would lead to|(?:is|are) not allowed (?:in|inside|while)"),
     _M(
         "reference-misuse",
-        r"^(?:release function|release kernel function|release helper|R\d+ must be referenced when passed to release|"
-        r"R\d+ must have zero offset when passed to release)",
+        r"^(?:release function|release kernel function|release helper)",
     ),
     _M("reference-misuse", r"more than one arg with ref_obj_id|^reference has not been acquired before"),
     _M("dynptr", r"dynptr"),

@@ -32,6 +32,12 @@ def packet_diagnosis() -> Diagnosis:
     )
 
 
+@pytest.mark.parametrize(("file", "words"), [("a.py", "pkt.read"), ("a.c", "data_end) return"), ("", "Compare `data")])
+def test_the_mend_is_in_the_language_of_the_author(file: str, words: str) -> None:
+    diagnosis = explain_rejection("unbounded-packet-access", "", span=Span(file, 3) if file else None)
+    assert words in diagnosis.mend
+
+
 def test_the_words_are_about_this_case() -> None:
     diagnosis = packet_diagnosis()
     assert (
@@ -39,7 +45,8 @@ def test_the_words_are_about_this_case() -> None:
         == "this accesses 4 bytes at packet offset 14, but only 14 bytes of the packet are proven to be there"
     )
     assert diagnosis.registers == {"R2": "pkt(r=14)"}
-    assert diagnosis.mend == RULES["unbounded-packet-access"].mend
+    assert diagnosis.mend.startswith("Read the header with pkt.read(T)")
+    assert diagnosis.mend.endswith(RULES["unbounded-packet-access"].mend)
 
 
 @pytest.mark.parametrize(
