@@ -21,12 +21,13 @@ from ebpfkit.maps.base import MemoryStore
 from ebpfkit.maps.native import layout_of
 from ebpfkit.vm.arena import ArenaWindow
 from ebpfkit.vm.contexts import Context, Part
-from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS, Interpreter, written_register
+from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS, Interpreter
 from ebpfkit.vm.jit_emit import Emitter, MapPlace, Target
 from ebpfkit.vm.jit_flow import OTHER, UNKNOWN, Fact, Flow, Linked, calls_back, walk
 from ebpfkit.vm.jit_text import FINISHED, FRAME_WORDS, OUT_OF_BUDGET, RETURNED, STOPPED, TAIL, State
 from ebpfkit.vm.memory import MemoryFault
 from ebpfkit.vm.native_memory import NativeRegion, NativeSpace, SafeSpace, TrustedSpace, place_of
+from ebpfkit.vm.steps import written_register
 
 if TYPE_CHECKING:
     from ebpfkit.llvm.native import NativeModule
@@ -376,13 +377,13 @@ class Jit(Interpreter):
         words = self._words
         self.registers[:11] = words[:11]
         depth = words[State.DEPTH]
-        self._frames = []
+        self.frames = []
         for at in range(depth):
             record = State.FRAMES + at * FRAME_WORDS
             back, *kept = words[record : record + 5]
             r10 = self._stack[max(at - 1, 0)].base + FRAME_BYTES
-            self._frames.append((back, kept[0], kept[1], kept[2], kept[3], r10))
-            self._loops[at + 1] = words[record + 5]
+            self.frames.append((back, kept[0], kept[1], kept[2], kept[3], r10))
+            self.loops[at + 1] = words[record + 5]
         self.registers[_R10] = self._stack[depth - 1].base + FRAME_BYTES
         self._steps = iter(range(words[State.LEFT]))
         was, self._interpreting = self._interpreting, True
@@ -392,7 +393,7 @@ class Jit(Interpreter):
             self._interpreting = was
             words[State.LEFT] = length_hint(self._steps)
         words[:11] = self.registers[:11]
-        words[State.DEPTH] = len(self._frames)
+        words[State.DEPTH] = len(self.frames)
 
     def _slow(self, state: int, slot: int) -> int:
         """One instruction that native code does not do: called from there. Returns what to do next."""
@@ -416,7 +417,7 @@ class Jit(Interpreter):
         if insn is not None and insn.op.kind is Kind.PACKET and not self._is_fault(insn):
             return self._load_packet(insn)
         if insn is not None and insn.op.name == "CALL_LOCAL":
-            self._frames = [(0, 0, 0, 0, 0, 0)] * words[State.DEPTH]
+            self.frames = [(0, 0, 0, 0, 0, 0)] * words[State.DEPTH]
         following = self._code[slot](registers)
         if insn is not None and calls_back(insn):
             words[0] = registers[0]

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from ebpfkit._bits import to_signed
 from ebpfkit.asm.insn import Instruction, KfuncRef
 from ebpfkit.asm.isa import Kind
-from ebpfkit.vm.interpreter import written_register
 from ebpfkit.vm.kfuncs_registry import CALLBACK_KFUNCS
+from ebpfkit.vm.steps import written_register
 
 __all__ = ["CALLBACK_HELPERS", "OTHER", "UNKNOWN", "Fact", "Flow", "Linked", "walk"]
 
