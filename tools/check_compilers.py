@@ -68,7 +68,9 @@ def compilers() -> Iterator[tuple[str, list[str]]]:
     for version, number in VERSIONS.items():
         zig = FOLDER / version / "ziglang" / "zig"
         if zig.exists():
-            yield f"clang {number} (ziglang {version})", [str(zig), "cc", "-target", "bpfel-freestanding"]
+            # The oldest does not know the target by its own name; the clang inside does.
+            own = ["clang", "--target=bpf"] if number < 13 else ["cc", "-target", "bpfel-freestanding"]
+            yield f"clang {number} (ziglang {version})", [str(zig), *own]
     yield "clang of the installed ziglang", [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding"]
 
 

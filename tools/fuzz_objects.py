@@ -21,6 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,10 +43,14 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
     from ebpfkit.btf.dump import dump_c
     from ebpfkit.btf.ext import BtfExt
     from ebpfkit.btf.python import dump_python
+    from ebpfkit.btf.split import deduplicate_split
     from ebpfkit.elf import open_object
     from ebpfkit.elf.dwarf import read_lines
     from ebpfkit.elf.reader import read_elf
     from ebpfkit.elf.static import link_objects
+    from ebpfkit.elf.structops import fit_operations
+    from ebpfkit.errors import NotSupported
+    from ebpfkit.loader.btf import loadable_btf, older_btf, plain_names
 
     seed = (CORPUS / "small.o").read_bytes()
     types = open_object(seed).btf
@@ -60,6 +65,19 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
         obj = open_object(data, target_btf=types, legacy_sections=True, prog_type="xdp", kconfig={"CONFIG_HZ": "100"})
         for spec in obj.programs.values():
             encode(spec.instructions, big_endian=obj.big_endian)
+        for operations in obj.struct_ops.values():
+            with suppress(NotSupported):  # that they do not fit a kernel is a proper answer
+                fit_operations(operations, obj.btf or types, obj.btf or types)
+
+    def read_lines_of_dwarf(data: bytes) -> None:
+        """The lines by themselves, and made records of an object whose own are hidden."""
+        read_lines(read_elf(data))
+        open_object(data.replace(b".BTF.ext", b".XTF.ext"))
+
+    def read_split(data: bytes) -> None:
+        split = Btf.from_bytes(data, base=types)
+        deduplicate_split(split).to_btf().to_bytes()
+        older_btf(plain_names(loadable_btf(split)), (4, 18)).to_bytes()
 
     def read_btf(data: bytes) -> None:
         Btf.from_bytes(data).to_bytes()
@@ -76,7 +94,8 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
         "types": read_btf,
         "types, as C and Python": use_btf,
         "records": lambda data: BtfExt.from_bytes(data, types),
-        "lines": lambda data: read_lines(read_elf(data)),
+        "lines": read_lines_of_dwarf,
+        "split types": read_split,
         "static linking": lambda data: link_objects([("fuzzed.o", data), ("small.o", seed)]),
     }
 
@@ -99,7 +118,7 @@ def seeds() -> dict[str, list[bytes]]:
 WEIGHTS = {
     "object": ("objects", 20), "object, everything asked for": ("objects", 10), "types": (".BTF", 30),
     "types, as C and Python": (".BTF", 2), "records": (".BTF.ext", 30), "lines": ("objects", 6),
-    "static linking": ("objects", 2),
+    "split types": (".BTF", 4), "static linking": ("objects", 2),
 }  # fmt: skip
 
 

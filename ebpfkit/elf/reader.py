@@ -28,6 +28,8 @@ SHN_UNDEF, SHN_LORESERVE, SHN_XINDEX = 0, 0xFF00, 0xFFFF
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION = 0, 1, 2, 3
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STV_DEFAULT, STV_INTERNAL, STV_HIDDEN = 0, 1, 2
+# R_BPF_NONE, R_BPF_64_64 and R_BPF_64_32 in data: R_BPF_64_ABS32, R_BPF_64_ABS64, R_BPF_64_ABS32.
+_TYPES_TODAY = {0: 3, 1: 2, 10: 3}
 HEADER_SIZE, SECTION_HEADER_SIZE, SYMBOL_SIZE, REL_SIZE = 64, 64, 24, 16
 
 
@@ -122,8 +124,12 @@ class ElfFile:
         return self.sections[index].name if index < len(self.sections) else f"section {index:#x}"
 
     def relocations(self, section: Section) -> list[Relocation]:
-        """What applies to a section, in order of offset. Raises ObjectError for a malformed table."""
+        """What applies to a section, in order of offset. Raises ObjectError for a malformed table.
+
+        Types are those of clang 13 and later: before, data had the types of code, and types and lines had none.
+        """
         found = []
+        today = {} if section.is_code else _TYPES_TODAY
         for table in self._tables.get(section.index, ()):
             place = f"section {table.name}"
             if table.type == SHT_RELA:
@@ -139,7 +145,8 @@ class ElfFile:
                 if offset >= section.size:
                     at = f"{place}+{number * REL_SIZE:#x}"
                     raise ObjectError(f"offset {offset:#x} is outside {section.name}, {section.size} bytes", place=at)
-                found.append(Relocation(offset, info & 0xFFFF_FFFF, self.symbols[symbol]))
+                kind = info & 0xFFFF_FFFF
+                found.append(Relocation(offset, today.get(kind, kind), self.symbols[symbol]))
         found.sort(key=lambda relocation: relocation.offset)
         return found
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from ebpfkit.elf import open_object
+from ebpfkit.elf import ObjectFile, open_object
+from ebpfkit.elf.reader import read_elf
 from ebpfkit.elf.sections import parse_section_name, parse_tail_call
+from ebpfkit.elf.static import link_objects
 from ebpfkit.errors import ObjectError, UsageError
 from tests.elf.objects import compile_c
 
@@ -71,3 +75,38 @@ def test_tail_calls_by_section_run() -> None:
     with Collection.load(obj, programs=["start"]) as collection:
         assert set(collection.programs) == {"start", "second", "third"}
         assert collection.programs["start"].test_run(bytes(64)).retval == 1
+
+
+def with_old_types(data: bytes) -> bytes:
+    """The object as clang before 13 writes it: data has the relocation types of code, .BTF and .BTF.ext have none."""
+    elf = read_elf(data)
+    changed = bytearray(data)
+    count = struct.unpack_from("<H", data, 60)[0]
+    for number in range(1, count):
+        at = struct.unpack_from("<Q", data, 40)[0] + number * 64
+        kind, _, _, offset, size, _, target = struct.unpack_from("<IQQQQII", data, at + 4)
+        if kind != 9 or elf.sections[target].is_code:
+            continue
+        in_btf = elf.sections[target].name.startswith(".BTF")
+        for place in range(offset, offset + size, 16):
+            (old,) = struct.unpack_from("<I", data, place + 8)
+            struct.pack_into("<I", changed, place + 8, {2: 1}.get(old, 0 if in_btf else 10))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", ["maps", "globals", "nested", "struct_ops", "externs", "text_lines"])
+def test_relocations_of_older_clangs(name: str) -> None:
+    """What clang 10 to 12 call the relocations of data means the same, in lines of DWARF too."""
+    data = compile_c(name)
+    old = with_old_types(data)
+    assert old != data
+
+    def opened(data: bytes) -> ObjectFile:
+        return open_object(data).replace(raw=b"")
+
+    for hidden in (b".BTF.ext", b".no.such"):
+        first, second = opened(data.replace(hidden, b".XTF.ext")), opened(old.replace(hidden, b".XTF.ext"))
+        assert first == second
+        spans = [[i.span for s in obj.programs.values() for i in s.instructions] for obj in (first, second)]
+        assert spans[0] == spans[1] and None not in spans[0]
+    assert opened(link_objects([("old", old)])) == opened(link_objects([("new", data)]))
