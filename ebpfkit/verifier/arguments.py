@@ -50,11 +50,11 @@ _NULL_OK = {
     _A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL, _A.BTF_ID_OR_NULL,
     _A.KPTR_VALUE,
 }  # fmt: skip
-_WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
+_WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MEM_FIXED_RW, _A.MAP_VALUE_UNINIT}
 _BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
 _MEMORY = {
     _A.MEM, _A.MEM_OR_NULL, _A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED, _A.MEM_FIXED_UNINIT,
-    _A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL,
+    _A.MEM_FIXED_RW, _A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL,
 }  # fmt: skip
 MODELLED_KINDS = (
     frozenset(_MEMORY) | _NUMBERS | set(_SIZES) | TYPED
@@ -263,11 +263,11 @@ def _check_sized_memory(
 ) -> None:
     """Memory whose size the row or the map says."""
     kind = arg.kind
-    if kind in (_A.MEM_FIXED, _A.MEM_FIXED_UNINIT):
+    if kind in (_A.MEM_FIXED, _A.MEM_FIXED_RW, _A.MEM_FIXED_UNINIT):
         size = arg.size
         if size in (4, 8):
             _check_aligned(index, register, value, size)
-        check_memory(w, index, register, value, size, kind is _A.MEM_FIXED_UNINIT or size == 4, False, facts, kind)
+        check_memory(w, index, register, value, size, kind is not _A.MEM_FIXED, False, facts, kind)
         return
     if kind not in (_A.MAP_KEY, _A.MAP_VALUE, _A.MAP_VALUE_UNINIT, _A.MAP_VALUE_OR_NULL):
         return  # the size argument that follows checks it
@@ -277,7 +277,7 @@ def _check_sized_memory(
     if kind is _A.MAP_KEY:
         size = target.spec.key_size
         check_memory(w, index, register, value, size, False, False, facts, kind)
-        if target.spec.type in _ELIDABLE and not value.is_scalar:
+        if target.spec.type in _ELIDABLE and "constant-array-key" in w.behaviours and not value.is_scalar:
             facts.key = find_constant_key(w, index, value, size)
         return
     if is_null and kind is _A.MAP_VALUE_OR_NULL:

@@ -14,23 +14,25 @@ from typing import Any
 from ebpfkit.abi import limits
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, ProgTypeSpec
-from ebpfkit.abi.versions import is_at_least
+from ebpfkit.abi.versions import BEHAVIOURS, is_at_least, is_in_force
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.verifier import causes, check, functions, special
 from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of
 from ebpfkit.verifier.checkpoints import Checkpoints
 from ebpfkit.verifier.domain.objects import BTF, TRUSTED, Object
+from ebpfkit.verifier.domain.older import scalar_type
 from ebpfkit.verifier.domain.pointer import CTX, STACK, MapTarget
 from ebpfkit.verifier.domain.values import Values
+from ebpfkit.verifier.instruction_set import unknown_when_walked
 from ebpfkit.verifier.liveness import StackLiveness, compute_loops, compute_register_liveness
 from ebpfkit.verifier.objects import Objects
-from ebpfkit.verifier.obligations import Obligation
+from ebpfkit.verifier.obligations import FieldsClear, Obligation
 from ebpfkit.verifier.precision import Precision
 from ebpfkit.verifier.program import JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
-from ebpfkit.verifier.states import Comparison, IdMap
+from ebpfkit.verifier.states import NOT_EXACT, Comparison, IdMap
 from ebpfkit.verifier.transfer import alu, calls, jumps, kfuncs, memory
 from ebpfkit.verifier.transfer.calls import ENDED
 from ebpfkit.verifier.typed_context import TypedContext
@@ -51,10 +53,11 @@ class Walk:
         spec = code.spec
         self.code = code
         self.profile = profile
+        self.behaviours = frozenset(name for name in BEHAVIOURS if is_in_force(name, profile.kernel))
         self.prog_type = prog_type
         self.allowed = allowed
         self.max_insns = max_insns
-        self.values = Values()
+        self.values = Values(scalar_type=scalar_type(profile.kernel))
         code.live = compute_register_liveness(code)
         self.comparison = Comparison(self.values, profile.privileged, code.live)
         code.loops = compute_loops(code)
@@ -72,12 +75,15 @@ class Walk:
         self.distance_memo = self.values.new_memo()
         self.sum_memo = self.values.new_memo()
         self._inner: dict[MapTarget, MapTarget] = {}
+        self._object_fields: dict[int, tuple[special.SpecialField, ...]] = {}
         self._special: dict[int, tuple[special.SpecialField, ...]] = {}
         self._ids = 0
         self.next = 0
         self.processed = 0
         self._pending: list[tuple[State, int]] = []
         self.checkpoints = Checkpoints(code, self.comparison, self.precision, self.stack_liveness)
+        if "exact-infinite-loop" not in self.behaviours:
+            self.checkpoints.same = NOT_EXACT
         self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
         self.function_effects: dict[int, frozenset[Effect]] = {}
         self.inlined: dict[int, Subprogram | None] = {}  # calls of bpf_loop that the kernel may turn into loops
@@ -118,10 +124,20 @@ class Walk:
 
     def object_fields(self, target: Object) -> tuple[special.SpecialField, ...]:
         """The special fields of an object of the program's own type."""
-        return ()
+        btf = self.code.spec.btf
+        if not target.local or btf is None:
+            return ()
+        found = self._object_fields.get(target.type_id)
+        if found is None:
+            found = self._object_fields[target.type_id] = special.fields_of(btf, target.type_id)
+        return found
 
     def context_access(self, index: int, offset: int, size: int, write: bool) -> FieldResult | None:
         return self._context.access(offset, size, write)
+
+    def stores_constant(self, index: int) -> bool:
+        op = self.code.insns[index].op
+        return op.kind is Kind.STORE and op.source != "reg"
 
     def is_update(self, index: int) -> bool:
         return self.code.insns[index].op.kind is Kind.ATOMIC
@@ -236,6 +252,9 @@ class Walk:
 
     def _build(self, index: int) -> Step:
         insn = self.code.insns[index]
+        unknown = unknown_when_walked(insn.op, self.profile.kernel)
+        if unknown:
+            return self.guarded(index, [FieldsClear(unknown)], lambda vals, ids: index + 1)
         builder = _BUILDERS.get(insn.op.kind)
         if insn.op.kind is Kind.CALL:
             builder = _CALL_BUILDERS.get(insn.op.operation)

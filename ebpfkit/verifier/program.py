@@ -48,6 +48,7 @@ PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK, ITERATES = 1, 2, 4, 8, 
 _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
 _DEVICE_BOUND = 1 << 6
+_COMPARING = frozenset({"bpf_rbtree_add_impl"})
 _ASYNCHRONOUS = frozenset({"bpf_wq_set_callback_impl"})
 _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
 _JUMP_CLASS = (*_JUMPS, Kind.CALL, Kind.EXIT, Kind.GOTO_INDIRECT)
@@ -340,6 +341,8 @@ def _call_flags(code: Code, index: int) -> int:
     if kfunc is not None:
         if kfunc.is_any("next"):
             return ITERATES | FORCED | PRUNE_POINT
+        if kfunc.name in _COMPARING:
+            return CALLS_BACK | FORCED | PRUNE_POINT | JUMP_POINT
         return PRUNE_POINT if kfunc.name in _ASYNCHRONOUS else 0
     if helper is None:
         return 0

@@ -12,17 +12,27 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["KPTRS", "LOCK", "SpecialField", "check_program_type", "fields_of", "special_fields"]
+__all__ = ["KPTRS", "LOCK", "LOCKS", "SpecialField", "check_program_type", "fields_of", "special_fields"]
 
 _SPECIAL = (
     "bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_task_work", "bpf_list_head", "bpf_list_node",
     "bpf_rb_root", "bpf_rb_node", "bpf_refcount",
 )  # fmt: skip
 LOCK = "bpf_spin_lock"
-_SIZES = {LOCK: 4, "bpf_timer": 16, "bpf_wq": 16}
+_SIZES = {
+    LOCK: 4,
+    "bpf_timer": 16,
+    "bpf_wq": 16,
+    "bpf_list_head": 16,
+    "bpf_list_node": 24,
+    "bpf_rb_root": 16,
+    "bpf_rb_node": 32,
+    "bpf_refcount": 4,
+}
+_ROOTS = {"bpf_list_head": "bpf_list_node", "bpf_rb_root": "bpf_rb_node"}
 _LOCKABLE_MAPS = frozenset({"hash", "array"})
 _TRACING = frozenset({"kprobe", "tracepoint", "perf_event", "raw_tracepoint", "raw_tracepoint_writable"})
-_LOCKS = frozenset({LOCK, "bpf_res_spin_lock"})
+LOCKS = frozenset({LOCK, "bpf_res_spin_lock"})
 _NEVER_TRACED = {
     LOCK: LOCK,
     "bpf_res_spin_lock": LOCK,
@@ -44,7 +54,8 @@ _DEPTH = 16
 class SpecialField:
     """A lock, timer or kptr in a value: programs may only hand it to its helpers. Offset and size in bytes.
 
-    `kind` is the kernel's word in messages. A kptr has its type tag (`tag`) and the program's type it points to.
+    `kind` is the kernel's word in messages. A kptr has its type tag (`tag`) and the program's type it points to,
+    the head of a list or the root of a tree the type of what is in it.
     """
 
     kind: str
@@ -52,6 +63,7 @@ class SpecialField:
     size: int
     tag: str = ""
     type_id: int = 0
+    node_offset: int = 0  # of a list's head or a tree's root: where the node is in the structure `type_id`
 
 
 def special_fields(spec: MapSpec, btf: Btf | None) -> tuple[SpecialField, ...]:
@@ -63,21 +75,22 @@ def special_fields(spec: MapSpec, btf: Btf | None) -> tuple[SpecialField, ...]:
     except Unmodelled:
         raise Unmodelled(f"special fields in the values of map {spec.name}") from None
     for field in found:
-        if field.kind not in KPTRS and spec.type not in _LOCKABLE_MAPS:
+        if field.kind not in KPTRS and field.kind not in _ROOTS and spec.type not in _LOCKABLE_MAPS:
             raise Unmodelled(f"special fields in the values of map {spec.name}")
     return found
 
 
 def fields_of(btf: Btf, type_id: int) -> tuple[SpecialField, ...]:
     """The special fields of a structure or data section, those of its members and their elements included."""
-    found = sorted(_collect(btf, type_id, 0, 0), key=lambda field: field.offset)
+    found = sorted(_collect(btf, type_id, 0, (0, -1)), key=lambda field: field.offset)
     single = [field.kind for field in found if field.kind in _SINGLE]
     if len(set(single)) < len(single) or len(found) > _MAX_FIELDS:
         raise Unmodelled("several special fields of one kind")
     return tuple(found)
 
 
-def _collect(btf: Btf, type_id: int, base: int, depth: int) -> Iterator[SpecialField]:
+def _collect(btf: Btf, type_id: int, base: int, home: tuple[int, int], depth: int = 0) -> Iterator[SpecialField]:
+    """The fields in a type that starts at `base`. `home`: what declares it, a type and the number of its member."""
     from ebpfkit.btf.types import Array, Datasec, Ptr, Struct, TypeTag, Union
 
     type_id = btf.strip(type_id)
@@ -87,14 +100,14 @@ def _collect(btf: Btf, type_id: int, base: int, depth: int) -> Iterator[SpecialF
     if isinstance(found, Datasec):
         for variable in found.vars:
             inner = getattr(btf.get(variable.type), "type", 0)
-            yield from _collect(btf, inner, base + variable.offset, depth + 1)
+            yield from _collect(btf, inner, base + variable.offset, (variable.type, -1), depth + 1)
     elif isinstance(found, Array):
         if found.nelems and _reaches_special(found.type, btf):
             size = btf.size_of(found.type)
             if found.nelems > _MAX_FIELDS:
                 raise Unmodelled("special fields in long arrays")
             for number in range(found.nelems):
-                yield from _collect(btf, found.type, base + number * size, depth + 1)
+                yield from _collect(btf, found.type, base + number * size, (0, -1), depth + 1)
     elif isinstance(found, Ptr):
         tag = btf.get(found.type)
         if isinstance(tag, TypeTag):
@@ -108,15 +121,31 @@ def _collect(btf: Btf, type_id: int, base: int, depth: int) -> Iterator[SpecialF
             size = _SIZES.get(name, 0)
             if not size or size != found.size or base % min(size, 8):
                 raise Unmodelled(f"{name} of another shape")
-            yield SpecialField(name, base, size)
+            held, node = _contents(btf, home, _ROOTS[name]) if name in _ROOTS else (0, 0)
+            yield SpecialField(name, base, size, "", held, node)
             return
-        for member in found.members:
+        for position, member in enumerate(found.members):
             if not _reaches_special(member.type, btf):
                 continue
             at, odd = divmod(member.bit_offset, 8)
             if odd or isinstance(found, Union):
                 raise Unmodelled("special fields in unions")
-            yield from _collect(btf, member.type, base + at, depth + 1)
+            yield from _collect(btf, member.type, base + at, (type_id, position), depth + 1)
+
+
+def _contents(btf: Btf, home: tuple[int, int], node: str) -> tuple[int, int]:
+    """What a list or tree holds, by the tag of its declaration: the structure, and where its node is."""
+    from ebpfkit.btf.types import DeclTag, Struct
+
+    for _, tag in btf.iter_kind(DeclTag):
+        if (tag.type, tag.component) == home and tag.name.startswith("contains:"):
+            _, struct, member = [*tag.name.split(":"), "", ""][:3]
+            type_id = btf.find_id(struct, Struct)
+            found = btf.get(type_id) if type_id else None
+            inner = found.member(member) if isinstance(found, Struct) else None
+            if inner is not None and btf.name(btf.strip(inner.type)) == node:
+                return type_id, inner.offset
+    raise Unmodelled("a list or tree that does not say what it holds")
 
 
 def _has_any(spec: MapSpec, btf: Btf) -> bool:
@@ -159,7 +188,7 @@ def check_program_type(spec: MapSpec, btf: Btf | None, prog_type: str, index: in
     for field in special_fields(spec, btf):
         if field.kind in _NEVER_TRACED and prog_type in _TRACING:
             what, who = _NEVER_TRACED[field.kind], "tracing"
-        elif field.kind in _LOCKS and prog_type == "socket_filter":
+        elif field.kind in LOCKS and prog_type == "socket_filter":
             what, who = LOCK, "socket filter"
         else:
             continue

@@ -137,8 +137,8 @@ def test_clang_objects(name: str, options: tuple[str, ...], oracle: KernelOracle
 
 LOCKED = """
 struct bpf_spin_lock { u32 val; };
-struct inner { struct bpf_spin_lock lock; };
-struct guarded { struct inner inner; u32 count; };
+union inner { struct bpf_spin_lock lock; u32 number; };
+struct guarded { union inner inner; u32 count; };
 struct { __uint(type, 2); __uint(max_entries, 8); __type(key, u32); __type(value, struct guarded); } locks SEC(".maps");
 SEC("xdp") int prog(struct xdp_md *ctx) {
   u32 key = ctx->rx_queue_index;

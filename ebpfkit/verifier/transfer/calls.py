@@ -304,7 +304,7 @@ def _bounded_result(w: Walk, spec: HelperSpec, facts: CallFacts) -> Any:
     low, high = None, None
     if spec.ret_range is not None:
         low, high = spec.ret_range
-    elif spec.ret_bound == "cpus":
+    elif spec.ret_bound == "cpus" and "cpu-id-range" in w.behaviours:
         low, high = 0, w.profile.cpus - 1
     elif spec.ret_bound == "size":
         low, high = -4095, facts.largest

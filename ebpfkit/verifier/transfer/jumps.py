@@ -58,6 +58,8 @@ def build_may_goto(w: Walk, index: int, insn: Instruction) -> Step:
     demands = obligations.of(insn)
     target = w.code.targets[index]
     assert target is not None
+    if not insn.off and "may-goto-anywhere" not in w.behaviours:
+        demands = [obligations.FieldsClear("invalid may_goto off 0 imm 0")]
 
     def step(vals: list[Any], ids: list[int]) -> int:
         earlier = w.find_open(index, w.state.parent.depth) if w.state.parent is not None else None
@@ -237,7 +239,9 @@ def _compare_pointers(
     never_null = not (left.kind == BTF and not is_trusted(w, left, w.ids[dst]))
     if src >= 0 and right.kind == BTF:
         never_null = is_trusted(w, right, w.ids[src])
-    taken = _decide_pointers(operation, width, left, right, never_null)
+    taken = None
+    if _is_decidable(w, width, left, right):
+        taken = _decide_pointers(operation, width, left, right, never_null)
     if taken is not None:
         if left.is_scalar:
             w.precision.demand_register(w.state, index, dst)
@@ -258,6 +262,7 @@ def _compare_pointers(
     here, there = w.state, twin
     # A pointer to a structure of the kernel may be null whatever its type says.
     pointers = not left.is_scalar and not right.is_scalar and BTF not in (left.kind, right.kind)
+    pointers = pointers and "null-by-comparison" in w.behaviours
     if width == 64 and src >= 0 and operation in _TESTS and pointers and left.nullable != right.nullable:
         equal = there if operation == "jeq" else here
         _drop_null(w, equal.frames[-1], dst if left.nullable else src)
@@ -267,6 +272,17 @@ def _compare_pointers(
     elif src >= 0 and width == 64:
         _match_packet(w, operation, dst, src, left, right, here, there)
     return index + 1
+
+
+def _is_decidable(w: Walk, width: int, left: Any, right: Any) -> bool:
+    """Whether this kernel asks at all if the pointer can be null."""
+    if width == 32 and "pointer-zero-32-undecided" in w.behaviours:
+        return False
+    if "null-by-pointer-kind" in w.behaviours:
+        return True
+    if not left.is_scalar and not right.is_scalar:
+        return True  # a packet and its end
+    return bool(right.is_scalar and (left.kind == MAP_VALUE or left.kind == OPAQUE))
 
 
 def _decide_pointers(operation: str, width: int, left: Any, right: Any, never_null: bool) -> bool | None:

@@ -19,7 +19,7 @@ from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter, functio
 from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import reference_word
-from ebpfkit.verifier.transfer import callbacks, dynptrs, iterators, sections
+from ebpfkit.verifier.transfer import callbacks, dynptrs, graph, iterators, sections
 from ebpfkit.verifier.transfer.calls import ENDED, forget_packet, release_reference
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["build_kfunc_call"]
 
 _MEASURED = "6.18"
-_UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_res_spin_", "bpf_arena_")
+_UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire", "bpf_res_spin_", "bpf_arena_")
 _FIELDS = {"bpf_wq": "bpf_wq"}
 
 
@@ -55,6 +55,11 @@ def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
     known = function
 
     def step(vals: list[Any], ids: list[int]) -> int:
+        if known.name in graph.CALLS:
+            _check_allowed(w, index, known)
+            w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
+            graph.call_object_function(w, index, known.name)
+            return following
         _call(w, index, known)
         return ENDED if known.name == "bpf_throw" else following
 
@@ -88,6 +93,13 @@ def _call(w: Walk, index: int, function: KernelFunction) -> None:
 
 
 def _check_usable(w: Walk, index: int, function: KernelFunction) -> None:
+    _check_allowed(w, index, function)
+    if function.flags is None:
+        raise Unmodelled(f"kernel function {function.name}", index=index)
+
+
+def _check_allowed(w: Walk, index: int, function: KernelFunction) -> None:
+    """Programs of this type may call the function here."""
     name = function.name
     if w.state.lock is not None and not name.startswith(_UNDER_LOCK):
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
@@ -100,8 +112,6 @@ def _check_usable(w: Walk, index: int, function: KernelFunction) -> None:
     if function.is_any("sleeps") and not w.sleepable:
         message = f"program must be sleepable to call sleepable kfunc {name}"
         raise Rejection("execution-context", message, index=index)
-    if function.flags is None:
-        raise Unmodelled(f"kernel function {name}", index=index)
 
 
 def _throw(w: Walk, index: int) -> None:
