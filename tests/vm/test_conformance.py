@@ -72,9 +72,9 @@ ELSEWHERE = {
 
 
 def test_every_instruction_has_three_cases() -> None:
-    """Each opcode stands in at least three programs of the table, or is refused by name, or has its cases elsewhere."""
+    """Each opcode stands in at least three programs of the table that the kernel runs too, or has its cases elsewhere."""
     seen = dict.fromkeys(OPCODES, 0)
-    for case in CASES:
+    for case in (case for case in CASES if case.kernel):
         for op in {insn.op.name for insn in parse(case.asm)}:
             seen[op] += 1
     assert not {op for op, count in seen.items() if count < 3} - set(ELSEWHERE)
