@@ -11,7 +11,7 @@ from ebpfkit.abi import limits
 from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.abi.model import HelperSpec, HostProfile, ProgTypeSpec
 from ebpfkit.abi.prog_types import PROG_TYPES
-from ebpfkit.abi.versions import basis_of, is_at_least
+from ebpfkit.abi.versions import basis_of, is_at_least, is_in_force
 from ebpfkit.asm.codec import slot_starts
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import ProgramSpec
@@ -22,6 +22,7 @@ from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
 from ebpfkit.verifier.program import Code, Subprogram, has_function_types, prepare
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.report import ProgramReport
+from ebpfkit.verifier.trace import Observer, watching
 
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
@@ -37,12 +38,14 @@ def verify_program(
     *,
     max_insns: int = limits.MAX_PROCESSED,
     kernel_btf: Btf | None = None,
+    observe: Observer | None = None,
 ) -> ProgramReport:
     """Predict the verdict of the kernel that `profile` describes (default: Linux 6.18, two CPUs, privileged).
 
     `max_insns` bounds the instructions walked; beyond the kernel's million it changes nothing. `kernel_btf` are the
-    types of that kernel (its BTF): programs that look into its structures have no verdict without them. Raises
-    UsageError for an unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
+    types of that kernel (its BTF): programs that look into its structures have no verdict without them. `observe` is
+    called before every instruction walked, with its slot and the path's state (a `Trace` keeps them). Raises UsageError
+    for an unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
     """
     profile = profile or HostProfile()
     prog_type = PROG_TYPES.get(spec.prog_type)
@@ -51,6 +54,8 @@ def verify_program(
         raise UsageError(f"{spec.prog_type!r} is no program type; known are {known}")
     started = time.perf_counter()
     run = _Run(spec, prog_type, profile, max_insns, kernel_btf)
+    if observe is not None:
+        run.walk_type = watching(observe)
     was_enabled = gc.isenabled()
     # The walk makes many small objects and no garbage cycles worth looking for while it runs.
     gc.disable()
@@ -207,8 +212,9 @@ def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:
 
 def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec) -> None:
     """After a successful walk: the deepest call chain fits the stack (or each function alone, with private stacks)."""
-    rounding = limits.STACK_ROUNDING if profile.jit else limits.STACK_ROUNDING_INTERPRETER
-    private = prog_type.private_stack and profile.jit
+    fine = profile.jit and is_in_force("stack-rounding-16", profile.kernel)
+    rounding = limits.STACK_ROUNDING if fine else limits.STACK_ROUNDING_INTERPRETER
+    private = prog_type.private_stack and profile.jit and is_in_force("private-stacks", profile.kernel)
     tail_calls = any(sub.has_tail_call for sub in code.subprograms)
 
     def depth_of(sub: Subprogram) -> int:
