@@ -189,6 +189,9 @@ def _access(w: Walk, index: int, demand: ob.Access) -> None:
         verb = "stores into" if demand.write or w.is_update(index) else "loads from"
         message = f"BPF_ATOMIC {verb} R{register} {type_name(value)} is not allowed"
         raise Rejection("invalid-memory-access", message, index=index, register=register)
+    if demand.write and value.kind == CTX and w.stores_constant(index) and "context-constants" not in w.behaviours:
+        message = f"BPF_ST stores into R{register} ctx is not allowed"
+        raise Rejection("invalid-memory-access", message, index=index, register=register)
     _check_alignment(w, index, demand, value)
     if value.nullable:
         message = f"R{register} invalid mem access '{value.type_name()}'"

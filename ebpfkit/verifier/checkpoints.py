@@ -62,6 +62,7 @@ class Checkpoints:
         self.comparison = comparison
         self.precision = precision
         self.stack_liveness = stack
+        self.same = EXACT  # what makes a state seen on the same path an infinite loop
         self.jumps = 0
         self.total = 0
         self._last_jumps = 0
@@ -165,7 +166,7 @@ class Checkpoints:
             may_loop(stored, frame)
             and not flag & CALLS_BACK
             and not _is_other_entry(stored, frame)
-            and covers(stored, state, EXACT)
+            and covers(stored, state, self.same)
             and stored.goto_depth == state.goto_depth
             and stored.unrolled == state.unrolled
             and not depths_differ(stored.frames, state.frames)

@@ -10,18 +10,46 @@ from ebpfkit.asm.isa import Kind, Opcode
 from ebpfkit.verifier.program import Code, is_known_byte
 from ebpfkit.verifier.rejection import Rejection
 
-__all__ = ["check_instruction_set", "check_loops"]
+__all__ = ["check_instruction_set", "check_loops", "unknown_when_walked"]
 
 _MAX_INSNS_BEFORE_LARGE = 4_096
 
 
-def _refusal(op: Opcode, kernel: str) -> tuple[str, str]:
-    """Rule and message for an instruction that this kernel does not know."""
+_CLASSES = {
+    0: "BPF_LD",
+    1: "BPF_LDX",
+    2: "BPF_ST",
+    3: "BPF_STX",
+    4: "BPF_ALU",
+    5: "BPF_JMP",
+    6: "BPF_JMP",
+    7: "BPF_ALU",
+}
+
+
+def _refusal(op: Opcode, kernel: str) -> tuple[str, str] | None:
+    """Rule and message for an instruction that this kernel does not know; None when it says so only on the walk."""
     if op.kind is Kind.WIDE:
         return "invalid-wide-load", "unrecognized bpf_ld_imm64 insn"
     if not is_known_byte(op.code, kernel):
         return "unknown-opcode", f"unknown opcode {op.code:02x}"
-    return "reserved-field", f"{op.name} uses reserved fields"
+    if op.kind is Kind.LOADSX:
+        return "reserved-field", "BPF_LDX uses reserved fields"
+    return None
+
+
+def unknown_when_walked(op: Opcode, kernel: str) -> str:
+    """What this kernel says of an instruction that came after it when its walk gets there; empty for known ones."""
+    if not op.since or is_at_least(kernel, op.since):
+        return ""
+    name = (
+        "BPF_MOV"
+        if op.kind in (Kind.MOV, Kind.MOVSX)
+        else "BPF_CALL"
+        if op.kind is Kind.CALL
+        else _CLASSES[op.code & 7]
+    )
+    return f"{name} uses reserved fields"
 
 
 def check_instruction_set(code: Code, kernel: str) -> None:
@@ -31,8 +59,9 @@ def check_instruction_set(code: Code, kernel: str) -> None:
     for index, insn in enumerate(code.insns):
         op = insn.op
         if op.since and not is_at_least(kernel, op.since):
-            rule, message = _refusal(op, kernel)
-            raise Rejection(rule, message, index=index)
+            refusal = _refusal(op, kernel)
+            if refusal is not None:
+                raise Rejection(*refusal, index=index)
 
 
 def check_loops(code: Code, kernel: str) -> None:

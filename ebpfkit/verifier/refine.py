@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ebpfkit._bits import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX
 from ebpfkit.verifier.domain import tnum
+from ebpfkit.verifier.domain.older import ScalarBefore6_8, decide_older, refine_older
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar, sign32, sign64
 
 __all__ = ["FLIPPED", "NEGATED", "decide", "refine"]
@@ -25,10 +26,10 @@ def _disjoint(a: Scalar, b: Scalar, width: int) -> bool:
     """Whether no number can be both."""
     half = a.u32_min > b.u32_max or a.u32_max < b.u32_min or a.s32_min > b.s32_max or a.s32_max < b.s32_min
     if width == 32:
-        return half or not tnum.overlap(tnum.low32(a.tnum), tnum.low32(b.tnum))
+        return half or (a.bits_decide and not tnum.overlap(tnum.low32(a.tnum), tnum.low32(b.tnum)))
     return (
         half
-        or not tnum.overlap(a.tnum, b.tnum)
+        or (a.bits_decide and not tnum.overlap(a.tnum, b.tnum))
         or a.umin > b.umax
         or a.umax < b.umin
         or a.smin > b.smax
@@ -50,6 +51,8 @@ def _decide_set(a: Scalar, b: Scalar, width: int) -> bool | None:
 
 def decide(operation: str, width: int, a: Scalar, b: Scalar) -> bool | None:
     """Whether the jump `if a operation b` is always or never taken; None when both may happen."""
+    if isinstance(a, ScalarBefore6_8):
+        return decide_older(operation, width, a, b)
     if operation in ("jeq", "jne"):
         limit = U64_MAX if width == 64 else U32_MAX
         if not (a.mask | b.mask) & limit:
@@ -181,8 +184,10 @@ def _clip(value: int, low: int, high: int, wrap: object) -> int:
 
 def refine(operation: str, width: int, a: Scalar, b: Scalar, same: bool = False) -> tuple[Bounds, Bounds]:
     """What holds of both operands where `a operation b` is true. `same`: both are one register."""
-    left = Bounds(a.key)
-    right = left if same else Bounds(b.key)
+    if isinstance(a, ScalarBefore6_8):
+        return refine_older(operation, width, a, b)
+    left = a.bounds()
+    right = left if same else b.bounds()
     _assume(operation, width, left, right)
     _settle(left)
     if right is not left:

@@ -217,8 +217,10 @@ def compute(operation: str, width: int, a: Scalar, b: Scalar) -> Bounds:
     >>> compute("add", 64, Scalar(Bounds.constant(2).key), Scalar(Bounds.constant(3).key)).value
     5
     """
-    d = Bounds(a.key)
-    plain = _PLAIN.get(operation)
+    d = a.bounds()
+    if operation in d.unknown_operations or (operation in d.needs_known and not _is_known(b, width)):
+        return Bounds.unknown()
+    plain = d.operations.get(operation) or _PLAIN.get(operation)
     if plain is not None:
         plain(d, b)
     else:
@@ -261,14 +263,14 @@ def compute_exactly(operation: str, width: int, a: int, b: int) -> int | None:
 
 def move32(a: Scalar) -> Bounds:
     """The low half, zero-extended."""
-    d = Bounds(a.key)
+    d = a.bounds()
     d.zero_extend32()
     return d.sync()
 
 
 def move_sign_extended(a: Scalar, size: int, width: int) -> Bounds:
     """The low `size` bytes sign-extended to `width` bits; a 32-bit result is then zero-extended."""
-    d = Bounds(a.key)
+    d = a.bounds()
     if width == 64:
         return d.sign_extend(size).sync()
     d.sign_extend32(size)
@@ -278,8 +280,11 @@ def move_sign_extended(a: Scalar, size: int, width: int) -> Bounds:
 
 def byte_swap(a: Scalar, size: int, swap: bool) -> Bounds:
     """The low `size` bytes, in the opposite order if `swap`: then only known bits survive, and ranges from them."""
+    d = a.bounds()
+    if not d.follows_swaps:
+        return Bounds.unknown()
     if not swap:
-        return Bounds(a.key) if size == 8 else Bounds(a.key).truncate(size)
+        return a.bounds() if size == 8 else a.bounds().truncate(size)
     d = Bounds.unknown()
     d.set_tnum(tnum.byte_swap((a.value, a.mask), size))
     return d.sync()

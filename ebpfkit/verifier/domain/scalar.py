@@ -8,6 +8,10 @@ outside values.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
 from ebpfkit._bits import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX
 from ebpfkit.verifier.domain import tnum
 
@@ -56,6 +60,7 @@ class Scalar:
     is_scalar = True
     nullable = False
     kind = 0
+    bits_decide = True  # known bits that differ decide an equality
 
     def __init__(self, key: ScalarKey) -> None:
         self.key = key
@@ -77,6 +82,10 @@ class Scalar:
     @property
     def tnum(self) -> tnum.Tnum:
         return self.value, self.mask
+
+    def bounds(self) -> Bounds:
+        """A working copy; for an older kernel's number one that deduces as that kernel did (`domain/older.py`)."""
+        return Bounds(self.key)
 
     def const32(self) -> int | None:
         """The low half when all its bits are known."""
@@ -114,6 +123,13 @@ class Scalar:
 
 class Bounds:
     """The mutable working copy of a Scalar."""
+
+    # What kernels before this one compute otherwise: whole operations, those of which they know nothing at all, those
+    # of which they know nothing unless the second operand is a constant, and whether bits survive a byte swap.
+    operations: ClassVar[Mapping[str, Callable[[Bounds, Scalar], None]]] = MappingProxyType({})
+    unknown_operations: ClassVar[frozenset[str]] = frozenset()
+    needs_known: ClassVar[frozenset[str]] = frozenset()
+    follows_swaps: ClassVar[bool] = True
 
     __slots__ = ("mask", "s32_max", "s32_min", "smax", "smin", "u32_max", "u32_min", "umax", "umin", "value")
 
@@ -239,6 +255,11 @@ class Bounds:
             s_min, s_max = max(s_min, sign32(umin)), min(s_max, sign32(umax))
         if (smin >> 32) + 1 & U32_MAX == smax >> 32 & U32_MAX and low < 0 <= high:
             s_min, s_max = max(s_min, low), min(s_max, high)
+        self.u32_min, self.u32_max, self.s32_min, self.s32_max = u_min, u_max, s_min, s_max
+        self._meet_signs()
+
+    def _meet_signs(self) -> None:
+        u_min, u_max, s_min, s_max = self.u32_min, self.u32_max, self.s32_min, self.s32_max
         if sign32(u_min) <= sign32(u_max):
             s_min, s_max = max(s_min, sign32(u_min)), min(s_max, sign32(u_max))
         if s_min & U32_MAX <= s_max & U32_MAX:

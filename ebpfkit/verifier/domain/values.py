@@ -25,7 +25,8 @@ _LIMIT = 200_000
 class Values:
     """Interns scalars and pointers, and keeps the few that everyone needs."""
 
-    def __init__(self, limit: int = _LIMIT) -> None:
+    def __init__(self, limit: int = _LIMIT, scalar_type: type[Scalar] = Scalar) -> None:
+        self._scalar = scalar_type
         self._scalars: dict[Any, Scalar] = {}
         self._pointers: dict[Any, Pointer] = {}
         self._constants: dict[int, Scalar] = {}
@@ -48,7 +49,7 @@ class Values:
         if found is None:
             if len(self._scalars) >= self._limit:
                 self._sweep()
-            found = self._scalars[key] = Scalar(key)
+            found = self._scalars[key] = self._scalar(key)
         return found
 
     def new_memo(self) -> dict[Any, Any]:
@@ -105,7 +106,7 @@ class Values:
             if found is None:
                 if len(self._scalars) >= self._limit:
                     self._sweep()
-                found = self._scalars[key] = Scalar(key)
+                found = self._scalars[key] = self._scalar(key)
             self._constants[value] = found
         return found
 

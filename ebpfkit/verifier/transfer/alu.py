@@ -83,6 +83,7 @@ def build_move(w: Walk, index: int, insn: Instruction) -> Step:
 
         return w.guarded(index, demands, move)
     memo = w.values.new_memo()
+    linked = "moves-32-linked" in w.behaviours
 
     def move32(vals: list[Any], ids: list[int]) -> int:
         value = vals[src]
@@ -91,7 +92,7 @@ def build_move(w: Walk, index: int, insn: Instruction) -> Step:
             check.prove(w, index, demands)
             result = w.values.scalar(arithmetic.move32(value)) if value.is_scalar else w.values.unknown_of(4)
             memo[value] = result
-        if value.is_scalar and value.width <= 32:
+        if value.is_scalar and value.width <= 32 and linked:
             give_id(w, vals, ids, src)
             ids[dst] = ids[src]
         else:
@@ -201,9 +202,11 @@ def _build_negation(w: Walk, index: int, insn: Instruction) -> Step:
     return w.guarded(index, demands, step)
 
 
-def _linking(insn: Instruction) -> int | None:
+def _linking(w: Walk, insn: Instruction) -> int | None:
     """The constant distance that the instruction puts between its operand and the result, None if it does not."""
     distance = to_signed(insn.imm, 32)
+    if not _links_by(w, insn.op.operation, insn.op.width, distance):
+        return None
     if insn.op.operation == "add":
         return distance
     if insn.op.operation == "sub" and distance != -(1 << 31):
@@ -211,9 +214,9 @@ def _linking(insn: Instruction) -> int | None:
     return None
 
 
-def _forks(insn: Instruction, value: Scalar) -> bool:
+def _forks(w: Walk, insn: Instruction, value: Scalar) -> bool:
     """Whether the operand is exactly "0 or all ones", where `and` and `or` with a constant split the path."""
-    if insn.op.operation not in ("and", "or"):
+    if "forked-masks" not in w.behaviours or insn.op.operation not in ("and", "or"):
         return False
     if insn.op.width == 64:
         return value.smin == -1 and value.smax == 0
@@ -225,7 +228,7 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
     following = index + 1
     dst, operation, width = int(insn.dst), insn.op.operation, insn.op.width
     constant = w.values.constant(to_unsigned(to_signed(insn.imm, 32), 64))
-    distance = _linking(insn)
+    distance = _linking(w, insn)
     memo = w.values.new_memo()
     moved = w.values.new_memo()
 
@@ -233,7 +236,7 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
         value = vals[dst]
         check.prove(w, index, demands)
         if value.is_scalar:
-            if _forks(insn, value):
+            if _forks(w, insn, value):
                 value = fork_zero_or_ones(w, index, dst, width)
                 vals[dst] = w.values.compute(operation, width, value, constant)
                 ids[dst] = 0
@@ -306,7 +309,7 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
         check.prove(w, index, demands)
         if not left.is_scalar or not right.is_scalar:
             return with_pointer(vals, ids)
-        if _is_constant(right, width) and _forks(insn, left):
+        if _is_constant(right, width) and _forks(w, insn, left):
             left = fork_zero_or_ones(w, index, dst, width)
             right = vals[src]
             vals[dst] = w.values.compute(operation, width, left, right)
@@ -323,7 +326,7 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
         vals[dst] = result
         identity = ids[dst]
         if identity:
-            ids[dst] = _linked(identity, right, operation, width)
+            ids[dst] = _linked(w, identity, right, operation, width)
         return following
 
     return w.guarded(index, demands, step)
@@ -333,7 +336,14 @@ def _is_constant(value: Scalar, width: int) -> bool:
     return value.const is not None if width == 64 else not value.mask & U32_MAX
 
 
-def _linked(identity: int, right: Scalar, operation: str, width: int) -> int:
+def _links_by(w: Walk, operation: str, width: int, distance: int) -> bool:
+    """Whether this kernel follows a number over such a sum."""
+    if "linked-differences" in w.behaviours:
+        return True
+    return "linked-sums" in w.behaviours and operation == "add" and width == 64 and distance >= 0
+
+
+def _linked(w: Walk, identity: int, right: Scalar, operation: str, width: int) -> int:
     """The identity of a sum with a constant register: linked at that distance, or none."""
     if operation not in ("add", "sub") or identity & _LINKS or not _is_constant(right, width):
         return 0
@@ -341,6 +351,8 @@ def _linked(identity: int, right: Scalar, operation: str, width: int) -> int:
     if width == 64 and not -(1 << 31) <= number < 1 << 31:
         return 0
     distance = to_signed(number, 32)
+    if not _links_by(w, operation, width, distance):
+        return 0
     if operation == "sub":
         if distance == -(1 << 31):
             return 0
@@ -364,7 +376,7 @@ def fork_zero_or_ones(w: Walk, index: int, register: int, width: int) -> Scalar:
 def _half_known(w: Walk, value: Scalar, number: int, width: int) -> Scalar:
     if width == 64:
         return w.values.constant(number)
-    d = Bounds(value.key)
+    d = value.bounds()
     low = number & U32_MAX
     d.set_tnum(tnum.with_low32((d.value, d.mask), (low, 0)))
     d.u32_min = d.u32_max = low

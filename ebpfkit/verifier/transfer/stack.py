@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit._bits import to_signed
 from ebpfkit.verifier import check
 from ebpfkit.verifier.domain.pointer import STACK, Pointer
-from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.liveness import StackLiveness
 from ebpfkit.verifier.rejection import Rejection
 from ebpfkit.verifier.state import DYNPTR, INVALID, IRQ, ITER, MISC, SPILL, ZERO, Frame, Slot
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
 
 _EMPTY = Slot(bytes([INVALID] * 8))
+_FRAME_POINTER = 10
 _WHOLE = frozenset({SPILL, DYNPTR, ITER, IRQ})
 _SPILL8 = bytes([SPILL] * 8)
 _ZEROS = {size: bytes([ZERO] * size) for size in (1, 2, 4, 8)}
@@ -72,6 +72,9 @@ def spill(
     if old.types[0] == DYNPTR:
         destroy_dynptr(w, index, frame, number)
         old = _EMPTY
+    if "narrow-spills" not in w.behaviours and value is not None and value.is_scalar:
+        _store_number(w, index, frame, number, place, size, value, identity, register)
+        return
     if value is not None and value.is_scalar and not place:
         if register >= 0:
             if value.width <= 8 * size:
@@ -97,6 +100,34 @@ def spill(
         if register >= 0:
             w.precision.demand_register(w.state, index, register)
     _write_bytes(frame, number, place, size, kind)
+
+
+def _store_number(
+    w: Walk, index: int, frame: Frame, number: int, place: int, size: int, value: Any, identity: int, register: int
+) -> None:
+    """As kernels before `narrow-spills` have it: zero is bytes, and a number of which nothing is known no spill."""
+    if value.const == 0 or place or value is w.values.unknown:
+        if value.const == 0 and register >= 0:
+            w.precision.demand_register(w.state, index, register)
+        _write_bytes(frame, number, place, size, ZERO if value.const == 0 else MISC)
+        return
+    if register >= 0 and int(w.code.insns[index].dst) != _FRAME_POINTER:
+        w.precision.demand_register(w.state, index, register)  # only stores through the frame pointer are followed back
+    old = frame.slots.get(number, _EMPTY)
+    upper = bytes(INVALID if t == INVALID else MISC for t in old.types[size:])
+    identity = identity if value.width <= 8 * size else 0
+    frame.set_slot(number, Slot(bytes([SPILL] * size) + upper, value, identity))
+    w.record_stack(index, frame.number, number)
+
+
+def _fill_narrow(
+    w: Walk, index: int, frame: Frame, number: int, slot: Slot, place: int, size: int, signed: bool
+) -> tuple[Any, int]:
+    """A load of part of a spilled number, as kernels before `narrow-spills` have it: known only as it was stored."""
+    if place or size != _spill_size(slot.types):
+        return w.values.unknown_of(size, signed), 0
+    w.record_stack(index, frame.number, number)
+    return _narrowed(w, slot.value, size, signed), slot.id
 
 
 def _spilled(old: Slot, value: Any, identity: int, size: int) -> Slot:
@@ -137,7 +168,8 @@ def _spill_anywhere(
             used = True
             continue
         # A spilled value that may have been hit in one byte is gone as a whole.
-        types = bytearray(_scrub(slot.types) if slot.types[0] in _WHOLE else slot.types)
+        scrubs = slot.types[0] in _WHOLE and "narrow-spills" in w.behaviours
+        types = bytearray(_scrub(slot.types) if scrubs else slot.types)
         if zero and types[place] == ZERO:
             used = True
         else:
@@ -183,13 +215,16 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
     if size == 8 and spilled == 8:
         if register < 0:
             return value, 0
-        slot = _with_id(w, frame, number, slot)
+        if "narrow-spills" in w.behaviours:
+            slot = _with_id(w, frame, number, slot)
         w.record_stack(index, frame.number, number)
         return slot.value, slot.id
     if value is None or not value.is_scalar:
         raise Rejection("stack-pointer-corruption", "invalid size of register fill", index=index)
     if register < 0:
         return w.values.unknown, 0
+    if "narrow-spills" not in w.behaviours:
+        return _fill_narrow(w, index, frame, number, slot, place, size, signed)
     low_end = spilled - size if w.big_endian else 0  # where the low bytes of what was spilled lie
     if size <= spilled and place == low_end:
         if size == 4 and spilled == 4 and value.width <= 32:
@@ -227,7 +262,7 @@ def _narrowed(w: Walk, value: Any, size: int, signed: bool) -> Any:
     key = (value, size, signed)
     found = w.narrow_memo.get(key)
     if found is None:
-        d = Bounds(value.key)
+        d = value.bounds()
         found = w.values.scalar(d.sign_extend(size) if signed else d.truncate(size) if size < 8 else d)
         w.narrow_memo[key] = found
     return found
