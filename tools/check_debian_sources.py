@@ -1,12 +1,12 @@
 """Build the eBPF programs of Debian source packages, and hold ours against the running kernel and libbpf.
 
     python tools/check_debian_sources.py OBJECT...      # objects that were built already
-    python tools/check_debian_sources.py --fetch DIR    # fetch iproute2 and systemd with apt-get source, build, check
+    python tools/check_debian_sources.py --fetch DIR    # fetch PACKAGES with apt-get source, build, check
 
-Fetching needs `deb-src` lines in apt's sources, building needs clang and the headers of libbpf and Linux. Nothing of
-the packages is kept in the project. For each object: every program linked or its reason, loaded as root, and where
-bpftool loads the object too, whether the kernel's program tags are the same. One line each; exit status 1 when
-something differs.
+Fetching brings its own `deb-src` line and package lists, in DIR; a package that the mirror does not give is named and
+left out. Building needs clang and the headers of libbpf and Linux. Nothing of the packages is kept in the project. For
+each object: every program linked or its reason, loaded as root, and where bpftool loads the object too, whether the
+kernel's program tags are the same. One line each; exit status 1 when something differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("iproute2", "systemd")
+# source package -> its eBPF programs, and folders of headers in it
+PACKAGES = {
+    "iproute2": (("examples/bpf/**/*.c",), ("include", "include/uapi")),
+    "systemd": (("src/**/*.bpf.c",), ()),
+    "knot": (("src/libknot/xdp/bpf-kernel.c",), ()),
+    "xdp-tools": (("xdp-filter/*_*.c", "xdp-dump/*bpf.c", "lib/libxdp/xsk_def_*.c"), ("headers", "lib/libbpf/src")),
+    "bpfcc": (("libbpf-tools/*.bpf.c",), ("libbpf-tools/x86",)),
+    "v4l-utils": (("utils/keytable/bpf_protocols/*.c",), ()),
+}
+SHORT = 15  # of a name the kernel keeps so much; bpftool shows more where types have it
+SOURCES = "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian {} main\n"
 SCRIPT = """
 mount -t bpf bpf /sys/fs/bpf || exit 1
 bpftool prog loadall "$0" /sys/fs/bpf/programs >/dev/null 2>&1 ||
@@ -26,29 +36,49 @@ for pin in /sys/fs/bpf/programs/*; do bpftool -j prog show pinned "$pin"; echo; 
 """
 
 
+def fetch(folder: Path) -> dict[str, Path]:
+    """The unpacked sources of each package that the mirror gives."""
+    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    sources = folder / "sources.list"
+    sources.write_text(SOURCES.format(release["VERSION_CODENAME"].strip('"')))
+    apt = ["apt-get", "-qq"]
+    for option in (f"Dir::Etc::SourceList={sources}", "Dir::Etc::SourceParts=/dev/null",
+                   f"Dir::State::Lists={folder / 'lists'}", "APT::Sandbox::User=root"):  # fmt: skip
+        apt += ["-o", option]
+    subprocess.run([*apt, "update"], check=True)
+    found = {}
+    for package in PACKAGES:
+        if not any(folder.glob(f"{package}-*/")):
+            subprocess.run([*apt, "source", package], cwd=folder, check=False, capture_output=True)
+        roots = [path for path in folder.glob(f"{package}-*") if path.is_dir()]
+        if roots:
+            found[package] = roots[0]
+        else:
+            print(f"{package}: the mirror does not give its source")
+    return found
+
+
 def build(folder: Path) -> list[Path]:
     """Fetch the packages, and compile what in them is eBPF."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
-        subprocess.run(["apt-get", "source", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    folder = folder.resolve()
+    roots = fetch(folder)
     header = folder / "vmlinux.h"
     subprocess.run([sys.executable, "-m", "ebpfkit", "btf", "dump", "--c", "vmlinux", "-o", str(header)], check=True)
-    sources = [*folder.glob("iproute2*/examples/bpf/**/*.c"), *folder.glob("systemd*/src/**/*.bpf.c")]
     made = []
-    for number, source in enumerate(sorted(sources)):
-        out = folder / f"{number:02}_{source.name}.o"
-        root = next(parent for parent in source.parents if parent.parent == folder)
-        include = (
-            [f"-I{root / 'include'}", f"-I{root / 'include' / 'uapi'}"] if root.name.startswith("iproute2") else []
-        )
-        command = [
-            "clang", "--target=bpf", "-O2", "-g", "-mcpu=v3", "-w", "-D__x86_64__", "-D__TARGET_ARCH_x86", *include,
-            f"-I{folder}", "-I/usr/include/x86_64-linux-gnu", "-c", str(source), "-o", str(out),
-        ]  # fmt: skip
-        if subprocess.run(command, check=False).returncode == 0:
-            made.append(out)
-        else:
-            print(f"{source.name}: does not compile here")
+    for package, root in roots.items():
+        patterns, folders = PACKAGES[package]
+        for source in sorted(path for pattern in patterns for path in root.glob(pattern)):
+            out = folder / f"{package}_{source.parent.name}_{source.stem}.o"
+            command = [
+                "clang", "--target=bpf", "-O2", "-g", "-mcpu=v3", "-w", "-D__x86_64__", "-D__TARGET_ARCH_x86",
+                *(f"-I{root / name}" for name in folders), f"-I{folder}", "-I/usr/include/x86_64-linux-gnu",
+                "-c", str(source), "-o", str(out),
+            ]  # fmt: skip
+            if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+                made.append(out)
+            else:
+                print(f"{package}: {source.name} does not compile here")
     return made
 
 
@@ -59,7 +89,7 @@ def libbpf_tags(path: Path) -> dict[str, str] | None:
     if done.returncode:
         return None
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {row["name"]: row["tag"] for row in rows}
+    return {row["name"][:SHORT]: row["tag"] for row in rows}
 
 
 def check(path: Path) -> bool:
@@ -79,7 +109,7 @@ def check(path: Path) -> bool:
             print(f"{path.name}: {len(obj.programs)} programs linked; its user space must say what a map of maps holds")
             return not obj.problems
         with Collection.load(obj.replace(maps=maps)) as collection:
-            ours = {program.info.name: program.info.tag for program in collection.programs.values()}
+            ours = {name[:SHORT]: program.info.tag for name, program in collection.programs.items()}
     except EbpfError as error:
         print(f"{path.name}: {error}")
         return False
