@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit.pipeline.contents import read_entries
+from ebpfkit.pipeline.contents import encode_entry, read_entries
 from ebpfkit.pipeline.judging import diagnose, open_kernel_btf, profile_for, running_kernel, verify
 from ebpfkit.pipeline.loading import (
     Attached,
@@ -65,6 +65,7 @@ __all__ = [
     "build",
     "compile_stages",
     "diagnose",
+    "encode_entry",
     "entries_of",
     "hold_source",
     "import_file",

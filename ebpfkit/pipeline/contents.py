@@ -23,9 +23,10 @@ from ebpfkit.errors import EbpfError, UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
+    from ebpfkit.maps.store import MapStore
     from ebpfkit.pipeline.sources import Source
 
-__all__ = ["Entries", "read_entries"]
+__all__ = ["Entries", "encode_entry", "read_entries"]
 
 Entries = Mapping[str, list[tuple[bytes, bytes]]]
 _FORM = re.compile(r"(?P<name>[\w.]+)(?:\[(?P<key>.*?)\])?=(?P<value>.*)", re.DOTALL)
@@ -68,25 +69,38 @@ def _entry(
 
 
 def _of_language(facade: MapFacade, spec: MapSpec, key: str, value: str) -> tuple[bytes, bytes]:
-    """Through the map of the language, in a store of its own: what it takes in Python, it takes here."""
+    kind: Any = getattr(facade, "value_type", None)
+    try:
+        return encode_entry(facade, spec, _literal(key), _as(kind, _literal(value)))
+    except (TypeError, ValueError, EbpfError) as error:
+        why = (error.message if isinstance(error, EbpfError) else str(error)) + _form_of(kind, value)
+        raise UsageError(f"map '{spec.name}': [{key}]={value} does not fit: {why}") from error
+
+
+def encode_entry(facade: MapFacade, spec: MapSpec, key: Any, value: Any) -> tuple[bytes, bytes]:
+    """An entry of a map of the language as bytes: what it takes in Python. Raises what the map raises."""
     from ebpfkit.maps.memory import create_store
 
-    store = create_store(spec.replace(contents=()))
+    recorder = _Recorder(create_store(spec.replace(contents=())))
+    store: Any = recorder  # the map only ever sets
     view: Any = facade.view(store)
-    try:
-        if "percpu" in spec.type:
-            view.set_per_cpu(_literal(key), [_literal(value)])
-        else:
-            view[_literal(key)] = _as(view.value_type, _literal(value))
-    except (TypeError, ValueError, EbpfError) as error:
-        why = error.message if isinstance(error, EbpfError) else str(error)
-        raise UsageError(
-            f"map '{spec.name}': [{key}]={value} does not fit: {why}{_form_of(view.value_type, value)}"
-        ) from error
-    wanted = [(stored, data) for stored, data in store.items() if "array" not in spec.type or any(data)]
-    if not wanted:  # a zero in an array, which is there anyway
-        return next(iter(store.items()))
-    return wanted[0]
+    if "percpu" in spec.type:
+        view.set_per_cpu(key, [value])
+    else:
+        view[key] = value
+    return recorder.taken[-1]
+
+
+class _Recorder:
+    """A store that remembers the bytes that were put into it."""
+
+    def __init__(self, store: MapStore) -> None:
+        self._store = store
+        self.taken: list[tuple[bytes, bytes]] = []
+
+    def set(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        self._store.set(key, value, flags)
+        self.taken.append((key, value))
 
 
 def _form_of(kind: Any, value: str) -> str:

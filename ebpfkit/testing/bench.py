@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.errors import UsageError
 from ebpfkit.testing.diff import DiffReport, Packets, diff_run, packets_of
 from ebpfkit.testing.executors import Executor, FakeClock, FakeRandom, MachineExecutor, Outcome, open_executor
-from ebpfkit.testing.subjects import Subject, Testable, subject_of
+from ebpfkit.testing.subjects import Subject, Testable, encode_entries, put_entries, subject_of
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.report import ProgramReport
@@ -17,23 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench"]
 
+_Key = tuple[int, str | None]  # which object a test gave, and the name of its program
+
 
 class Bench:
     """Runs programs in any executor, and asserts on what they do.
 
-    `clock` stands until it is advanced; `numbers` are the random numbers; `machine` holds further options of the
-    virtual machine (`fib`, `sockets`, `task`), all to be set before a program first runs. A program keeps its maps from
-    packet to packet, in each executor apart, and never touches those of its module.
+    `clock` stands until it is advanced; `numbers` are the random numbers; `context` holds fields of the context,
+    `machine` further options of the virtual machine (`fib`, `devices`, `sockets`, `task`, ...: `Around` names them),
+    all to be set before a program first runs. A program keeps its maps from packet to packet, in each executor apart,
+    and never touches those of its module.
     """
 
     def __init__(self, on: str = "interpreter") -> None:
         self.on = on
         self.clock = FakeClock()
         self.numbers = FakeRandom()
+        self.context: dict[str, int] = {}
         self.machine: dict[str, Any] = {}
-        self._subjects: dict[tuple[int, str | None], tuple[object, Subject]] = {}
-        self._executors: dict[tuple[int, str], Executor] = {}
-        self._coverage: dict[int, Coverage] = {}
+        self._subjects: dict[_Key, tuple[object, Subject]] = {}
+        self._executors: dict[tuple[_Key, str], Executor] = {}
+        self._coverage: dict[_Key, Coverage] = {}
         self._stack = ExitStack()
 
     def subject(self, x: Testable, name: str | None = None) -> Subject:
@@ -46,13 +50,30 @@ class Bench:
     def executor(self, x: Testable, on: str | None = None, name: str | None = None) -> Executor:
         """The executor in which a program is kept here."""
         subject, on = self.subject(x, name), on or self.on
-        executor = self._executors.get((id(subject), on))
+        key = (id(x), name)
+        executor = self._executors.get((key, on))
         if executor is None:
-            executor = open_executor(subject, on, clock=self.clock, numbers=self.numbers, **self.machine)
-            self._executors[id(subject), on] = self._stack.enter_context(executor)
+            executor = open_executor(
+                subject, on, clock=self.clock, numbers=self.numbers, context=self.context, **self.machine
+            )
+            self._executors[key, on] = self._stack.enter_context(executor)
             if on == "interpreter" and isinstance(executor, MachineExecutor):
-                executor.trace = self.coverage(subject).record
+                executor.trace = self.coverage(x, name).record
         return executor
+
+    def fill(self, x: Testable, maps: Mapping[str, Mapping[Any, Any]], *, name: str | None = None) -> None:
+        """Put entries into the maps of a program, in every executor from now on.
+
+        Keys and values are those of the map's types, or bytes where a program is no decorated function. Raises
+        UsageError for a map that is not there, and what the map raises for an entry that does not fit.
+        """
+        subject = self.subject(x, name)
+        entries = {map_name: encode_entries(subject, map_name, held) for map_name, held in maps.items()}
+        self._subjects[id(x), name] = (x, subject.with_entries(entries))
+        for (key, _), executor in self._executors.items():
+            if key == (id(x), name):
+                for map_name, held in entries.items():
+                    put_entries(executor.stores()[map_name], held)
 
     def run(self, x: Testable, packet: Packets, on: str | None = None, *, name: str | None = None) -> Outcome:
         """Run a program on one packet: bytes, or a scapy packet. `on` is one of EXECUTORS (default: the bench's)."""
@@ -83,7 +104,16 @@ class Bench:
         """
         __tracebackhide__ = True
         subject = self.subject(x, name)
-        report = diff_run(subject, packets, on, clock=self.clock, numbers=self.numbers, **self.machine, **options)
+        report = diff_run(
+            subject,
+            packets,
+            on,
+            clock=self.clock,
+            numbers=self.numbers,
+            context=self.context,
+            **self.machine,
+            **options,
+        )
         return report.check()
 
     def verify(
@@ -110,10 +140,9 @@ class Bench:
         """Which lines the runs of this test reached (those in the interpreter)."""
         from ebpfkit.vm.coverage import Coverage
 
-        subject = self.subject(x, name)
-        found = self._coverage.get(id(subject))
+        found = self._coverage.get((id(x), name))
         if found is None:
-            found = self._coverage[id(subject)] = Coverage([subject.spec])
+            found = self._coverage[id(x), name] = Coverage([self.subject(x, name).spec])
         return found
 
     def close(self) -> None:

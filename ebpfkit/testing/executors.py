@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.maps.store import MapStore
     from ebpfkit.vm.machine import Step
+    from ebpfkit.vm.objects import Effect
 
 __all__ = [
     "EXECUTORS",
@@ -92,7 +93,8 @@ class Outcome:
 
     `action` is what the program returned (32 bits), `data` the packet afterwards, `insns` the instructions executed
     (None where nothing counts them), `fault` why the virtual machine stopped it. `redirect` is the last redirection:
-    (map, key), or ("", interface); None in the kernel, which does not tell.
+    (map, key), or ("", interface); None in the kernel, which does not tell. `printed` and `effects` are lines of
+    trace_printk and what helpers would have done to the world, in the virtual machine.
     """
 
     executor: str
@@ -101,6 +103,8 @@ class Outcome:
     insns: int | None = None
     fault: str = ""
     redirect: tuple[str, int] | None = None
+    printed: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
     _maps: Callable[[], Mapping[str, Mapping[Any, Any]]] = field(default=dict, repr=False, compare=False)
 
     @property
@@ -162,7 +166,7 @@ def _look_up(entries: Mapping[Any, Any], key: Any) -> Any:
 
 def verdict_name(number: int) -> str:
     """A verdict of XDP by name, another number as it is."""
-    from ebpfkit.dsl.types import XdpAction
+    from ebpfkit.dsl.verdicts import XdpAction
 
     try:
         return f"{XdpAction(number).name}"
@@ -325,7 +329,10 @@ class MachineExecutor(Executor):
             return Outcome(self.on, fault=str(fault), _maps=lambda: self.maps)
         action = done.r0 & 0xFFFF_FFFF
         redirect = None if done.redirect is None else done.redirect[:2]
-        return Outcome(self.on, action, done.data, done.insns, redirect=redirect, _maps=lambda: self.maps)
+        return Outcome(
+            self.on, action, done.data, done.insns,
+            redirect=redirect, printed=done.printed, effects=done.effects, _maps=lambda: self.maps,
+        )  # fmt: skip
 
     def stores(self) -> Mapping[str, MapStore]:
         return self.machine.maps

@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ebpf-on",
         default=_DEFAULT,
         metavar="EXECUTORS",
-        help=f"executors for the fixture {_HERE}, of python, interpreter, jit, kernel (default: {_DEFAULT})",
+        help=f"executors for the fixture {_HERE}, of python, interpreter, jit, trusted, kernel (default: {_DEFAULT})",
     )
 
 
@@ -51,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def ebpf() -> Iterator[Bench]:
-    """Run programs on packets in any executor: `run`, `run_all`, `diff_run`, `verify`, `coverage`."""
+    """Run programs on packets in any executor: `run`, `run_all`, `fill`, `diff_run`, `verify`, `coverage`."""
     from ebpfkit.testing.bench import Bench
 
     bench = Bench()

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from ebpfkit._bits import S32_MAX, S32_MIN, U64_MAX
+from ebpfkit._bits import S32_MAX, S32_MIN, U64_MAX, round_up
+from ebpfkit.abi import uapi
+from ebpfkit.abi.map_types import MAP_TYPES
 from ebpfkit.asm.insn import R10, Instruction, Register
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
+from ebpfkit.errors import UsageError
 
 __all__ = ["instructions", "instructions_of", "map_contents", "maps", "numbers", "packets", "programs"]
 
@@ -239,28 +242,43 @@ def packets(draw: st.DrawFn, *, truncated: bool = True, max_payload: int = 64, m
 
 # --- maps -------------------------------------------------------------------------------------------------------------
 
-_KINDS = ("hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "queue", "stack")
-_NO_PREALLOCATION = 1  # BPF_F_NO_PREALLOC, which tries need
+_KINDS = (
+    "hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "lpm_trie", "queue", "stack",
+    "bloom_filter", "ringbuf",
+)  # fmt: skip
+_PAGE = 4096
+_ADDRESS_BYTES = (1, 4, 16)  # of the keys of tries
 
 
 @st.composite
 def maps(draw: st.DrawFn, types: Sequence[str] = _KINDS, *, max_entries: int = 16, name: str = "map") -> MapSpec:
-    """Maps that the kernel would create, of the given types."""
-    kind = draw(st.sampled_from(list(types)))
-    key_size = draw(st.integers(1, 16))
-    if "array" in kind:
-        key_size = 4
-    elif kind in ("queue", "stack"):
-        key_size = 0
-    elif kind == "lpm_trie":
-        key_size = 4 + draw(st.sampled_from([1, 4, 16]))
-    flags = _NO_PREALLOCATION if kind == "lpm_trie" else 0
-    return MapSpec(name, kind, key_size, draw(st.integers(1, 32)), draw(st.integers(1, max_entries)), flags)
+    """Maps that the kernel would create, of the given types: any of `abi.map_types` that need no BTF."""
+    row = MAP_TYPES[draw(st.sampled_from(list(types)))]
+    if row.needs_btf:
+        raise UsageError(f"maps of type {row.name} are described by BTF, which is not drawn")
+    if row.name == "lpm_trie":
+        key_size = 4 + draw(st.sampled_from(_ADDRESS_BYTES))
+    else:
+        key_size = _size(draw, row.key_size, row.key_sizes, row.min_key_size, 16)
+    value_size = _size(draw, row.value_size, row.value_sizes, 1, 32)
+    if row.name == "stack_trace":
+        value_size = round_up(value_size, 8)  # of addresses
+    entries = 0 if row.max_entries_zero else draw(st.integers(1, max_entries))
+    if row.max_entries_power_of_two:
+        entries = _PAGE << entries % 3
+    flags = sum(int(getattr(uapi, flag)) for flag in row.required_flags)
+    return MapSpec(name, row.name, key_size, value_size, entries, flags)
+
+
+def _size(draw: st.DrawFn, only: int | None, some: Sequence[int], least: int, most: int) -> int:
+    if only is not None:
+        return only
+    return draw(st.sampled_from(list(some))) if some else draw(st.integers(least, most))
 
 
 @st.composite
 def map_contents(draw: st.DrawFn, spec: MapSpec) -> dict[bytes, bytes]:
-    """Entries that fit into a map with keys: at most as many as it holds."""
+    """Entries that fit into a map with keys and plain values: at most as many as it holds."""
     if "array" in spec.type:
         keys = st.integers(0, spec.max_entries - 1).map(lambda index: index.to_bytes(4, "little"))
     elif spec.type == "lpm_trie":

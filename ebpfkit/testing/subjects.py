@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from ebpfkit.asm.insn import Instruction
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
+    from ebpfkit.maps.store import MapStore
 
-__all__ = ["Subject", "Testable", "subject_of"]
+__all__ = ["Subject", "Testable", "encode_entries", "put_entries", "subject_of"]
 
 Testable = Any  # a decorated function, a path, an ObjectFile, a ProgramSpec, instructions, bytes, a Subject
 _BUILT_TYPES = (bytes, bytearray, memoryview)
@@ -120,3 +121,23 @@ def _choose(obj: ObjectFile, name: str | None) -> ProgramSpec:
             raise EbpfError(f"program {name!r} cannot be used: {obj.problems[name]}")
         raise UsageError(f"the object has no {name!r}, but {there}")
     return obj.programs[name]
+
+
+def encode_entries(subject: Subject, name: str, entries: Mapping[Any, Any]) -> list[tuple[bytes, bytes]]:
+    """Entries of a map as bytes: from values of its types where the map is one of the language, else they are bytes."""
+    from ebpfkit.pipeline import encode_entry
+
+    spec = subject.object.maps.get(name)
+    if spec is None:
+        raise UsageError(f"there is no map {name!r}; there are {', '.join(subject.object.maps) or 'none'}")
+    facade = subject.facades.get(name)
+    if facade is None:
+        return [(bytes(key), bytes(value)) for key, value in entries.items()]
+    return [encode_entry(facade, spec, key, value) for key, value in entries.items()]
+
+
+def put_entries(store: MapStore, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    """Store entries; of a per-CPU map one CPU's worth goes to the first CPU, zeros to the others."""
+    for key, value in entries:
+        size = getattr(store, "value_bytes", len(value))
+        store.set(key, value.ljust(size, b"\0"))

@@ -260,3 +260,68 @@ def test_the_kernel_agrees_on_any_packet(name: str) -> None:
     collect()
     report = diff_run(PROGRAMS / f"{name}.py", found, ["python", "interpreter", "jit", "kernel"], maps_after_each=True)
     assert report.check().packets == len(found) >= 40
+
+
+# --- what a test prepares ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "on", ["python", "interpreter", "jit", "trusted", pytest.param("kernel", marks=pytest.mark.kernel)]
+)
+def test_entries_are_put_into_maps_before_and_between_packets(bench: Bench, on: str) -> None:
+    from programs.firewall import Hits, blocked, firewall
+
+    bench.fill(firewall, {"seen": {6: 41}})
+    bench.run(firewall, TCP_PACKET, on).expect(action=PASS)
+    assert sum(bench.executor(firewall, on).maps["seen"][6]) == 42
+    bench.fill(firewall, {"blocked": {"192.0.2.0/24": Hits(packets=5, bytes=0)}})
+    bench.run(firewall, TCP_PACKET, on).expect(action=DROP)
+    ((key, value),) = bench.executor(firewall, on).maps["blocked"].items()
+    assert str(key) == "192.0.2.0/24" and value.packets == 6
+    assert len(blocked) == 0  # the module's own
+    with pytest.raises(UsageError, match="there is no map 'other'; there are seen, blocked"):
+        bench.fill(firewall, {"other": {}})
+
+
+def test_entries_are_compared_too(bench: Bench) -> None:
+    from programs.firewall import Hits, firewall
+
+    bench.fill(firewall, {"blocked": {"192.0.2.0/24": Hits.zero()}})
+    report = bench.diff_run(firewall, TCP_PACKET, ["python", "interpreter", "jit", "trusted"])
+    assert report.actions == {"XDP_DROP": 1}
+
+
+def test_entries_of_an_object_are_bytes(bench: Bench) -> None:
+    spec = MapSpec("m", "hash", 4, 8, 4)
+    subject = subject_of(
+        parse("r1 = map[m] ll\nr2 = r10\nr2 += -4\n*(u32 *)(r10 -4) = 7\ncall bpf_map_lookup_elem#1\n"
+              "if r0 == 0 goto out\nr0 = *(u64 *)(r0 +0)\nout:\nexit"),
+        maps=[spec],
+    )  # fmt: skip
+    bench.fill(subject, {"m": {(7).to_bytes(4, "little"): (9).to_bytes(8, "little")}})
+    assert bench.run(subject, b"", "interpreter").action == 9
+
+
+def test_fields_of_the_context_are_set(bench: Bench) -> None:
+    reads = parse("r0 = *(u32 *)(r1 +16)\nexit")
+    bench.context["rx_queue_index"] = 3
+    for on in ("interpreter", "jit"):
+        assert bench.run(reads, b"", on).action == 3
+    with pytest.raises(NotSupported, match="BPF_PROG_TEST_RUN shows the loopback device"):
+        bench.run(reads, bytes(14), "kernel")
+
+
+def test_where_packets_are_sent(bench: Bench) -> None:
+    sends = parse("r1 = 7\nr2 = 0\ncall bpf_redirect#23\nexit")
+    for on in ("interpreter", "jit", "trusted"):
+        bench.run(sends, bytes(14), on).expect(action=4, redirect=("", 7))
+    with pytest.raises(AssertionError, match=r"redirected to \('', 7\), not \('', 8\)"):
+        bench.run(sends, bytes(14)).expect(redirect=("", 8))
+    assert bench.diff_run(sends, bytes(14), ["interpreter", "jit"]).ok
+
+
+def test_trusted_code_is_for_what_the_verifier_accepts(bench: Bench) -> None:
+    from ebpfkit.errors import VerifierError
+
+    with pytest.raises(VerifierError, match="R0"):
+        bench.run(parse("exit"), bytes(14), "trusted")

@@ -86,7 +86,7 @@ def test_the_page_on_testing_is_true(tmp_path: Path) -> None:
     )
     shutil.copy(ROOT / "programs" / "firewall.py", tmp_path)
     done = run_pytest(tmp_path, text=code)
-    assert "8 passed" in done.stdout, done.stdout
+    assert "9 passed" in done.stdout, done.stdout
 
 
 def test_the_plugin_loads_nothing_heavy() -> None:
