@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, Unpack
+from typing import Final, Unpack
 
 from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.asm.codec import decode
@@ -40,6 +40,7 @@ from ebpfkit.vm.network import Socket
 from ebpfkit.vm.objects import Buffer, Effect, Objects
 from ebpfkit.vm.surroundings import Around, Surroundings
 from ebpfkit.vm.symbols import Symbols, direct_address
+from ebpfkit.vm.trust import Verdict, check_trust
 
 __all__ = ["DEFAULT_BUDGET", "MAX_TAIL_CALLS", "Machine", "Result", "Step"]
 
@@ -85,23 +86,6 @@ class Step:
     slot: int
     instruction: Instruction
     registers: tuple[int, ...]
-
-
-class ProgramVerdict(Protocol):
-    """What the verifier says about one program."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def verdict(self) -> str: ...
-
-
-class Verdict(Protocol):
-    """What the verifier says about the programs of a machine."""
-
-    @property
-    def programs(self) -> Sequence[ProgramVerdict]: ...
 
 
 class Machine:
@@ -184,7 +168,7 @@ class Machine:
         self._starts_at_network = self.prog_type in _NETWORK_TYPES
         self._keys_region: Region | None = None
         if jit == "trusted":
-            self._check_trust(report)
+            check_trust(report, self._waiting.values(), self.maps)
         self._entry = self._link(self._ids[self.spec.name])
 
     # Putting together.
@@ -200,23 +184,6 @@ class Machine:
             raise UsageError(f"no JIT mode {jit!r}; there are {', '.join(MODES)}, or None for the interpreter")
         self.memory = space = native_space(jit)
         return space, Jit(self, space)
-
-    def _check_trust(self, report: Verdict | None) -> None:
-        """Trusted code is for programs that the verifier accepted, with the maps that it saw."""
-        if report is None:
-            raise UsageError('jit="trusted" needs report=, the verifier\'s acceptance of the program')
-        accepted = {program.name for program in report.programs if program.verdict == "accept"}
-        missing = [name for name in self._ids if name not in accepted]
-        if missing:
-            raise UsageError(f"program '{missing[0]}' was not accepted by the verifier: use jit=\"safe\"")
-        specs = [spec for waiting in self._waiting.values() for spec in waiting.maps.items()]
-        for name, spec in specs:
-            store = self.maps[name].spec
-            seen = (spec.type, spec.key_size, spec.value_size, spec.flags, spec.frozen)
-            if (store.type, store.key_size, store.value_size, store.flags, store.frozen) != seen:
-                raise UsageError(f"map '{name}' is not the one that the verifier saw: its type, sizes or flags differ")
-            if "array" in spec.type and store.max_entries < spec.max_entries:
-                raise UsageError(f"map '{name}' has {store.max_entries} entries, the verifier saw {spec.max_entries}")
 
     @property
     def context(self) -> Context | None:

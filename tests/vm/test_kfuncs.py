@@ -6,7 +6,8 @@ import functools
 import inspect
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -15,8 +16,9 @@ from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import ObjectFile
-from ebpfkit.errors import MachineFault, NotSupported
+from ebpfkit.errors import MachineFault, NotSupported, UsageError
 from ebpfkit.loader.collection import Collection
+from ebpfkit.verifier import Report
 from ebpfkit.vm.kfuncs import KFUNCS, UNSUPPORTED
 from ebpfkit.vm.kfuncs_registry import CALLBACK_KFUNCS
 from ebpfkit.vm.machine import Machine
@@ -159,3 +161,18 @@ def test_kernel_variables_come_from_the_caller(jit: str | None) -> None:
         Machine([wide(VarRef("counter")), *parse("*(u8 *)(r0 +0) = 1\nexit")], jit=jit, kernel_symbols=given).run(
             bytes(14)
         )
+
+
+def accepted(*names: str) -> Report:
+    """What a verifier says that accepts everything."""
+    return cast("Report", SimpleNamespace(programs=[SimpleNamespace(name=name, verdict="accept") for name in names]))
+
+
+def test_trusted_code_follows_no_pointer_out_of_the_machine() -> None:
+    for program, message in (
+        (code("r1 = 0\nr2 = 1\ncall 9001\nexit", n="bpf_rdonly_cast"), "follows what bpf_rdonly_cast gives"),
+        ([wide(VarRef("counter")), *parse("exit")], "looks into the kernel variable 'counter'"),
+        (parse("r1 = 0\ncall bpf_skc_to_tcp_sock#137\nexit"), "follows what bpf_skc_to_tcp_sock gives"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Machine(program, jit="trusted", report=accepted("prog"))
