@@ -200,9 +200,12 @@ class ElfFile:
         if self._name_budget < 0:
             raise ObjectError(f"names take more than {MAX_NAME_BYTES >> 20} MiB", place=place)
         try:
-            return table[offset:end].decode()
+            name = table[offset:end].decode()
         except UnicodeDecodeError:
             raise ObjectError("the name is not UTF-8", place=place) from None
+        if not name.isprintable():  # it will stand in messages, which are one line
+            raise ObjectError(f"the name {name!r} has characters that cannot be shown", place=place)
+        return name
 
     def _read_symbols(self) -> Sequence[Symbol]:
         table = next((section for section in self.sections if section.type == SHT_SYMTAB), None)

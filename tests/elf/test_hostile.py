@@ -226,3 +226,11 @@ def test_packaged_objects(path: str) -> None:
     assert obj.programs or obj.problems
     for spec in obj.programs.values():
         assert all(insn.span for insn in spec.instructions)
+
+
+def test_names_that_would_break_a_message() -> None:
+    """Found by the guided campaign: a line feed in a section's name."""
+    data = compile_c("calls").replace(b".rel.text\0", b".re\n.text\0")
+    with pytest.raises(ObjectError, match=r"the name '\.re\\n\.text' has characters that cannot be shown") as caught:
+        open_object(data, name="hostile.o")
+    assert "\n" not in str(caught.value)
