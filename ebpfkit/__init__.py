@@ -26,27 +26,9 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
     from ebpfkit.dsl.typeinfo import HeaderLength
-    from ebpfkit.dsl.types import (
-        XDP_ABORTED,
-        XDP_DROP,
-        XDP_PASS,
-        XDP_REDIRECT,
-        XDP_TX,
-        XdpAction,
-        be16,
-        be32,
-        be64,
-        bool_,
-        s8,
-        s16,
-        s32,
-        s64,
-        u8,
-        u16,
-        u32,
-        u64,
-    )
+    from ebpfkit.dsl.types import be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
     from ebpfkit.dsl.variables import Var, config, var
+    from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
     from ebpfkit.errors import (
         AsmError,
         AttachError,

@@ -23,7 +23,8 @@ from ebpfkit.dsl.arrays import array
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.structs import Struct
-from ebpfkit.dsl.types import Integer, XdpAction, s64, u32, u64
+from ebpfkit.dsl.types import Integer, s64, u32, u64
+from ebpfkit.dsl.verdicts import XdpAction
 
 PYTHON_TYPES: dict[ArgKind, str]
 RESULT_TYPES: dict[str, type[Integer]]

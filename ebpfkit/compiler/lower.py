@@ -17,7 +17,7 @@ from ebpfkit.compiler.statements import Statements
 from ebpfkit.compiler.values import Const, ContextValue, Scalar, Value
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.typeinfo import IntType
-from ebpfkit.dsl.types import XdpAction
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import CompileError
 
 if TYPE_CHECKING:

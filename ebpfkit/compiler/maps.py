@@ -33,7 +33,8 @@ from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
-from ebpfkit.dsl.types import NOT_ATOMIC, XdpAction
+from ebpfkit.dsl.types import NOT_ATOMIC
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import EbpfError
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST
 

@@ -22,10 +22,10 @@ _HOMES = {
     "structs": ("Header", "Struct", "bits", "offsetof", "sizeof"),
     "typeinfo": ("HeaderLength",),
     "types": (
-        "XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_REDIRECT", "XDP_TX", "XdpAction", "be16", "be32", "be64", "bool_",
-        "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64",
+        "be16", "be32", "be64", "bool_", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64",
     ),
     "variables": ("Var", "config", "var"),
+    "verdicts": ("XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_REDIRECT", "XDP_TX", "XdpAction"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -7,7 +7,7 @@ from typing import overload
 
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program
-from ebpfkit.dsl.types import XDP_ABORTED, XdpAction
+from ebpfkit.dsl.verdicts import XDP_ABORTED, XdpAction
 
 __all__ = ["xdp"]
 

@@ -18,7 +18,8 @@ from ebpfkit.dsl.builtins import BUILTINS
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.running import RUN, Run, ShortExit
-from ebpfkit.dsl.types import Integer, NetworkInteger, XdpAction
+from ebpfkit.dsl.types import Integer, NetworkInteger
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import CompileError
 from ebpfkit.maps.store import MapStore
 from ebpfkit.span import Span

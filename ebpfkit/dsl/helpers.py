@@ -20,7 +20,8 @@ from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import Run, current_run
 from ebpfkit.dsl.special_maps import RedirectMap
-from ebpfkit.dsl.types import Integer, XdpAction, encode, s64, u32, u64
+from ebpfkit.dsl.types import Integer, encode, s64, u32, u64
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import NotSupported
 
 __all__ = [

@@ -16,8 +16,8 @@ from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import current_run
-from ebpfkit.dsl.types import XDP_ABORTED, XdpAction
 from ebpfkit.dsl.variables import Var
+from ebpfkit.dsl.verdicts import XDP_ABORTED, XdpAction
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:

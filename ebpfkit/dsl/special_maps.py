@@ -12,7 +12,8 @@ from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import Run, current_run
 from ebpfkit.dsl.structs import Struct
-from ebpfkit.dsl.types import XdpAction, encode, s64, u32
+from ebpfkit.dsl.types import encode, s64, u32
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import MapKeyError, NotSupported, UsageError
 
 __all__ = ["CpuMap", "DevMap", "DevMapHash", "RedirectMap", "RingBuf", "XskMap"]

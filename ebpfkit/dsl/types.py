@@ -1,4 +1,4 @@
-"""The scalar types: integers of a width, integers in network order, booleans, and the verdicts of XDP.
+"""The scalar types: integers of a width, integers in network order, and booleans.
 
 `u8` to `s64` are integers that wrap at their width, as the machine's do. What they refuse (mixing types, `//` on signed
 values) the compiler refuses too, so that one function means one thing everywhere. `be16` to `be64` are numbers that
@@ -29,14 +29,8 @@ from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.typeinfo import IntType, TypeInfo
 
 __all__ = [
-    "XDP_ABORTED",
-    "XDP_DROP",
-    "XDP_PASS",
-    "XDP_REDIRECT",
-    "XDP_TX",
     "Integer",
     "NetworkInteger",
-    "XdpAction",
     "be16",
     "be32",
     "be64",
@@ -604,40 +598,6 @@ class bool_:
         def __get__(self, instance: object, owner: Any = None, /) -> bool: ...
 
         def __set__(self, instance: object, value: bool, /) -> None: ...
-
-
-class XdpAction(IntEnum):
-    """What an XDP program says shall become of the packet."""
-
-    XDP_ABORTED = 0
-    XDP_DROP = 1
-    XDP_PASS = 2
-    XDP_TX = 3
-    XDP_REDIRECT = 4
-
-    if not TYPE_CHECKING:
-
-        @classmethod
-        def __ebpf_load__(cls, region, offset):
-            number = int.from_bytes(region.read(offset, 4), sys.byteorder)
-            if number not in cls._value2member_map_:
-                refuse("bad-verdict", f"{number} is no verdict of XDP", "store XDP_PASS or another XdpAction")
-            return cls(number)
-
-        @classmethod
-        def __ebpf_store__(cls, region, offset, value):
-            region.write(offset, u32.accept(value).to_bytes(4, sys.byteorder))
-
-
-XdpAction.__ebpf_type__ = IntType(  # type: ignore[attr-defined]  # an enum's body may only hold members
-    "XdpAction", 32, enum=tuple((member.name, member.value) for member in XdpAction)
-)
-
-XDP_ABORTED: Final = XdpAction.XDP_ABORTED
-XDP_DROP: Final = XdpAction.XDP_DROP
-XDP_PASS: Final = XdpAction.XDP_PASS
-XDP_TX: Final = XdpAction.XDP_TX
-XDP_REDIRECT: Final = XdpAction.XDP_REDIRECT
 
 
 def info_of(type_class: Any) -> TypeInfo:

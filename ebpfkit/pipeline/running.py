@@ -151,7 +151,7 @@ def _run_kernel(program: Program, frame: bytes) -> Result:
 
 def _action(number: int) -> int:
     """A verdict as `XdpAction`; a number that is none stays a number."""
-    from ebpfkit.dsl.types import XdpAction
+    from ebpfkit.dsl.verdicts import XdpAction
 
     try:
         return XdpAction(number)

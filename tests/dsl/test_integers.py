@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebpfkit.dsl.types import XDP_PASS, be16, s8, s16, s32, s64, u8, u16, u32, u64
+from ebpfkit.dsl.types import be16, s8, s16, s32, s64, u8, u16, u32, u64
+from ebpfkit.dsl.verdicts import XDP_PASS
 from ebpfkit.errors import CompileError
 
 C_TYPES = {

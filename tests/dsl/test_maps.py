@@ -13,20 +13,8 @@ from ebpfkit.dsl.maps import Array, Hash, LpmTrie, LruHash, LruPerCpuHash, MapFa
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.special_maps import RingBuf, XskMap
 from ebpfkit.dsl.structs import Struct
-from ebpfkit.dsl.types import (
-    XDP_ABORTED,
-    XDP_DROP,
-    XDP_PASS,
-    XDP_REDIRECT,
-    XDP_TX,
-    XdpAction,
-    be16,
-    s64,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+from ebpfkit.dsl.types import be16, s64, u8, u16, u32, u64
+from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
 from ebpfkit.errors import CompileError, MapError, MapKeyError, NotSupported, UsageError
 from ebpfkit.maps.memory import create_store
 

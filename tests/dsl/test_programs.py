@@ -14,20 +14,8 @@ from ebpfkit.dsl.maps import Array
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.structs import Struct
-from ebpfkit.dsl.types import (
-    XDP_ABORTED,
-    XDP_DROP,
-    XDP_PASS,
-    XDP_REDIRECT,
-    XDP_TX,
-    XdpAction,
-    s32,
-    s64,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+from ebpfkit.dsl.types import s32, s64, u8, u16, u32, u64
+from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
 from ebpfkit.errors import CompileError, NotSupported, UsageError
 from ebpfkit.net import Ethernet
 

@@ -16,7 +16,8 @@ from ebpfkit.dsl.arrays import array
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
 from ebpfkit.dsl.typeinfo import BitsType
-from ebpfkit.dsl.types import XdpAction, be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
+from ebpfkit.dsl.types import be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
+from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import CompileError
 from tests.conftest import require_tool
 

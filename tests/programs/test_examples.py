@@ -16,7 +16,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.program import Program
-from ebpfkit.dsl.types import XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX
+from ebpfkit.dsl.verdicts import XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
