@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.loader.collection import Collection
+from ebpfkit.verifier import Report
 from ebpfkit.vm.machine import Machine
 
 
@@ -16,6 +18,11 @@ def object_of(asm: str, maps: Sequence[MapSpec] = (), prog_type: str = "xdp") ->
     by_name = {spec.name: spec for spec in maps}
     program = ProgramSpec("prog", prog_type, prog_type, tuple(parse(asm)), license="GPL", maps=by_name)
     return ObjectFile({"prog": program}, by_name, license="GPL")
+
+
+def accepted(*names: str) -> Report:
+    """What a verifier says that accepts these programs: for programs that the kernel's accepts, and ours cannot yet."""
+    return cast("Report", SimpleNamespace(programs=[SimpleNamespace(name=name, verdict="accept") for name in names]))
 
 
 def in_machine(

@@ -16,6 +16,8 @@ from ebpfkit.errors import MachineFault, MapError, NotSupported
 from ebpfkit.maps.memory import create_store
 from ebpfkit.vm.machine import Machine
 
+from .both import accepted
+
 JITS = pytest.mark.parametrize("jit", [None, "safe"])
 
 
@@ -43,12 +45,12 @@ exit
 """  # the targets are slots 9, 11, 13 and 14
 
 
-@JITS
+@pytest.mark.parametrize("jit", [None, "safe", "trusted"])
 def test_a_jump_table(jit: str | None) -> None:
-    machine = Machine(parse(SWITCH), None, [table(9, 11, 13, 14)], jit=jit)
+    machine = Machine(parse(SWITCH), None, [table(9, 11, 13, 14)], jit=jit, report=accepted("prog"))
     runs = [machine.run(bytes([number])) for number in (0, 1, 2, 3, 4)]
     assert [run.r0 for run in runs] == [10, 27, 30, 7, 0]
-    assert [run.insns for run in runs] == [10, 10, 10, 9, 3]
+    assert jit == "trusted" or [run.insns for run in runs] == [10, 10, 10, 9, 3]
 
 
 @JITS
