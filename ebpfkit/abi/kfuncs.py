@@ -129,6 +129,9 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
 # section; new, next, destroy: of an iterator. Functions without a line have no model. Documented, and the effects on
 # verdicts measured on Linux 6.18.
 _FLAGS = {
+    "bpf_arena_alloc_pages": "trusted sleeps",
+    "bpf_arena_free_pages": "trusted sleeps",
+    "bpf_arena_reserve_pages": "trusted sleeps",
     "bpf_iter_num_new": "new",
     "bpf_iter_num_next": "next ret_null",
     "bpf_iter_num_destroy": "destroy",

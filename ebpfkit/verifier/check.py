@@ -13,7 +13,7 @@ from ebpfkit._bits import S64_MAX, S64_MIN, to_signed
 from ebpfkit.abi import limits
 from ebpfkit.verifier import objects, special
 from ebpfkit.verifier import obligations as ob
-from ebpfkit.verifier.domain.objects import BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
+from ebpfkit.verifier.domain.objects import ARENA, BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
     CTX,
     MAP_KEY,
@@ -27,7 +27,7 @@ from ebpfkit.verifier.domain.pointer import (
     Pointer,
 )
 from ebpfkit.verifier.domain.scalar import Scalar
-from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.rejection import Rejection
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -400,11 +400,8 @@ def _stack(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
     check_stack_bounds(w, index, demand.register, p, demand.offset, demand.size, word)
 
 
-def _map_pointer(_: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
-    if demand.write:
-        message = f"R{demand.register} only read from bpf_map is supported"
-        raise Rejection("read-only-memory", message, index=index, register=demand.register)
-    raise Unmodelled("reading the kernel's map structure", index=index)
+def _map_pointer(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None:
+    objects.prove_map(w, index, demand, p)
 
 
 _KINDS: dict[int, Callable[[Any, int, ob.Access, Pointer], None]] = {
@@ -421,6 +418,7 @@ _KINDS: dict[int, Callable[[Any, int, ob.Access, Pointer], None]] = {
     BUF: objects.prove_buffer,
     FLOW_KEYS: objects.prove_flow_keys,
     UNTRUSTED_MEM: objects.prove_untrusted,
+    ARENA: objects.prove_arena,
 }
 
 _PROVERS: dict[type, Callable[[Any, int, Any], None]] = {

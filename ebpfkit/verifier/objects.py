@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.contexts import SOCKETS
+from ebpfkit.abi.map_structs import MAP_STRUCTS
+from ebpfkit.asm.isa import Kind
 from ebpfkit.btf.types import Struct
 from ebpfkit.errors import ObjectError
 from ebpfkit.verifier.context import ContextTable
@@ -23,7 +25,17 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.obligations import Access
 
-__all__ = ["Objects", "is_trusted", "load", "prove_buffer", "prove_flow_keys", "prove_object", "prove_socket"]
+__all__ = [
+    "Objects",
+    "is_trusted",
+    "load",
+    "map_object",
+    "prove_buffer",
+    "prove_flow_keys",
+    "prove_map",
+    "prove_object",
+    "prove_socket",
+]
 
 FLOW_KEYS_SIZE = 56
 _SOCKET_VIEWS = {
@@ -32,6 +44,7 @@ _SOCKET_VIEWS = {
     "tcp_sock": "bpf_tcp_sock",
     "xdp_sock": "bpf_xdp_sock",
 }
+_NOT_IN_ARENA = frozenset({"fetch_and", "fetch_or", "fetch_xor"})
 _WRITERS = frozenset({"sched_cls", "sched_act", "xdp", "struct_ops"})
 """Program types that may write some members of some of the kernel's structures."""
 
@@ -181,11 +194,42 @@ def prove_socket(w: Walk, index: int, demand: Access, p: Pointer) -> None:
         raise _refuse(index, register, message, "invalid-context-access")
 
 
+def map_object(w: Walk, p: Pointer) -> Object:
+    """The kernel's structure of the map that the pointer stands for."""
+    name = MAP_STRUCTS.get(p.target.spec.type)
+    if name is None:
+        raise Unmodelled(f"reading the structure of maps of type {p.target.spec.type}")
+    return w.objects.kernel_object(name)
+
+
+def prove_map(w: Walk, index: int, demand: Access, p: Pointer) -> None:
+    """A read of the kernel's structure behind a map, through the map's address."""
+    register = demand.register
+    target = map_object(w, p)
+    if demand.offset < 0:
+        message = f"R{register} is {target.name} invalid negative access: off={demand.offset}"
+        raise _refuse(index, register, message, "untrusted-pointer")
+    if demand.write:
+        raise _refuse(index, register, f"only read from {target.name} is supported", "read-only-memory")
+    try:
+        w.objects.member(target, demand.offset, demand.size)
+    except MissingMember as missing:
+        raise _refuse(index, register, str(missing), "untrusted-pointer") from None
+
+
 def prove_untrusted(w: Walk, index: int, demand: Access, p: Pointer) -> None:
     """Memory that the kernel reads with care: any address, never written."""
     if demand.write:
         message = f"R{demand.register} cannot write into {p.type_name()}"
         raise _refuse(index, demand.register, message, "read-only-memory")
+
+
+def prove_arena(w: Walk, index: int, demand: Access, p: Pointer) -> None:
+    """Memory of the arena: any address, since the machine keeps it inside. Three atomics are missing there."""
+    insn = w.code.insns[index]
+    if demand.atomic and insn.op.operation in _NOT_IN_ARENA and insn.op.kind is Kind.ATOMIC:
+        message = f"BPF_ATOMIC stores into R{demand.register} {p.type_name()} is not allowed"
+        raise _refuse(index, demand.register, message, "arena-access")
 
 
 # --- what a load yields -----------------------------------------------------------------------------------------------

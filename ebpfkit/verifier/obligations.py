@@ -209,6 +209,8 @@ def of(insn: Instruction) -> list[Obligation]:
         case Kind.STORE_RELEASE:
             store = Access(int(insn.dst), insn.off, op.size, True, True)
             return [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Readable(int(insn.dst)), store]
+        case Kind.ADDR_SPACE:
+            return [Readable(int(insn.src)), Writable(int(insn.dst))]
         case Kind.JUMP:
             return _jump(insn)
         case Kind.GOTO | Kind.MAY_GOTO:

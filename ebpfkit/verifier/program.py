@@ -47,6 +47,7 @@ PRUNE_POINT, JUMP_POINT, FORCED, JUMP_CLASS, CALLS_BACK, ITERATES = 1, 2, 4, 8, 
 
 _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
+_PAGE = 4096
 _DEVICE_BOUND = 1 << 6
 _COMPARING = frozenset({"bpf_rbtree_add_impl"})
 _ASYNCHRONOUS = frozenset({"bpf_wq_set_callback_impl"})
@@ -88,6 +89,7 @@ class Code:
         self.subprograms: list[Subprogram] = []
         self.subprogram_of: list[Subprogram] = []
         self.maps: list[MapTarget | None] = [None] * len(self.insns)
+        self.arena: MapTarget | None = None
         self.symbols: dict[int, Symbol] = {}  # the kernel's, that wide loads name
         self.live: list[int] = []  # registers live before each instruction, as a bit mask
         self.loops: list[int] = []  # number of the strongly connected component, 0: in none
@@ -250,6 +252,8 @@ def _resolve_wide_loads(code: Code, kernel: str) -> None:
             if byte == 0x18:
                 wrong = "unrecognized" if insn.imm >> 12 & 0xF > 6 else "invalid"
                 raise Rejection("invalid-wide-load", f"{wrong} bpf_ld_imm64 insn", index=index)
+            if byte & 7 == 1 and byte & 0xE0 not in (0x60, 0x80):
+                raise Rejection("reserved-field", "BPF_LDX uses reserved fields", index=index)
             if not is_known_byte(byte, kernel):
                 raise Rejection("unknown-opcode", f"unknown opcode {byte:02x}", index=index)
             continue
@@ -288,11 +292,17 @@ def _resolve_map(
     if target is None:
         target = targets[number] = MapTarget(number, maps[number])
         check_map_fits(code.spec, target.spec, index)
+        if target.spec.type == "arena":
+            if code.arena is not None:
+                raise Rejection("arena-access", "Only one arena per program", index=index)
+            code.arena = target
     if insn.op.operation in ("map_value", "map_idx_value"):
         spec = target.spec
+        offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
+        if spec.type == "arena" and offset <= spec.max_entries * _PAGE:
+            return target
         if spec.type != "array" or spec.max_entries != 1:
             raise Rejection("invalid-wide-load", "direct value access is only for arrays of one entry", index=index)
-        offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
         if offset >= spec.value_size:
             text = f"direct value offset of {offset} is not allowed"
             raise Rejection("invalid-wide-load", text, index=index)
@@ -301,7 +311,7 @@ def _resolve_map(
 
 def check_map_fits(spec: ProgramSpec, target: MapSpec, index: int) -> None:
     """Whether this program type may use the map at all."""
-    if target.type in ("arena", "struct_ops", "insn_array"):
+    if target.type in ("struct_ops", "insn_array"):
         raise Unmodelled(f"maps of type {target.type}", index=index)
     check_program_type(target, spec.btf, spec.prog_type, index)
     if spec.flags & (1 << 4) and target.type not in _SLEEPABLE_MAPS:
@@ -357,6 +367,7 @@ def _check_reachability(code: Code) -> None:
     seen = [False] * count
     seen[0] = True
     stack = [0]
+    halved: dict[int, int] = {}  # wide loads into which something jumps, and the jump
     while stack:
         index = stack.pop()
         insn = insns[index]
@@ -367,8 +378,12 @@ def _check_reachability(code: Code) -> None:
         if kind in _JUMPS:
             target = code.targets[index]
             if target is None:
-                first = code.slots[index] + insn.off
-                raise Rejection("jump-out-of-range", f"jump into the middle of ldimm64 insn {first}", index=index)
+                # The kernel follows the second half first, and complains at the end.
+                middle = code.slots[index] + insn.off
+                halved.setdefault(middle, index)
+                target = code.index_of[middle] + 1
+                if target >= count:
+                    raise Rejection("fall-through", f"fall-through from insn {middle + 1}", index=index)
             flags[target] |= PRUNE_POINT | JUMP_POINT
             edges.append(target)
             if kind is not Kind.GOTO:
@@ -405,3 +420,7 @@ def _check_reachability(code: Code) -> None:
     for index in range(count):
         if not seen[index]:
             raise Rejection("unreachable-code", f"unreachable insn {code.slots[index]}", index=index)
+        if code.slots[index] in halved:
+            first = code.slots[index]
+            message = f"jump into the middle of ldimm64 insn {first}"
+            raise Rejection("jump-out-of-range", message, index=halved[first])

@@ -13,7 +13,7 @@ from ebpfkit.abi import limits
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import check, obligations
 from ebpfkit.verifier.domain import arithmetic, tnum
-from ebpfkit.verifier.domain.objects import BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
+from ebpfkit.verifier.domain.objects import ARENA, BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
     CTX,
     FUNC,
@@ -39,6 +39,7 @@ _FAR = limits.MAX_VARIABLE_OFFSET
 _S64_MIN, _S64_MAX = -(1 << 63), (1 << 63) - 1
 _LINKS = LINK32 | LINK64
 _MOVABLE = {CTX, STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, FUNC, BTF, BUF}
+_INTO_ARENA, _OUT_OF_ARENA = 1, 1 << 16  # destination and source space, 16 bits each
 _SYMBOLS = {
     "add": "+=", "sub": "-=", "mul": "*=", "div": "/=", "mod": "%=", "or": "|=", "and": "&=", "xor": "^=",
     "lsh": "<<=", "rsh": ">>=", "arsh": "s>>=", "sdiv": "/=", "smod": "%=",
@@ -159,13 +160,25 @@ def build_swap(w: Walk, index: int, insn: Instruction) -> Step:
 
 
 def build_address_cast(w: Walk, index: int, insn: Instruction) -> Step:
-    """Casts between address spaces need an arena, and programs with arenas are not modelled: always a rejection."""
-    message = "addr_space_cast insn can only be used in a program that has an associated arena"
+    """A cast between the address spaces of the program and of its arena."""
+    demands = obligations.of(insn)
+    following = index + 1
+    dst, src, spaces = int(insn.dst), int(insn.src), insn.imm
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        raise Rejection("arena-access", message, index=index)
+        if w.code.arena is None:
+            message = "addr_space_cast insn can only be used in a program that has an associated arena"
+            raise Rejection("arena-access", message, index=index)
+        if spaces not in (_INTO_ARENA, _OUT_OF_ARENA):
+            message = "addr_space_cast insn can only convert between address space 0 and 1"
+            raise Rejection("arena-access", message, index=index)
+        check.prove(w, index, demands)
+        assert vals[src] is not None
+        vals[dst] = w.values.pointer(ARENA) if spaces == _INTO_ARENA else w.values.unknown
+        ids[dst] = 0
+        return following
 
-    return w.guarded(index, obligations.of(insn), step)
+    return w.guarded(index, demands, step)
 
 
 def build_alu(w: Walk, index: int, insn: Instruction) -> Step:
@@ -242,6 +255,8 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
                 ids[dst] = 0
                 return following
             memo[value] = w.values.compute(operation, width, value, constant)
+        elif value.kind == ARENA:
+            return following  # whatever is computed, it stays inside
         else:
             result, fresh = move_pointer(w, index, insn, value, constant, dst)
             if result.is_scalar or fresh:
@@ -281,6 +296,8 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
 
     def with_pointer(vals: list[Any], ids: list[int]) -> int:
         left, right = vals[dst], vals[src]
+        if left.kind == ARENA:
+            return following  # whatever is computed, it stays inside
         if not left.is_scalar and not right.is_scalar:
             if operation == "sub":
                 vals[dst] = w.values.unknown

@@ -83,6 +83,10 @@ def _loaded(w: Walk, index: int, p: Pointer, identity: int, offset: int, size: i
     if p.kind == BTF:
         found = objects.load(w, p, identity, offset, size)
         return values.unknown_of(size, signed) if found is None else found
+    if p.kind == MAP_PTR:
+        view = values.pointer(BTF, objects.map_object(w, p))
+        found = objects.load(w, view, 0, offset, size)
+        return values.unknown_of(size, signed) if found is None else found
     if p.kind == MAP_VALUE:
         spec = p.target.spec
         if p.var.const is not None and is_constant_map(spec):
@@ -274,6 +278,8 @@ def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
         value = _symbol(w, index)
     elif target is None:
         raise Unmodelled(f"wide loads of kind {operation}", index=index)
+    elif target.spec.type == "arena" and operation in ("map_value", "map_idx_value"):
+        value = w.values.unknown
     elif operation in ("map_value", "map_idx_value"):
         offset = insn.ref.offset if isinstance(insn.ref, MapValueRef) else insn.imm >> 32
         value = w.values.pointer(MAP_VALUE, target, offset)
