@@ -16,6 +16,7 @@ from ebpfkit.asm.scanner import Scanner
 
 __all__ = [
     "as_bytes",
+    "begins_object",
     "decode_bytes",
     "header_label",
     "instructions_of_graph",
@@ -41,6 +42,13 @@ _GRAPH_ESCAPE = re.compile(r"\\(.)")
 _NEW_COUNT = "Disassembly of section :"  # a line behind which slots are counted anew
 
 _DUMP_LENGTHS = (23, 47)  # characters of one slot, and of two
+
+
+def begins_object(line: str) -> bool | None:
+    """Whether a line begins what llvm-objdump prints of an object (True) or its instructions (False); None: neither."""
+    if "file format" in line and _OBJDUMP_HEADER.match(line):
+        return True
+    return False if line.startswith("Disassembly of section") else None
 
 
 def is_prompt(line: str) -> bool:
@@ -121,6 +129,8 @@ def reconcile(line: Scanner, insn: Instruction, data: bytes) -> Instruction:
             return given.replace(ref=insn.ref if given.op is insn.op else None)
         if kinds == (Kind.CALL_INDIRECT, Kind.CALL_INDIRECT) and (given.dst, given.imm) == (0, insn.dst):
             return given  # LLVM before 19 kept the register in the immediate
+        if given.op is insn.op and all(getattr(given, name) == getattr(insn, name) for name in insn.op.operands):
+            return given  # with reserved fields that the text leaves out
         if given.op.off_code and (given.dst, given.src, given.imm) == (insn.dst, insn.src, insn.imm):
             return given  # an older tool printed sdiv as div, a move with sign extension as a move
         if given.op.kind is Kind.INVALID and _differs_in_offset_only(insn, given.imm):

@@ -90,6 +90,8 @@ _TABLE: tuple[tuple[str, str | _Forms], ...] = (
      lambda found: "`exit`: the result is in r0" if found["v"] == "r0" else f"`r0 = {found['v']}`, then `exit`"),
     (r"(?:return|ret|end|halt|leave)$", "`exit`"),
     (r"nop$", "`goto pc+0`"),
+    (r"-- (?:asm|mem|result|raw|error|no|c)\b.*$",
+     "the lines below `-- asm` alone: the rest of a test file is no assembly"),
     (r"(?:push|pop) .*$", "a store to the stack, as `*(u64 *)(r10 -8) = r1`, or a load from there"),
     (r"(?P<a>j|jmp|jz|je|jnz) (?P<rest>.+)$", _condition),
     (r"mov(?:64|32)? (?P<d>%?r\d+) , (?P<m>\[.*\])$", "`ldxdw {d}, {m}`, or ldxw, ldxh, ldxb for 4, 2, 1 bytes"),

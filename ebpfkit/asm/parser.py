@@ -18,6 +18,7 @@ from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapV
 from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.asm.listing import (
     as_bytes,
+    begins_object,
     decode_bytes,
     header_label,
     instructions_of_graph,
@@ -77,6 +78,7 @@ class Reader:
         self.symbols: dict[int, tuple[str, int]] = {}  # instruction -> symbol and addend, in LLVM's wide loads
         self.relocations: dict[int, str] = {}
         self.seen_labels: set[str] = set()
+        self.in_tables = False
         self.not_shown: list[range] = []  # slots that a verifier log leaves out
 
     def read(self, lines: Iterable[tuple[int, str]]) -> None:
@@ -100,6 +102,11 @@ class Reader:
         stripped = raw.strip()
         if not stripped or is_prompt(stripped):
             return True
+        begins = begins_object(stripped)
+        if begins is not None:
+            self.in_tables = begins
+        elif self.in_tables:
+            return True  # symbols and sections, between the object's name and its instructions
         found = header_label(stripped)
         if found is not None:
             if found == "":

@@ -88,6 +88,7 @@ MNEMONICS = [
     ("lock cmpxchg [%r10-8], %r1", I(O["ATOMIC64_CMPXCHG"], R10, R1, -8)),
     ("lock and [%r1], %r2 # comment", I(O["ATOMIC64_AND"], R1, R2)),
     ("exit", I(O["EXIT"])),
+    ("0: 95 10 00 00 05 00 00 00 exit", I(O["EXIT"], src=R1, imm=5)),
 ]
 
 LLVM = [

@@ -249,6 +249,7 @@ MENDED = [
     ("stxw r2, [r1+4]", "`stxw [r1+4], r2`"),
     ("add r1, r2, r3", "`mov r1, r2`, then `add r1, r3`"),
     (".long 5", "the data with `.data`"),
+    ("-- asm", "the lines below `-- asm` alone"),
 ]
 
 

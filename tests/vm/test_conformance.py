@@ -72,7 +72,7 @@ ELSEWHERE = {
 
 
 def test_every_instruction_has_three_cases() -> None:
-    """Each opcode stands in at least three programs of the table that the kernel runs too, or has its cases elsewhere."""
+    """Each opcode is in at least three programs of the table that the kernel runs too, or has its cases elsewhere."""
     seen = dict.fromkeys(OPCODES, 0)
     for case in (case for case in CASES if case.kernel):
         for op in {insn.op.name for insn in parse(case.asm)}:
