@@ -275,7 +275,8 @@ class Walk:
             )
             rule = "unknown-opcode"
         else:
-            name = "BPF_JMP/JMP32" if klass in (5, 6) else "BPF_ALU"
+            is_jump = klass in (5, 6)
+            name = _FIELD_NAMES.get((is_jump, code & 0xF0), "BPF_JMP/JMP32" if is_jump else "BPF_ALU")
             message, rule = f"{name} uses reserved fields", "reserved-field"
 
         def reject(vals: list[Any], ids: list[int]) -> int:
@@ -374,6 +375,12 @@ class Walk:
             seen.append(causes.Seen(index, depth, before, len(twin.state.frames), twin.vals[:]))
         return seen
 
+
+_FIELD_NAMES = {
+    (False, 0xB0): "BPF_MOV", (False, 0xD0): "BPF_END", (False, 0x80): "BPF_NEG",
+    (True, 0x00): "BPF_JA", (True, 0x80): "BPF_CALL", (True, 0x90): "BPF_EXIT",
+}  # fmt: skip
+"""What the kernel calls an instruction with fields that it does not use: by class (a jump or not) and operation."""
 
 _BUILDERS: dict[Kind, Callable[..., Step]] = {
     Kind.ALU: alu.build_alu,

@@ -11,6 +11,7 @@ import pytest
 from test_objects import PRELUDE
 
 from ebpfkit.abi.model import HostProfile
+from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.verifier import verify_program
@@ -172,12 +173,13 @@ CASES = {
 }
 
 
-def build(folder: Path, text: str, name: str = "prog") -> ProgramSpec:
+def build(folder: Path, text: str, name: str = "prog", *, types: bool = False) -> ProgramSpec:
+    """The program that clang makes of the text; `types`: relocated against the running kernel's."""
     clang = require_tool("clang")
     source, built = folder / "prog.c", folder / "prog.o"
     source.write_text(PRELUDE + MORE + text)
     subprocess.run([clang, "-target", "bpf", "-O2", "-g", "-mcpu=v3", "-c", source, "-o", built], check=True)
-    return open_object(built).programs[name]
+    return open_object(built, target_btf=read_btf_file() if types else None).programs[name]
 
 
 @pytest.mark.kernel

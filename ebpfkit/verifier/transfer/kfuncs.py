@@ -19,6 +19,7 @@ from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter, functio
 from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import reference_word
+from ebpfkit.verifier.structures import holds_struct
 from ebpfkit.verifier.transfer import callbacks, dynptrs, graph, iterators, sections
 from ebpfkit.verifier.transfer.calls import ENDED, forget_packet, release_reference
 
@@ -307,8 +308,18 @@ def _prove_object(w: Walk, index: int, register: int, function: KernelFunction, 
     if function.is_any("release") and value.off:
         message = f"R{register} must have zero offset when passed to release func or trusted arg to kfunc"
         raise _refuse(index, register, message, "reference-misuse")
-    if value.target.local or value.off or value.target.name != parameter.struct or value.var.const != 0:
+    if value.target.local or value.var.const != 0 or value.off < 0:
         raise Unmodelled(f"struct {value.target.name} as struct {parameter.struct} of {function.name}", index=index)
+    wanted = w.objects.kernel_object(parameter.struct).type_id
+    strict = function.is_any("release") or parameter.struct.endswith("___init")
+    if value.target.type_id == wanted and not value.off:
+        return
+    if strict or not holds_struct(w.objects.btf_of(value.target), value.target.type_id, value.off, wanted):
+        message = (
+            f"kernel function {function.name} args#{number} expected pointer to STRUCT {parameter.struct}"
+            f" but R{register} has a pointer to STRUCT {value.target.name}"
+        )
+        raise _refuse(index, register, message)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
