@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Unpack
 
@@ -37,7 +36,8 @@ from ebpfkit.vm.interpreter import Interpreter
 from ebpfkit.vm.kfuncs import Kfunc, Thrown
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.network import Socket
-from ebpfkit.vm.objects import Buffer, Effect, Objects
+from ebpfkit.vm.objects import Buffer, Objects
+from ebpfkit.vm.results import Result, Step
 from ebpfkit.vm.surroundings import Around, Surroundings
 from ebpfkit.vm.symbols import Symbols, direct_address
 from ebpfkit.vm.trust import Verdict, check_trust
@@ -58,34 +58,6 @@ _FLOW_KEYS = 56  # bytes of struct bpf_flow_keys
 _MAX_FIRED = 100_000  # timers that one call fires: a timer may start itself again
 
 Runnable = ObjectFile | ProgramSpec | Sequence[Instruction] | bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run did: r0 (unsigned, 64 bits), the packet or memory afterwards, and how many instructions it took
-    (None in trusted native code, which does not count).
-
-    `redirect` is (map name, key, number stored there) of the last redirection, with an empty name and the interface
-    index twice for a redirection without a map. `printed` are the first lines of trace_printk, `meta` the metadata
-    before the packet. `effects` are the things that helpers would have done to the world, in order.
-    """
-
-    r0: int
-    data: bytes
-    insns: int | None
-    redirect: tuple[str, int, int] | None = None
-    printed: tuple[str, ...] = ()
-    meta: bytes = b""
-    effects: tuple[Effect, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An instruction about to be executed: its slot, and r0 to r10 before it."""
-
-    slot: int
-    instruction: Instruction
-    registers: tuple[int, ...]
 
 
 class Machine:
