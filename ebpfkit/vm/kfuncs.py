@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ebpfkit._bits import U32_MAX, to_signed
+from ebpfkit.btf.types import DeclTag
+from ebpfkit.errors import NotSupported
 from ebpfkit.maps.memory import HashStore
 from ebpfkit.vm import arena, kfuncs_graph, kfuncs_strings  # noqa: F401 (they register their functions)
 from ebpfkit.vm.kfuncs_registry import KFUNCS, Kfunc, kfunc
@@ -26,6 +28,7 @@ __all__ = ["KFUNCS", "UNSUPPORTED", "Kfunc", "Thrown", "kfunc_reason"]
 _DYNPTR_BYTES = 16
 _MAX_LOOPS = 8 * 1024 * 1024
 _MAX_WORDS = 511
+_EXCEPTION_CALLBACK = "exception_callback:"
 _WRITABLE: Final = frozenset({"sched_cls", "sched_act", "lwt_xmit", "sk_skb", "sk_msg", "xdp"})
 
 _CRYPTO = "there are no ciphers in the machine"
@@ -316,6 +319,13 @@ def res_spin_unlock_irqrestore(vm: Machine, lock: int, flags: int) -> int:
 
 @kfunc("bpf_throw")
 def throw(vm: Machine, cookie: int) -> int:
+    """Without a callback of its own, the program returns the cookie."""
+    tags = (tag.name for tag in vm.spec.btf.types if isinstance(tag, DeclTag)) if vm.spec.btf is not None else ()
+    callback = next((tag for tag in tags if tag.startswith(_EXCEPTION_CALLBACK)), "")
+    if callback:
+        name = callback.removeprefix(_EXCEPTION_CALLBACK)
+        why = f"the machine does not run '{name}': without that tag the program returns what it throws"
+        raise NotSupported("bpf_throw with an exception callback", why=why)
     raise Thrown(cookie)
 
 

@@ -13,8 +13,10 @@ import pytest
 from ebpfkit.asm.insn import Instruction, KfuncRef, VarRef
 from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
+from ebpfkit.btf.types import Btf, DeclTag
 from ebpfkit.elf import open_object
 from ebpfkit.elf.model import ObjectFile
+from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import MachineFault, NotSupported, UsageError
 from ebpfkit.loader.collection import Collection
 from ebpfkit.vm.kfuncs import KFUNCS, UNSUPPORTED
@@ -173,3 +175,13 @@ def test_trusted_code_follows_no_pointer_out_of_the_machine() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             Machine(program, jit="trusted", report=accepted("prog"))
+
+
+def test_a_callback_for_exceptions_is_refused_by_name() -> None:
+    btf = kfuncs().btf
+    assert btf is not None
+    tagged = Btf([*btf.types, DeclTag(name="exception_callback:handler", type=1)], big_endian=False)
+    spec = program_from_code(code("r1 = 5\ncall 9001\nexit", n="bpf_throw")).replace(btf=tagged)
+    with pytest.raises(NotSupported, match="exception callback") as caught:
+        Machine(spec).run(bytes(14))
+    assert "'handler'" in str(caught.value)
