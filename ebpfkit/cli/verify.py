@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ebpfkit.cli.status import print_json, worst_verdict
+from ebpfkit.cli.status import print_json, worst_verdict, write_output
+from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from ebpfkit.diag.render_html import PageProgram
     from ebpfkit.elf.model import ProgramSpec
+    from ebpfkit.pipeline import Source
     from ebpfkit.verifier.report import ProgramReport
 
 
 @click.command(name="verify", short_help="Predict the kernel's verdict without a kernel.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--prog", "names", multiple=True, metavar="NAME", help="Only this program (may be repeated).")
 @click.option(
-    "--kernel", metavar="V", help="Kernel version to judge for, such as 6.6 (default 6.18; 'current': this one)."
+    "--kernel",
+    metavar="V",
+    help="Kernel version to judge for, such as 6.6 (default 6.18; 'current': this one; 'all': every long-term series).",
 )
+@click.option(
+    "--host",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Profile of the machine to judge for, printed there by `ebpfkit probe --json`.",
+)
+@click.option("--unprivileged", is_flag=True, help="Judge for a user without CAP_BPF.")
 @click.option(
     "--btf",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -28,7 +44,23 @@ if TYPE_CHECKING:
 @click.option(
     "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
 )
+@click.option(
+    "--jobs", type=click.IntRange(0), default=1, metavar="N", help="Judge with N processes (0: one for each CPU)."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    help="How to print the verdicts; sarif is for code hosts and editors.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of verdicts as JSON.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="OUT",
+    help="Also write a page with the source, how often each line was walked, and the state at each instruction.",
+)
 @click.option(
     "--coverage",
     is_flag=True,
@@ -38,36 +70,98 @@ if TYPE_CHECKING:
     help="Print what has no model yet, and nothing else.",
 )
 def command(
-    file: Path, names: tuple[str, ...], kernel: str | None, btf: Path | None, max_insns: int, as_json: bool
+    files: tuple[Path, ...],
+    names: tuple[str, ...],
+    kernel: str | None,
+    host: Path | None,
+    unprivileged: bool,
+    btf: Path | None,
+    max_insns: int,
+    jobs: int,
+    form: str,
+    as_json: bool,
+    html: Path | None,
 ) -> int:
-    """Verify the programs of FILE as the kernel would, with the reason at the author's line.
+    """Verify the programs of each FILE as the kernel would, with the reason at the author's line.
+
+    A FILE is Python with decorated functions, an object of any compiler, assembly (.s), or raw instructions (.bin).
 
     Exit status 0: all accepted; 1: one is rejected; 4: one uses what is not modelled yet, and none is rejected.
     """
     from ebpfkit import pipeline
+    from ebpfkit.pipeline.profiles import chosen_profile
 
-    profile = pipeline.profile_for(kernel)
+    if kernel == "all":
+        from ebpfkit.cli.kernel_matrix import print_matrix
+
+        if form == "sarif" or html is not None:
+            raise UsageError("--kernel all prints a matrix: as text, or with --json")
+        return print_matrix(files, names, host, unprivileged, btf, max_insns, as_json or form == "json")
+    profile = chosen_profile(kernel, host, unprivileged)
     if btf is None and kernel == "current":
         btf = Path(pipeline.RUNNING_BTF)
-    source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel, btf=btf)
-    from ebpfkit.verifier import verify_program
-
-    specs = source.select(names)
-    kernel_btf = pipeline.open_kernel_btf(btf)
-    reports = [verify_program(spec, profile, max_insns=max_insns, kernel_btf=kernel_btf) for spec in specs]
-    problems = {} if names else dict(source.object.problems)
-    for name in source.object.needs_target & problems.keys():
-        problems[name] += " with --btf FILE, or judge for this machine's kernel with --kernel current"
-    if as_json:
-        print_json(
-            [to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems.items()]
+    specs: list[ProgramSpec] = []
+    problems: list[tuple[str, str]] = []
+    for file in files:
+        source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel, btf=btf)
+        specs += source.select(names)
+        problems += [] if names else _problems_of(source)
+    with _progress(len(specs)) as bar:
+        reports = pipeline.verify_specs(
+            specs, profile, max_insns=max_insns, btf=btf, jobs=jobs or os.cpu_count() or 1, done=lambda _: bar.update(1)
         )
+    if as_json or form == "json":
+        rows = [to_json(report) for report in reports] + [_problem(name, why, profile) for name, why in problems]
+        print_json(rows)
+    elif form == "sarif":
+        print_json(_sarif(reports, specs))
     else:
         for report, spec in zip(reports, specs, strict=True):
             click.echo(render(report, spec))
-        for name, why in problems.items():
+        for name, why in problems:
             click.echo(f"{name}: unsupported: {why}")
+    if html is not None:
+        _write_page(html, files, [pipeline.page_program(spec, profile, max_insns=max_insns, btf=btf) for spec in specs])
     return worst_verdict([report.verdict for report in reports] + ["unsupported"] * len(problems))
+
+
+def _problems_of(source: Source) -> list[tuple[str, str]]:
+    """Programs that the linker could not finish, with the reason and the way out."""
+    found = dict(source.object.problems)
+    for name in source.object.needs_target & found.keys():
+        found[name] += " with --btf FILE, or judge for this machine's kernel with --kernel current"
+    return list(found.items())
+
+
+def _progress(count: int) -> Any:
+    """A bar on a terminal's standard error when there is more than a program to wait for."""
+    hidden = count < 2 or not sys.stderr.isatty()
+    return click.progressbar(length=count, label="verifying", file=sys.stderr, hidden=hidden)
+
+
+def _sarif(reports: list[ProgramReport], specs: list[ProgramSpec]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from ebpfkit.diag.render_sarif import to_sarif
+    from ebpfkit.pipeline import diagnose
+
+    pairs = zip(reports, specs, strict=True)
+    return to_sarif(
+        [diagnose(report, spec) for report, spec in pairs if report.verdict != "accept"],
+        tool_version=version("ebpfkit"),
+    )
+
+
+def _write_page(path: Path, files: tuple[Path, ...], programs: list[PageProgram]) -> None:
+    from ebpfkit.diag.render_html import to_html
+
+    named = {insn.span.file for program in programs for insn in program.insns if insn.span and insn.span.file}
+    sources = {}
+    for name in named:
+        with contextlib.suppress(OSError):  # the source of an object may be anywhere; its lines are in the BTF too
+            sources[name] = Path(name).read_text(errors="replace")
+    title = "ebpfkit verify " + " ".join(file.name for file in files)
+    write_output(path, to_html(programs, title=title, sources=sources).encode())
 
 
 def _print_coverage(context: click.Context) -> None:

@@ -61,6 +61,12 @@ def host_profile() -> HostProfile:
     )
 
 
+def _profile() -> dict[str, Any]:
+    """What `verify --host` reads on another machine."""
+    profile = host_profile()
+    return {name: getattr(profile, name) for name in ("kernel", "cpus", "privileged", "jit", "arch")}
+
+
 def probe_kernel() -> dict[str, Any]:
     """Kernel, rights of this process, BPF settings; `hints` says what is missing and the command that mends it."""
     have = effective_capabilities()
@@ -101,6 +107,7 @@ def probe_kernel() -> dict[str, Any]:
             "ring_buffer": is_at_least(kernel, "5.8"),
             "map_batches": is_at_least(kernel, "5.6"),
         },
+        "profile": _profile(),
         "memlock_bytes": None if memlock == resource.RLIM_INFINITY else memlock,
         "hints": hints,
     }

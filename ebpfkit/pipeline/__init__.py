@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.pipeline.contents import encode_entry, read_entries
-from ebpfkit.pipeline.judging import diagnose, open_kernel_btf, profile_for, running_kernel, verify
+from ebpfkit.pipeline.judging import (
+    diagnose,
+    open_kernel_btf,
+    page_program,
+    profile_for,
+    running_kernel,
+    verify,
+    verify_specs,
+)
 from ebpfkit.pipeline.loading import (
     Attached,
     Held,
@@ -72,6 +80,7 @@ __all__ = [
     "load",
     "open_kernel_btf",
     "open_source",
+    "page_program",
     "profile_for",
     "read_entries",
     "read_tables",
@@ -84,6 +93,7 @@ __all__ = [
     "unload_name",
     "verify",
     "verify_before_load",
+    "verify_specs",
     "with_contents",
 ]
 

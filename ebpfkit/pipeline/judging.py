@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.model import HostProfile
@@ -14,9 +14,10 @@ from ebpfkit.pipeline.sources import RUNNING_BTF, build
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
     from ebpfkit.diag.explain import Diagnosis
+    from ebpfkit.diag.render_html import PageProgram
     from ebpfkit.verifier.report import ProgramReport, Report
 
-__all__ = ["diagnose", "open_kernel_btf", "profile_for", "running_kernel", "verify"]
+__all__ = ["diagnose", "open_kernel_btf", "page_program", "profile_for", "running_kernel", "verify", "verify_specs"]
 
 
 def profile_for(kernel: str | None) -> HostProfile:
@@ -86,6 +87,88 @@ def _specs_of(x: Verifiable, prog_type: str, maps: Sequence[MapSpec], kernel: st
     if isinstance(x, ProgramSpec):
         return [x]
     return [program_from_code(x, prog_type=prog_type, maps=maps)]
+
+
+def verify_specs(
+    specs: Sequence[ProgramSpec],
+    profile: HostProfile,
+    *,
+    max_insns: int = 1_000_000,
+    btf: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+    done: Callable[[ProgramReport], None] | None = None,
+) -> list[ProgramReport]:
+    """The verdicts on many programs, in their order, from `jobs` processes; `done` hears of each as it comes."""
+    reports: dict[int, ProgramReport] = {}
+
+    def note(number: int, report: ProgramReport) -> None:
+        reports[number] = report
+        if done is not None:
+            done(report)
+
+    if jobs == 1 or len(specs) < 2:
+        from ebpfkit.verifier import verify_program
+
+        types = open_kernel_btf(btf)
+        for number, spec in enumerate(specs):
+            note(number, verify_program(spec, profile, max_insns=max_insns, kernel_btf=types))
+    else:
+        from concurrent.futures import ProcessPoolExecutor, as_completed
+
+        workers = min(jobs, len(specs))
+        with ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(profile, max_insns, btf)) as pool:
+            waiting = {pool.submit(_judge, spec): number for number, spec in enumerate(specs)}
+            for future in as_completed(waiting):
+                note(waiting[future], future.result())
+    return [reports[number] for number in range(len(specs))]
+
+
+_worker: list[Any] = []  # in a worker process: profile, budget, types of the kernel
+
+
+def _begin_worker(profile: HostProfile, max_insns: int, btf: str | os.PathLike[str] | None) -> None:
+    _worker[:] = [profile, max_insns, open_kernel_btf(btf)]
+
+
+def _judge(spec: ProgramSpec) -> ProgramReport:
+    from ebpfkit.verifier import verify_program
+
+    profile, max_insns, types = _worker
+    return verify_program(spec, profile, max_insns=max_insns, kernel_btf=types)
+
+
+def page_program(
+    spec: ProgramSpec,
+    profile: HostProfile,
+    *,
+    max_insns: int = 1_000_000,
+    btf: str | os.PathLike[str] | None = None,
+) -> PageProgram:
+    """Verify once more with the walk watched, for a page of HTML about it."""
+    from ebpfkit.asm.codec import slot_starts
+    from ebpfkit.asm.printer import format_instruction
+    from ebpfkit.diag.render_html import PageInsn, PageProgram
+    from ebpfkit.verifier import verify_program
+    from ebpfkit.verifier.trace import Trace
+
+    trace = Trace()
+    report = verify_program(spec, profile, max_insns=max_insns, kernel_btf=open_kernel_btf(btf), observe=trace)
+    insns = [
+        PageInsn(
+            slot,
+            format_instruction(insn, slot),
+            insn.span,
+            trace.visits.get(slot, 0),
+            [snapshot.words() for snapshot in trace.states.get(slot, ())],
+        )
+        for slot, insn in zip(slot_starts(spec.instructions), spec.instructions)
+    ]
+    summary = (
+        f"{spec.prog_type} program for Linux {report.kernel} ({report.basis}): {report.insns_processed} instructions"
+        f" walked, {report.total_states} states stored, {report.stack_depth} bytes of stack"
+    )
+    diagnosis = None if report.verdict == "accept" else diagnose(report, spec)
+    return PageProgram(spec.name, report.verdict, summary, insns, diagnosis, report.walked)
 
 
 def diagnose(report: ProgramReport, spec: ProgramSpec | None = None) -> Diagnosis:

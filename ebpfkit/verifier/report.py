@@ -22,7 +22,8 @@ class ProgramReport:
     `verdict` is "accept", "reject" or "unsupported"; `basis` "measured" or "documented". For a rejection `rule` names
     the broken rule (see `ebpfkit.diag.rules`), `message` is in the kernel's wording, `insn` the 8-byte slot and `span`
     the author's place; `register` and `state` say which register mattered and what it was, in words; `mend` what to
-    write instead; `path` the steps that made the register what it was. For "unsupported", `message` names what is not
+    write instead; `path` the steps that made the register what it was, `walked` the 8-byte slots of the whole path that
+    failed, in order (empty when it is very long). For "unsupported", `message` names what is not
     modelled. `seconds` is the time taken.
     """
 
@@ -40,6 +41,7 @@ class ProgramReport:
     state: str = ""
     mend: str = ""
     path: tuple[PathStep, ...] = ()
+    walked: tuple[int, ...] = ()
     insns_processed: int = 0
     total_states: int = 0
     stack_depth: int = 0

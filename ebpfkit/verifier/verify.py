@@ -16,7 +16,7 @@ from ebpfkit.asm.codec import slot_starts
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
-from ebpfkit.verifier.causes import causes_of
+from ebpfkit.verifier.causes import causes_of, path_to
 from ebpfkit.verifier.explore import Walk
 from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
 from ebpfkit.verifier.program import Code, Subprogram, has_function_types, prepare
@@ -180,9 +180,17 @@ class _Run:
             state=state,
             mend=_mend(outcome.rule),
             path=causes_of(walk, outcome) if walk else (),
+            walked=self._walked(outcome),
             **place,
             **common,
         )
+
+    def _walked(self, outcome: Rejection) -> tuple[int, ...]:
+        """The slots of the path that failed."""
+        if self.walk is None or self.code is None or outcome.index is None:
+            return ()
+        slots = self.code.slots
+        return tuple(slots[index] for index in path_to(self.walk, outcome.index) or ())
 
     def _describe(self, outcome: Rejection) -> tuple[str, str]:
         if outcome.register is None or self.walk is None or not 0 <= outcome.register <= 10:
