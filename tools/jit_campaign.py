@@ -91,6 +91,7 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time, done or not")
+    options.add_argument("--skip", type=int, default=0, help="chunks that an earlier run of this seed has done")
     options.add_argument("--out", type=Path, help="write the summary to this file too")
     chosen = options.parse_args()
     amounts = {
@@ -111,6 +112,7 @@ def main() -> int:
             for first in range(0, amount, CHUNK)
         ]
         random.Random(chosen.seed).shuffle(todo)  # so that a run that is cut short has some of everything
+        todo = todo[chosen.skip :]
         jobs = {pool.submit(chunk, kind, chosen.seed, first, count): (kind, first) for kind, first, count in todo}
         try:
             for job in as_completed(jobs):
