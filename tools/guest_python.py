@@ -137,6 +137,7 @@ def initial_files(guest: Guest, arguments: list[str], modules: list[str]) -> dic
         files += tree(path) if path.is_dir() else [path]
     for path in packages.glob("pytest-*.dist-info"):
         files += tree(path)
+    files += Path("/usr/lib").glob("*/bpf/*.o")
     shared = [path for path in files if ".so" in path.name or path == python]
     found: dict[str, Path | bytes] = {str(path): path for path in files}
     for path in libraries(shared):

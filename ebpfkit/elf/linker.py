@@ -16,7 +16,7 @@ from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import decode, slot_starts
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
 from ebpfkit.btf.ext import LineRecord
-from ebpfkit.btf.types import Btf
+from ebpfkit.btf.types import Btf, DeclTag
 from ebpfkit.elf.kconfig import config_map
 from ebpfkit.elf.mapdefs import MapTable, read_maps
 from ebpfkit.elf.model import STRUCT_OPS, FuncInfo, LineInfo, MapSpec, ObjectFile, ProgramSpec, StructOpsSpec, VarSpec
@@ -41,6 +41,7 @@ MAX_TAIL_CALLS = 1 << 16  # slots of a program array that section names fill
 MAX_TEXT_BYTES = 64 << 20  # of all spans
 MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
 _GIVE_TARGET = "is a CO-RE relocation; give the BTF of the target kernel"
+_CALLBACK_TAG = "exception_callback:"
 BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS = 1 << 4, 1 << 5
 
 
@@ -133,6 +134,7 @@ class _Linker:
         self.records: RecordMaker | None = None
         self.codes: dict[int, Code] = {section.index: self._read_code(section) for section in sections}
         self.btf = self._types_with_records()
+        self.callbacks = _exception_callbacks(self.types.btf)
 
     def link(self) -> ObjectFile:
         relocate(self.elf, self.codes, self.table, self.types)
@@ -428,7 +430,8 @@ class _Linker:
         """Every function that `main` needs and the slot where it begins, in order of first mention."""
         placed: dict[Function, int] = {}
         total = 0
-        waiting = [main]
+        # What handles its exceptions, which nothing calls, goes behind everything else.
+        waiting = [*self._exception_callback(main), main]
         while waiting:
             function = waiting.pop()
             if function in placed:
@@ -446,6 +449,16 @@ class _Linker:
         if self.linked_slots > MAX_OBJECT_SLOTS:
             raise ObjectError(f"the programs link to more than {MAX_OBJECT_SLOTS} slots", place=main.code.section.name)
         return placed
+
+    def _exception_callback(self, main: Function) -> list[Function]:
+        """The function that a declaration tag of the program names for its exceptions."""
+        name = self.callbacks.get(main.type_id)
+        if name is None:
+            return []
+        found = [f for code in self.codes.values() for f in code.functions if f.name == name]
+        if not found:
+            raise _Problem(f"{name!r}, which is to handle its exceptions, is no function of this object")
+        return found[:1]
 
     def _join(self, placed: Mapping[Function, int]) -> list[Instruction]:
         joined: list[Instruction] = []
@@ -492,6 +505,13 @@ class _Linker:
                 for at, record in records.items()
             ]
         return tuple(found)
+
+
+def _exception_callbacks(btf: Btf | None) -> dict[int, str]:
+    """FUNC type id -> name of the function for its exceptions."""
+    tags = btf.iter_kind(DeclTag) if btf is not None else ()
+    rows = [(tag.type, tag.name.partition(_CALLBACK_TAG)) for _, tag in tags]
+    return {type_id: name for type_id, (before, mark, name) in rows if mark and not before}
 
 
 def _line_records(function: Function) -> dict[int, LineRecord]:

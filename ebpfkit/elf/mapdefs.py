@@ -24,6 +24,7 @@ R_BPF_64_ABS64 = 2
 NO_SLOT = 0xFFFF_FFFF  # iproute2: the map is in no slot
 MAX_SLOTS = 1 << 16
 IPROUTE2_SIZE = 36  # nine numbers: the five of libbpf, then id, pinning, inner_id, inner_idx
+AYA_SIZE = 28  # struct bpf_map_def of aya: id and pinning behind the five
 LEGACY_FIELDS = ("type", "key_size", "value_size", "max_entries", "map_flags")
 PIN_NONE, PIN_BY_NAME = 0, 1
 _NUMBERS = {
@@ -259,7 +260,7 @@ def _type_name(number: int, what: str, place: str) -> str:
 
 
 def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iproute2: bool) -> None:
-    """`struct bpf_map_def` of old libbpf: five numbers per symbol; `struct bpf_elf_map` of iproute2 has nine."""
+    """`struct bpf_map_def` of old libbpf: five numbers per symbol; iproute2's have nine, aya's seven."""
     name = section.name
     symbols = [s for s in elf.symbols_of(section) if s.name and s.type in (0, STT_OBJECT)]
     symbols = sorted((s for s in symbols if not s.name.startswith(".L")), key=lambda s: s.value)
@@ -287,6 +288,8 @@ def _read_legacy_maps(elf: ElfFile, section: Section, table: MapTable, *, iprout
                 slots[symbol.name] = inner_index
             if inner_id:
                 inner_ids[symbol.name] = inner_id
+        elif iproute2 and size == AYA_SIZE:
+            _, pinning = extra
         elif any(extra):
             raise ObjectError(
                 f"map {symbol.name!r} uses fields beyond {', '.join(LEGACY_FIELDS)} (iproute2's id, pinning, ...); "

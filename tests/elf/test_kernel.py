@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,17 +92,20 @@ mount -t bpf bpf /sys/fs/bpf && "$0" prog loadall "$1" /sys/fs/bpf/programs || e
 for pin in /sys/fs/bpf/programs/*; do "$0" -j prog show pinned "$pin"; echo; done
 echo maps
 "$0" -j map show; echo
+echo types
+"$0" -j btf dump id $("$0" -j prog show pinned $pin | sed 's/.*"btf_id":\\([0-9]*\\).*/\\1/'); echo
 """
-# Programs that need something to attach to at load time.
-NO_TARGET = {"xdpdump_bpf.o"}
+# Programs that trace others, which these must be loaded for: tests/loader/test_targets.py.
+TRACERS = {"xdpdump_bpf.o"}
 
 
-def libbpf_view(path: str) -> tuple[dict[str, str], dict[str, tuple[str, int, int, int]]]:
-    """Tags of the programs and shapes of the maps of an object loaded by bpftool, in a bpffs of its own."""
+def libbpf_view(path: str) -> tuple[dict[str, str], dict[str, tuple[str, int, int, int]], list[Any]]:
+    """Tags of the programs, shapes of the maps and types of an object loaded by bpftool, in a bpffs of its own."""
     command = ["unshare", "-m", "sh", "-c", SCRIPT, require_tool("bpftool"), path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    programs, _, maps = done.stdout.partition("maps\n")
+    programs, _, rest = done.stdout.partition("maps\n")
+    maps, _, types = rest.partition("types\n")
     rows = [json.loads(line) for line in programs.splitlines() if line.startswith("{")]
     wanted = {number for row in rows for number in row.get("map_ids", [])}
     shapes = {
@@ -109,17 +113,17 @@ def libbpf_view(path: str) -> tuple[dict[str, str], dict[str, tuple[str, int, in
         for row in json.loads(maps)
         if row["id"] in wanted
     }
-    return {row["name"]: row["tag"] for row in rows}, shapes
+    return {row["name"]: row["tag"] for row in rows}, shapes, json.loads(types)["types"]
 
 
 @pytest.mark.parametrize("path", DEBIAN, ids=[path.rsplit("/", 1)[1] for path in DEBIAN])
 def test_packaged_objects(path: str, tmp_path: Path) -> None:
-    """Objects that no one here wrote: the programs and maps that libbpf makes of them are ours, tag by tag."""
+    """Objects that no one here wrote: the programs, maps and types that libbpf makes of them are ours."""
     obj = open_object(path, target_btf=read_btf_file())
     assert not obj.problems
-    if path.rsplit("/", 1)[1] in NO_TARGET:
+    if path.rsplit("/", 1)[1] in TRACERS:
         return
-    tags, maps = libbpf_view(path)
+    tags, maps, types = libbpf_view(path)
     pins = Path(f"/sys/fs/bpf/elf_{os.getpid()}_packaged")
     pins.mkdir()
     try:
@@ -130,6 +134,10 @@ def test_packaged_objects(path: str, tmp_path: Path) -> None:
             for name, shape in maps.items():
                 assert ours[name.split(".")[-1]] == shape, name
             assert tags
+            number = next(iter(collection.programs.values())).info.btf_id
+            command = [require_tool("bpftool"), "-j", "btf", "dump", "id", str(number)]
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            assert json.loads(shown)["types"] == types
     finally:
         for entry in pins.iterdir():
             entry.unlink()

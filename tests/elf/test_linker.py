@@ -229,3 +229,18 @@ def test_struct_ops_are_left_out_when_programs_are_named() -> None:
 
     with Collection.load(open_c("struct_ops"), programs=["good"]) as collection:
         assert set(collection.programs) == {"good"} and not collection.operations
+
+
+@pytest.mark.kernel
+def test_exceptions_have_their_function() -> None:
+    """Nothing calls the function that a declaration tag names; it is linked in last, and decides the verdict."""
+    from ebpfkit.kernel.version import kernel_version
+    from ebpfkit.loader import Collection
+
+    obj = open_c("exceptions")
+    assert [info.name for info in obj.programs["throws"].func_infos] == ["throws", "deep", "handler"]
+    assert obj.problems == {"lost": "'nowhere', which is to handle its exceptions, is no function of this object"}
+    if kernel_version() < (6, 7):
+        pytest.skip("this kernel has no exceptions")
+    with Collection.load(obj, programs=["throws"]) as collection:
+        assert collection.programs["throws"].test_run(bytes(64)).retval == 47

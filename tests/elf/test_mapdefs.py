@@ -191,3 +191,11 @@ def test_bpftool_makes_the_same_maps(tmp_path: Path) -> None:
             entry.rmdir() if entry.is_dir() else entry.unlink()
         if pins.exists():
             pins.rmdir()
+
+
+def test_definitions_of_aya() -> None:
+    """Seven numbers: pinning by name is the last, and has its meaning on request, as iproute2's has."""
+    obj = open_object(compile_c("aya_maps"), legacy_sections=True)
+    assert {name: spec.pin_by_name for name, spec in obj.maps.items()} == {"COUNTS": False, "SHARED": True}
+    with pytest.raises(ObjectError, match="'SHARED' uses fields beyond"):
+        open_object(compile_c("aya_maps"))

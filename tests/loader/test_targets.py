@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import struct
 
 import pytest
@@ -139,6 +140,25 @@ def test_a_target_program_without_the_function(opened: ObjectFile) -> None:
             assert Btf.from_bytes(bpf.btf_data(fd)).types[answer.btf_id].name == "answer"
         with pytest.raises(UsageError, match="of type xdp, which has no target program"):
             Collection.load(opened, programs=["asks"], targets={"asks": asks})
+
+
+PACKAGED = glob.glob("/usr/lib/*/bpf/xdpdump_bpf.o")
+
+
+@pytest.mark.skipif(not PACKAGED, reason="xdp-tools is not installed")
+def test_a_packaged_tracer(opened: ObjectFile) -> None:
+    """xdpdump's programs trace the entry and the exit of an XDP program, whose function their loader names."""
+    obj = open_object(PACKAGED[0], target_btf=read_btf_file())
+    names = {name: spec.replace(attach_target="asks") for name, spec in obj.programs.items()}
+    assert {spec.attach_type for spec in names.values()} == {"trace_fentry", "trace_fexit"}
+    maps = {name: spec.replace(max_entries=spec.max_entries or 1) for name, spec in obj.maps.items()}
+    with Collection.load(opened, programs=["asks"]) as target:
+        for name in names:
+            tracer = obj.replace(programs={name: names[name]}, maps=maps)
+            with loaded(tracer, name, targets={name: target.programs["asks"]}) as collection:
+                with collection.programs[name].attach_tracing() as link:
+                    assert link.program_id and target.programs["asks"].test_run(bytes(64)).retval == 2
+                    assert bpf.prog_info(collection.programs[name]).attach_btf_id
 
 
 def test_contexts_that_programs_write(opened: ObjectFile) -> None:
