@@ -7,7 +7,6 @@ program or written longest ago makes room. A test that holds on both must not na
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.maps.base import MAX_STORE_BYTES, Cell, MemoryStore, PerCpuValues, flag_error
@@ -85,9 +84,9 @@ class HashStore(MemoryStore):
     def _keys(self) -> list[bytes]:
         return list(self._cells)
 
-    def cells(self) -> Iterator[tuple[bytes, list[bytearray]]]:
-        """Keys with their live cells, one for each CPU, as bpf_for_each_map_elem walks them."""
-        yield from list(self._cells.items())
+    def glance(self, key: bytes, cpu: int = 0) -> Cell | None:
+        """The live value as bpf_for_each_map_elem shows it: an LRU entry does not become younger."""
+        return HashStore.lookup(self, key, cpu)
 
     def __len__(self) -> int:
         return len(self._cells)

@@ -191,10 +191,10 @@ class Table:
         index = self.functions.lookup(self.header, bytes(key))
         return self.cell(index - 1) if index else None
 
-    def peek(self, key: bytes) -> bytes | None:
-        """A copy of the value that a look-up finds; the order of an LRU table stays."""
+    def glance(self, key: bytes) -> memoryview | None:
+        """The value that a look-up finds; the order of an LRU table stays."""
         index = self.functions.peek(self.header, bytes(key))
-        return bytes(self.cell(index - 1)) if index else None
+        return self.cell(index - 1) if index else None
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         return self.functions.update(self.header, bytes(key), bytes(value), min(flags, 3))
@@ -216,8 +216,8 @@ class Table:
         return [key for _, key in self._entries()]
 
 
-class NativeHashStore(HashStore):
-    """`hash` in a block of memory."""
+class _TableStore(MemoryStore):
+    """What the stores in a block of memory share."""
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         super().__init__(spec, cpus)
@@ -232,9 +232,19 @@ class NativeHashStore(HashStore):
     def remove(self, key: bytes) -> int:
         return self.table.delete(key)
 
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class NativeHashStore(_TableStore, HashStore):
+    """`hash` in a block of memory."""
+
+    def glance(self, key: bytes, cpu: int = 0) -> Cell | None:
+        return self.table.glance(key)
+
     def _read(self, key: bytes) -> bytes | int:
-        value = self.table.peek(key)
-        return -errno.ENOENT if value is None else value
+        value = self.table.glance(key)
+        return -errno.ENOENT if value is None else bytes(value)
 
     def _write(self, key: bytes, value: bytes, flags: int) -> int:
         return self.table.update(key, value, flags)
@@ -242,41 +252,16 @@ class NativeHashStore(HashStore):
     def _keys(self) -> list[bytes]:
         return self.table.keys()
 
-    def cells(self) -> Iterator[tuple[bytes, list[Any]]]:
-        for key in self._keys():
-            cell = self.table.lookup(key)
-            if cell is not None:
-                yield key, [cell]
-
-    def __len__(self) -> int:
-        return len(self.table)
-
 
 class NativeLruHashStore(NativeHashStore):
     """`lru_hash` in a block of memory; reading from user space does not make an entry younger."""
 
 
-class NativeLpmTrieStore(LpmTrieStore):
+class NativeLpmTrieStore(_TableStore, LpmTrieStore):
     """`lpm_trie` in a block of memory."""
-
-    def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
-        super().__init__(spec, cpus)
-        self.table = Table(spec.type, spec)
-
-    def lookup(self, key: bytes, cpu: int = 0) -> Cell | None:
-        return self.table.lookup(key)
-
-    def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
-        return self.table.update(key, value, flags)
-
-    def remove(self, key: bytes) -> int:
-        return self.table.delete(key)
 
     def _keys(self) -> list[bytes]:
         return sorted(self.table.keys(), key=lambda key: -int.from_bytes(key[:4], self.order))
-
-    def __len__(self) -> int:
-        return len(self.table)
 
 
 NATIVE: Final = MappingProxyType[str, type[MemoryStore]](

@@ -11,7 +11,7 @@ import errno
 
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
-from ebpfkit.maps.base import Cell, MemoryStore, store_by_id
+from ebpfkit.maps.base import Cell, MemoryStore, flag_error, store_by_id
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST
 
 __all__ = [
@@ -105,20 +105,8 @@ class PerfEventArrayStore(ProgArrayStore):
         return 0
 
 
-class XskMapStore(_SlotStore):
-    """AF_XDP sockets by queue."""
-
-    def _write(self, key: bytes, value: bytes, flags: int) -> int:
-        index = self._index(key)
-        if flags > BPF_EXIST:
-            return -errno.EINVAL
-        if index >= self._spec.max_entries:
-            return -errno.E2BIG
-        if index in self._slots and flags == BPF_NOEXIST:
-            return -errno.EEXIST
-        if index not in self._slots and flags == BPF_EXIST:
-            return -errno.ENOENT
-        return self._store(index, value)
+class _IndexedStore(_SlotStore):
+    """Targets by index that user space can take out again."""
 
     def _erase(self, key: bytes) -> int:
         if self._index(key) >= self._spec.max_entries:
@@ -127,7 +115,19 @@ class XskMapStore(_SlotStore):
         return 0
 
 
-class DevMapStore(_SlotStore):
+class XskMapStore(_IndexedStore):
+    """AF_XDP sockets by queue."""
+
+    def _write(self, key: bytes, value: bytes, flags: int) -> int:
+        index = self._index(key)
+        if flags > BPF_EXIST:
+            return -errno.EINVAL
+        if index >= self._spec.max_entries:
+            return -errno.E2BIG
+        return flag_error(flags, index in self._slots) or self._store(index, value)
+
+
+class DevMapStore(_IndexedStore):
     """Interfaces by index: an ifindex, and optionally the descriptor of a program to run there."""
 
     value_sizes = (4, 8)
@@ -144,12 +144,6 @@ class DevMapStore(_SlotStore):
             self._slots.pop(index, None)  # ifindex 0 empties the slot
             return 0
         return self._store(index, value)
-
-    def _erase(self, key: bytes) -> int:
-        if self._index(key) >= self._spec.max_entries:
-            return -errno.EINVAL
-        self._slots.pop(self._index(key), None)
-        return 0
 
 
 class DevMapHashStore(_SlotStore):
@@ -269,12 +263,9 @@ class HashOfMapsStore(_InnerMaps):
         if isinstance(store, int):
             return store
         exists = bytes(key) in self._inner
-        if flags > BPF_EXIST:
-            return -errno.EINVAL
-        if exists and flags == BPF_NOEXIST:
-            return -errno.EEXIST
-        if not exists and flags == BPF_EXIST:
-            return -errno.ENOENT
+        code = flag_error(flags, exists)
+        if code:
+            return code
         if not exists and len(self._inner) >= self._spec.max_entries:
             return -errno.E2BIG
         self._inner[bytes(key)] = store

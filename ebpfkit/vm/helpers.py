@@ -149,7 +149,7 @@ def for_each_map_elem(vm: Machine, array: int, callback: int, context: int, flag
         return -errno.EINVAL
     count = 0
     for key in list(store.keys()):
-        cell = store.lookup(key, vm.cpu)
+        cell = store.glance(key, vm.cpu) if isinstance(store, HashStore) else store.lookup(key, vm.cpu)
         if cell is None:
             continue  # an earlier call of the callback deleted it
         region = vm.memory.add(f"key of map '{store.spec.name}'", bytearray(key), writable=False)

@@ -182,3 +182,24 @@ def test_maps_in_maps(key: int) -> None:
     """
     obj = object_of(asm, [outer, filled])
     assert in_machine(obj, [PACKET])[0] == in_kernel(obj, [PACKET])[0]
+
+
+@pytest.mark.parametrize("jit", [None, "safe"])
+def test_walking_an_lru_table_makes_no_entry_younger(jit: str | None) -> None:
+    entries = tuple((bytes([number, 0, 0, 0]), bytes(8)) for number in range(3))
+    lru = MapSpec("m", "lru_hash", 4, 8, 3, contents=entries)
+    walk = """
+        r1 = map[m] ll
+        r2 = each ll
+        r3 = 0
+        r4 = 0
+        call bpf_for_each_map_elem#164
+        exit
+        each:
+        r0 = 0
+        exit
+    """
+    machine = Machine(object_of(walk, [lru]), jit=jit)
+    assert machine.run(PACKET).r0 == 3
+    machine.maps["m"].set(bytes([9, 0, 0, 0]), bytes(8))
+    assert {key[0] for key, _ in machine.maps["m"].items()} == {1, 2, 9}
