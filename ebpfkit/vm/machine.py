@@ -66,8 +66,8 @@ class Machine:
     `x` is an ObjectFile (`program` chooses when it holds several), a ProgramSpec, instructions, or raw bytes, whose
     wide map loads name `maps` by index. `maps` are MapSpecs or in-memory stores; those of an object or spec are made by
     themselves, and one given here under the same name takes their place. `prog_type` counts for instructions and
-    bytes; with None, r1 is the address of the memory given to `run` and r2 its length. A program that is no object has
-    this machine's byte order unless `big_endian` says so; everything it sees is in that order then. `clock` gives
+    bytes; with None, r1 is the address of the memory given to `run` and r2 its length. Code that is no object has this
+    machine's byte order unless `big_endian` says so; everything it sees is in that order then. `clock` gives
     nanoseconds, `seed` starts the random numbers, so that runs repeat. `jit` is "safe" or "trusted" for native code
     instead of the interpreter: safe code checks everything as the interpreter does, trusted code checks nothing, counts
     nothing, and needs the verifier's `report` that accepted the programs.

@@ -20,11 +20,13 @@ from ebpfkit.elf import open_object
 from ebpfkit.elf.model import MapSpec, ObjectFile
 from ebpfkit.errors import UsageError
 from ebpfkit.maps.memory import create_store
+from ebpfkit.verifier import Report, verify_program
 from ebpfkit.vm.jit import Unit
 from ebpfkit.vm.machine import Machine
 from ebpfkit.vm.network import Device, Fib, Route, Socket
 from tests.conftest import require_tool, skip_or_fail
 
+from .both import accepted
 from .random_code import KINDS, agree, outcome
 
 SOURCE = Path(__file__).parent / "c" / "orders.c"
@@ -64,7 +66,8 @@ def packets() -> list[bytes]:
 
 def ran(obj: ObjectFile, jit: str | None) -> tuple[Any, ...]:
     """Return values and packets, and what maps and variables hold, as values of their types."""
-    machine = Machine(obj, program="first", jit=jit, cpus=2)
+    report = Report(tuple(verify_program(spec) for spec in obj.programs.values())) if jit == "trusted" else None
+    machine = Machine(obj, program="first", jit=jit, cpus=2, report=report)
     order = machine.order
     number = functools.partial(int.to_bytes, byteorder=order)
     for length, network, value in ((16, b"\x0a\x09\0\0", 3), (8, b"\x0a\0\0\0", 7)):
@@ -85,7 +88,7 @@ def ran(obj: ObjectFile, jit: str | None) -> tuple[Any, ...]:
     return [(run.r0, run.data) for run in runs], held, sizes
 
 
-@pytest.mark.parametrize("jit", [None, "safe"])
+@pytest.mark.parametrize("jit", [None, "safe", "trusted"])
 @pytest.mark.parametrize("compiler", ["clang", "zig"])
 def test_an_object_of_either_order_does_the_same(compiler: str, jit: str | None) -> None:
     little, big = ran(orders(compiler, "el"), jit), ran(orders(compiler, "eb"), jit)
@@ -95,7 +98,8 @@ def test_an_object_of_either_order_does_the_same(compiler: str, jit: str | None)
 
 
 def run(asm: str, memory: bytes = b"", jit: str | None = None, **options: Any) -> tuple[int, bytes]:
-    result = Machine(parse(asm), None, big_endian=True, jit=jit, **options).run(memory)
+    options |= {"big_endian": True, "jit": jit, "report": accepted("prog")}
+    result = Machine(parse(asm), None, **options).run(memory)
     return result.r0, result.data
 
 
@@ -130,7 +134,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("jit", [None, "safe"])
+@pytest.mark.parametrize("jit", [None, "safe", "trusted"])
 @pytest.mark.parametrize(("asm", "r0", "after"), CASES, ids=[asm for asm, _, _ in CASES])
 def test_numbers_in_memory_are_big_endian(asm: str, r0: int, after: bytes, jit: str | None) -> None:
     lines = asm if asm.startswith(("r0", "w0")) else f"r0 = 0\n{asm}"
