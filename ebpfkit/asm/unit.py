@@ -98,7 +98,7 @@ class _Assembler:
     def unit(self) -> Unit:
         sections = []
         for section in self.directives.sections.values():
-            if section.name.startswith(".debug_") or not (section.end or section.name == ".text"):
+            if section.name.startswith(".debug_"):
                 continue
             made = UnitSection(
                 section.name, section.flags, section.alignment, section.entry_size, section.is_empty, section.end

@@ -303,6 +303,8 @@ def test_a_log_with_a_gap_says_so() -> None:
         parse(rejected)
     with pytest.raises(AsmError, match="slot 3 is not in this log"):
         parse("func#0 @0\n0: (15) if r1 == 0x0 goto pc+6\n1: (b7) r0 = 0\n2: (95) exit\n")
+    with pytest.raises(AsmError, match="slots 1 to 99999 are not in this log, which shows too little"):
+        parse("func#0 @0\n0: (b7) r0 = 0\n100000: (95) exit\n")
     with pytest.raises(AsmError, match="shows no instruction"):
         parse("processed 2 insns (limit 1000000)")
     with pytest.raises(AsmError, match="slot 0 is"):

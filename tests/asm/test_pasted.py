@@ -86,7 +86,9 @@ def objdump(target: Path, *options: str) -> str:
 
 
 @dressed
-@pytest.mark.parametrize("options", [[], ["-S"], ["-l"], ["-S", "-l", "--symbolize-operands"], ["-t", "-h"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [[], ["-S"], ["-l"], ["-S", "-l", "--symbolize-operands"], ["-t", "-h"]], ids=" ".join
+)
 def test_objdump(target: Path, options: list[str], dress: Callable[[str], str]) -> None:
     assert encode(parse(dress(objdump(target, *options)))) == code_of(target)
 

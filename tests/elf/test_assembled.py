@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ebpfkit.asm.unit import assemble
 from ebpfkit.elf import open_object
@@ -113,6 +115,34 @@ def test_addresses_in_data() -> None:
     places = [(r.offset, r.type, r.symbol.name or elf.name_of(r.symbol.section)) for r in elf.relocations(data)]
     assert places == [(0, 2, "f"), (8, 2, ".data"), (16, 3, "g")]
     assert next(s.bind for s in elf.symbols if s.name == "g") == STB_WEAK
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@given(st.data())
+def test_mutated_text_is_an_object_or_an_asm_error(data: st.DataObject) -> None:
+    lines = BY_HAND.split("\n")
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        pieces = [
+            ".bss",
+            ".set a, limit+4",
+            ".previous",
+            "x: .long x-limit",
+            ".weak limit",
+            '.section s,"ax"',
+            "call prog",
+        ]
+        change = data.draw(st.sampled_from(["drop", "double", "cut", *pieces]))
+        if change == "drop" and len(lines) > 1:
+            del lines[at]
+        elif change == "cut":
+            lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
+        else:
+            lines.insert(at, lines[at] if change == "double" else change)
+    try:
+        read_elf(object_from_unit(assemble("\n".join(lines), big_endian=data.draw(st.booleans()))))
+    except AsmError:
+        return
 
 
 REFUSED = [
