@@ -24,6 +24,7 @@ R_BPF_64_ABS64 = 2
 NO_SLOT = 0xFFFF_FFFF  # iproute2: the map is in no slot
 MAX_SLOTS = 1 << 16
 IPROUTE2_SIZE = 36  # nine numbers: the five of libbpf, then id, pinning, inner_id, inner_idx
+ARENA_SECTION = ".addr_space.1"
 AYA_SIZE = 28  # struct bpf_map_def of aya: id and pinning behind the five
 LEGACY_FIELDS = ("type", "key_size", "value_size", "max_entries", "map_flags")
 PIN_NONE, PIN_BY_NAME = 0, 1
@@ -81,6 +82,8 @@ def read_maps(elf: ElfFile, btf: t.Btf | None, *, legacy: bool = False) -> MapTa
         is_data = section.type in (SHT_PROGBITS, SHT_NOBITS) and not section.is_code
         if is_data and section.size and is_data_section(section.name):
             _read_data_section(elf, btf, section, table)
+        elif is_data and section.size and section.name == ARENA_SECTION:
+            _read_arena(elf, btf, section, table)
     return table
 
 
@@ -333,8 +336,26 @@ def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table:
         section=section.name,
     )
     table.add(spec, f"section {section.name}")
-    table.data_sections[section.index] = section.name
-    table.addresses[section.name] = _address_ranges(elf, section)
+    _read_variables(elf, btf, section, table, section.name, constant=constant)
+
+
+def _read_arena(elf: ElfFile, btf: t.Btf | None, section: Section, table: MapTable) -> None:
+    """Variables in an arena: the section is what the object's only arena begins with."""
+    arenas = [spec for spec in table.maps.values() if spec.type == "arena"]
+    if len(arenas) != 1:
+        what = f"{len(arenas)} arenas ({', '.join(spec.name for spec in arenas)})" if arenas else "no arena"
+        raise ObjectError(f"its variables belong into an arena, and there is {what} in .maps", place=section.name)
+    (spec,) = arenas
+    table.maps[spec.name] = spec.replace(data=elf.contents(section))
+    _read_variables(elf, btf, section, table, spec.name, constant=False)
+
+
+def _read_variables(
+    elf: ElfFile, btf: t.Btf | None, section: Section, table: MapTable, map_name: str, *, constant: bool
+) -> None:
+    table.data_sections[section.index] = map_name
+    table.addresses[map_name] = _address_ranges(elf, section)
+    datasec_id = btf.find_id(section.name, t.Datasec) if btf else 0
     datasec = btf.types[datasec_id] if btf and datasec_id else None
     rows = datasec.vars if isinstance(datasec, t.Datasec) else ()
     types = {row.offset: row.type for row in rows}
@@ -346,7 +367,7 @@ def _read_data_section(elf: ElfFile, btf: t.Btf | None, section: Section, table:
             var = btf.types[types[symbol.value]] if btf and symbol.value in types else None
             type_id = var.type if isinstance(var, t.Var) else 0
             name = symbol.name if symbol.name not in table.variables else f"{section.name}:{symbol.name}"
-            table.variables[name] = VarSpec(name, section.name, symbol.value, symbol.size, constant, type_id)
+            table.variables[name] = VarSpec(name, map_name, symbol.value, symbol.size, constant, type_id)
 
 
 def _address_ranges(elf: ElfFile, section: Section) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ One map or program by itself is `load`'s. A collection owns every descriptor it 
 from __future__ import annotations
 
 import errno
+import mmap
 import struct
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,12 +18,13 @@ from typing import Self
 from ebpfkit._bits import round_up
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec, StructOpsSpec
-from ebpfkit.errors import LoadError, MapError, NotSupported, UsageError
-from ebpfkit.host.errnos import explain_program_load
+from ebpfkit.errors import KernelError, LoadError, MapError, NotSupported, UsageError
+from ebpfkit.host.errnos import describe_errno, explain_program_load
 from ebpfkit.host.pins import explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import DEFAULT_BPFFS, find_bpffs, is_bpffs
 from ebpfkit.kernel.fd import Fd
+from ebpfkit.kernel.shared import SharedMemory
 from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.btf import loadable_btf
 from ebpfkit.loader.externs import resolve_externs
@@ -32,7 +34,7 @@ from ebpfkit.loader.maps import Map, stored_value_size
 from ebpfkit.loader.operations import Operations, create_operations, fit_all
 from ebpfkit.loader.program import Program
 from ebpfkit.loader.targets import resolve_targets
-from ebpfkit.loader.variables import BPF_F_MMAPABLE, Variable
+from ebpfkit.loader.variables import BPF_F_MMAPABLE, ArenaVariable, Variable
 
 __all__ = ["Collection"]
 
@@ -49,6 +51,7 @@ class Collection:
         self.programs: dict[str, Program] = {}
         self.maps: dict[str, Map] = {}
         self.operations: dict[str, Operations] = {}  # structures of kernel operations, to be registered
+        self.arenas: dict[str, SharedMemory] = {}  # what programs and this process share, by the map's name
         self.reused: set[str] = set()  # maps that were pinned already
 
     @classmethod
@@ -157,6 +160,9 @@ class Collection:
         else:
             live = Map(spec, create_map(spec, btf=btf))
         self.maps[spec.name] = live
+        if spec.type == "arena":
+            self._map_arena(spec, live)
+            return
         if spec.contents:
             live.set_many((key, _on_every_cpu(live, value)) for key, value in spec.contents)
         if spec.data is not None and any(spec.data):
@@ -165,6 +171,19 @@ class Collection:
             live.freeze()
         if path is not None:
             live.pin(path)
+
+    def _map_arena(self, spec: MapSpec, live: Map) -> None:
+        """An arena's addresses are fixed by mapping it, which must be before its programs are loaded."""
+        size = effective_max_entries(spec) * mmap.PAGESIZE
+        if spec.data is not None and len(spec.data) > size:
+            raise UsageError(f"the variables in arena {spec.name!r} take {len(spec.data)} bytes, and it has {size}")
+        try:
+            memory = self.arenas[spec.name] = SharedMemory(live, size, spec.map_extra)
+        except KernelError as error:
+            text = f"cannot map arena {spec.name!r}: {describe_errno(error.errno or 0)}"
+            raise LoadError(text, errno=error.errno or 0, span=spec.span) from error
+        if spec.data is not None and any(spec.data):
+            memory.write(0, spec.data)
 
     def _fill_references(self, specs: Mapping[str, MapSpec]) -> None:
         """Programs into program arrays and maps into maps of maps, where the object says which.
@@ -195,7 +214,9 @@ class Collection:
         spec = variables.get(name)
         if spec is None or spec.map_name not in self.maps:
             raise UsageError(f"no variable {name!r} is loaded; there is {', '.join(variables) or 'none'}")
-        return Variable(self.maps[spec.map_name], spec)
+        memory = self.arenas.get(spec.map_name)
+        live = self.maps[spec.map_name]
+        return Variable(live, spec) if memory is None else ArenaVariable(live, spec, memory)
 
     def __getitem__(self, name: str) -> Program | Map:
         """The program or map of that name."""
@@ -213,6 +234,8 @@ class Collection:
             live.close()
         for operations in self.operations.values():
             operations.close()
+        for memory in self.arenas.values():
+            memory.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,9 +6,10 @@ import mmap
 
 from ebpfkit.elf.model import VarSpec
 from ebpfkit.errors import KernelError, NotSupported, UsageError
+from ebpfkit.kernel.shared import SharedMemory
 from ebpfkit.loader.maps import Map
 
-__all__ = ["BPF_F_MMAPABLE", "Variable"]
+__all__ = ["BPF_F_MMAPABLE", "ArenaVariable", "Variable"]
 
 BPF_F_MMAPABLE = 1 << 10
 
@@ -42,3 +43,21 @@ class Variable:
             raise KernelError(
                 f"cannot map variable {self.spec.name!r}: {error.strerror}", errno=error.errno or 0
             ) from error
+
+
+class ArenaVariable(Variable):
+    """A variable that lives in an arena, whose memory is mapped already."""
+
+    def __init__(self, live: Map, spec: VarSpec, memory: SharedMemory) -> None:
+        super().__init__(live, spec)
+        self._memory = memory
+
+    def read(self) -> bytes:
+        """Its bytes now."""
+        return self._memory.read(self.spec.offset, self.spec.size)
+
+    def write(self, data: bytes) -> None:
+        """Change its bytes, and no other variable's. Raises UsageError for another size."""
+        if len(data) != self.spec.size:
+            raise UsageError(f"variable {self.spec.name!r} has {self.spec.size} bytes, not {len(data)}")
+        self._memory.write(self.spec.offset, data)

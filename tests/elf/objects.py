@@ -40,7 +40,7 @@ def compile_zig(name: str, *flags: str) -> bytes:
 def _compile_zig(name: str, flags: tuple[str, ...]) -> bytes:
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", "-O2", "-g", "-mcpu=v3", "-w"]
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / f"{name}.o"
+        out = Path(folder) / f"{Path(name).name}.o"
         command += [*flags, "-c", f"{name}.c", "-o", str(out)]
         done = subprocess.run(command, cwd=SOURCES, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
