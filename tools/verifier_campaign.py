@@ -18,6 +18,7 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from ebpfkit.verifier import verify_program  # noqa: E402
 
 RARE = 20
 """A rule is well tried when so many programs were rejected by it."""
+MUTATED = 3_000
+"""Real programs whose walk is longer are compared, but not mutated: there is more to learn from many short ones."""
 _SLOW_SECONDS = 20.0
 
 
@@ -89,7 +92,8 @@ class Tally:
             accepts = sum(n for (kernel, _), n in counter.items() if kernel == "accept")
             unsupported = sum(n for (_, ours), n in counter.items() if ours == "unsupported")
             false_accepts, false_rejects = counter["reject", "accept"], counter["accept", "reject"]
-            agree = total - unsupported - false_accepts - false_rejects
+            exceptions = sum(n for (_, ours), n in counter.items() if ours == "exception")
+            agree = total - unsupported - false_accepts - false_rejects - exceptions
             share = agree / max(1, total - unsupported)
             lines.append(
                 f"| {stratum} | {total} | {accepts} | {false_accepts} | {false_rejects} | {unsupported} | {share:.4%} |"
@@ -115,7 +119,7 @@ class Tally:
                 "",
             ]
         lines.append("Disagreements:" if self.disagreements else "No disagreements.")
-        for stratum, o in self.disagreements[:50]:
+        for stratum, o in self.disagreements[:200]:
             lines.append(f"- {stratum}, seed {o.seed}: kernel {o.kernel} ({o.reason}), we {o.ours} ({o.message})")
         return "\n".join(lines) + "\n"
 
@@ -127,17 +131,33 @@ def run(first: int, seconds: float, programs: int, objects: list[Path]) -> tuple
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         samples = list(corpus(objects, place=Path(place)))
+    mutated = []
     for sample in samples:
-        tally.note(sample.stratum, compare_program(sample.spec, oracle))
+        outcome = _compare(sample.spec, oracle, 0)
+        tally.note(sample.stratum, outcome)
+        if outcome is not None and outcome.walked <= MUTATED:
+            mutated.append(sample)
     seed = first
     while time.monotonic() - started < seconds and tally.compared < programs:
         _random_round(tally, oracle, seed)
-        sample = samples[seed % len(samples)]
-        for mutant in mutants_of(sample.spec, seed, 4):
-            tally.note(f"{sample.stratum}, mutants", compare_program(mutant, oracle, seed))
+        sample = mutated[seed % len(mutated)]
+        for mutant in mutants_of(sample.spec, seed, 3):
+            tally.note(f"{sample.stratum}, mutants", _compare(mutant, oracle, seed))
         seed += 1
+        if seed % 1000 == 0:
+            print(f"{tally.compared} programs, {len(tally.disagreements)} disagreements", file=sys.stderr, flush=True)
     oracle.close()
     return tally, time.monotonic() - started
+
+
+def _compare(spec: ProgramSpec, oracle: KernelOracle, seed: int) -> Outcome | None:
+    """`compare_program`, where an exception of ours is an outcome too: the run goes on and tells it."""
+    try:
+        return compare_program(spec, oracle, seed)
+    except Exception as error:  # what this run looks for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        return Outcome(seed, "exception", "unknown", "", message, "", 0, 0)
 
 
 def _random_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
@@ -145,9 +165,9 @@ def _random_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
     text, stratum = generate(seed, prog_type=prog_type)
     spec = program(text, prog_type)
     stratum = stratum if prog_type == "xdp" else prog_type
-    tally.note(stratum, compare_program(spec, oracle, seed))
+    tally.note(stratum, _compare(spec, oracle, seed))
     for mutant in mutants_of(spec, seed, 2):
-        tally.note(f"{stratum}, mutants", compare_program(mutant, oracle, seed))
+        tally.note(f"{stratum}, mutants", _compare(mutant, oracle, seed))
     if seed % 3 == 0:
         tally.note("broken bytes", compare_bytes(seed, oracle))
 

@@ -92,6 +92,7 @@ _TO_612 = ("6.1", "6.12")
 _TO_618 = ("6.12", "6.18")
 
 _ROWS = (
+    Behaviour("functions", "4.16", "functions of a program may call each other"),
     Behaviour("large-programs", "5.2", "programs and walks of up to 1,000,000 instructions"),
     Behaviour("bounded-loops", "5.3", "loops are walked round by round"),
     Behaviour("global-functions", "5.6", "global functions are verified apart, by their BTF prototype"),

@@ -407,6 +407,14 @@ _ROWS = (
         "program-structure",
     ),
     Rule(
+        "not-in-kernel",
+        "something that came with a later kernel",
+        "Program types, attach types and maps are added to the kernel from version to version; an older one refuses"
+        " what it does not know before it looks at the program.",
+        "Use what this kernel has, or ask for a newer one: `ebpfkit verify --kernel all` names the oldest.",
+        "program-structure",
+    ),
+    Rule(
         "empty-program",
         "a program without instructions",
         "There is nothing to run.",

@@ -16,6 +16,7 @@ from ebpfkit.asm.codec import slot_starts
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
+from ebpfkit.verifier.availability import check_available
 from ebpfkit.verifier.causes import causes_of, path_to
 from ebpfkit.verifier.explore import Walk
 from ebpfkit.verifier.instruction_set import check_instruction_set, check_loops
@@ -114,6 +115,7 @@ class _Run:
         try:
             if not self.profile.privileged:
                 raise Unmodelled("verification for unprivileged users")
+            check_available(self.spec, self.prog_type, self.profile.kernel)
             helpers = _helpers_of(self.profile.kernel)
             size = sum(insn.slots for insn in self.spec.instructions)
             if size > limits.MAX_INSNS:

@@ -39,7 +39,7 @@ def test_kernel_findings_are_json_and_whole() -> None:
     assert found["bpf"]["kernel_btf"] is True
     assert found["bpf"]["bpffs"] == "/sys/fs/bpf"
     assert set(found) == {
-        "kernel", "release", "machine", "basis", "cpus", "capabilities", "bpf", "memlock_bytes", "hints"
+        "kernel", "release", "machine", "basis", "cpus", "capabilities", "bpf", "memlock_bytes", "hints", "profile"
     }  # fmt: skip
 
 
