@@ -75,7 +75,7 @@ def _in_order(
         number, text = found[slot]
         if slot > expected:
             gap = range(expected, slot)
-            if len(gap) + sum(map(len, gaps)) > _MAX_UNSEEN:
+            if len(gap) + sum(len(other) for other in gaps) > _MAX_UNSEEN:
                 message = (
                     f"slots {gap.start} to {gap.stop - 1} are not in this log, which shows too little of the program"
                 )
