@@ -19,6 +19,7 @@ from ebpfkit.vm.helpers import IMPLEMENTED
 from ebpfkit.vm.jit_flow import CALLBACK_HELPERS
 from ebpfkit.vm.machine import Machine
 
+from .both import accepted
 from .cases import FAULTS, Case, all_cases
 from .cases_small import small_cases
 from .kernel_runner import wrap
@@ -119,3 +120,17 @@ def test_an_atomic_operation_on_an_unaligned_value_is_done(jit: str | None) -> N
     asm += "if r0 == 0 goto out\nr1 = 5\nlock *(u32 *)(r0 +2) += r1\nr0 = *(u32 *)(r0 +2)\nout: exit"
     machine = Machine(parse(asm), maps=[MapSpec("counts", "array", 4, 8, 2)], jit=jit)
     assert machine.run(bytes(14)).r0 == 5
+
+
+@pytest.mark.parametrize("jit", ["safe", "trusted"])
+def test_a_trace_watches_that_run_in_the_interpreter(jit: str) -> None:
+    """Never silently nothing: a machine with a JIT traces every instruction, callbacks too, and goes on natively."""
+    asm = "r6 = 5\nr1 = 3\nr2 = subprog[+6] ll\nr3 = 0\nr4 = 0\ncall bpf_loop#181\nr0 += r6\nexit\nr0 = 0\nexit"
+    steps: list[int] = []
+    machine = Machine(parse(asm), jit=jit, report=accepted("prog"))
+    before = machine.run(bytes(14))
+    traced = machine.run(bytes(14), trace=lambda step: steps.append(step.slot))
+    after = machine.run(bytes(14))
+    assert before.r0 == traced.r0 == after.r0 == 8
+    assert len(steps) == Machine(parse(asm)).run(bytes(14)).insns
+    assert before.insns == after.insns == (14 if jit == "safe" else None)
