@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (programs stay together)
 """Kernel functions: programs of `c/kfuncs.c` get the same answers in the machine and in the kernel."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.btf.types import Btf, DeclTag
 from ebpfkit.elf import open_object
-from ebpfkit.elf.model import ObjectFile
+from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import MachineFault, NotSupported, UsageError
 from ebpfkit.loader.collection import Collection
@@ -185,3 +186,37 @@ def test_a_callback_for_exceptions_is_refused_by_name() -> None:
     with pytest.raises(NotSupported, match="exception callback") as caught:
         Machine(spec).run(bytes(14))
     assert "'handler'" in str(caught.value)
+
+
+SKB_DYNPTR = {
+    "sched_cls": (
+        "r6 = r1\nr2 = 0\nr3 = r10\nr3 += -16\ncall 9001\nr7 = r0\nr1 = r10\nr1 += -16\ncall 9002\nr0 <<= 4\nr7 += r0\n"
+        "r1 = r10\nr1 += -16\ncall 9003\nr0 <<= 8\nr7 += r0\n*(u64 *)(r10 -24) = 77\nr1 = r10\nr1 += -16\nr2 = 20\nr3 = r10\n"
+        "r3 += -24\nr4 = 8\nr5 = 1\ncall bpf_dynptr_write#202\nr7 -= r0\nr1 = r10\nr1 += -16\nr2 = 60\nr3 = r10\nr3 += -24\n"
+        "r4 = 8\nr5 = 0\ncall bpf_dynptr_write#202\nr7 -= r0\nr1 = r10\nr1 += -16\nr2 = 30\nr3 = r10\nr3 += -24\nr4 = 4\n"
+        "call 9004\nif r0 == 0 goto out\nr1 = *(u8 *)(r0 +2)\nr7 += r1\nout: r0 = r7\nexit"
+    ),
+    "cgroup_skb": (
+        "r6 = r1\nr2 = 0\nr3 = r10\nr3 += -16\ncall 9001\nr1 = r10\nr1 += -16\ncall 9002\nr7 = r0\nr1 = r10\nr1 += -16\n"
+        "call 9003\nr0 &= 1\nr7 += r0\n*(u64 *)(r10 -24) = 77\nr1 = r10\nr1 += -16\nr2 = 2\nr3 = r10\nr3 += -24\nr4 = 8\nr5 = 0\n"
+        "call bpf_dynptr_write#202\nr0 += 22\nif r0 == 0 goto out\nr7 = 0\nout: r7 &= 3\nr0 = 0\nif r7 != 1 goto end\nr0 = 1\nend: exit"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("prog_type", SKB_DYNPTR)
+def test_a_dynptr_of_a_socket_buffer_is_the_kernel_s(prog_type: str) -> None:
+    names = ["bpf_dynptr_from_skb", "bpf_dynptr_is_rdonly", "bpf_dynptr_size", "bpf_dynptr_slice"]
+    program = code(SKB_DYNPTR[prog_type], **{name: name for name in names})
+    section = {"sched_cls": "tc", "cgroup_skb": "cgroup_skb/ingress"}[prog_type]
+    attach = "cgroup_inet_ingress" if prog_type == "cgroup_skb" else None
+    spec = ProgramSpec("prog", section, prog_type, tuple(program), license="GPL", attach_type=attach)
+    obj = ObjectFile({"prog": spec}, {}, license="GPL")
+    packet = bytes(12) + b"\x08\x00" + bytes([0x45, 0, 0, 50]) + bytes(range(46))
+    with Collection.load(obj) as collection:
+        theirs = collection.programs["prog"].test_run(packet)
+    for jit in (None, "safe"):
+        ours = Machine(obj, jit=jit).run(packet)
+        assert (ours.r0 & 0xFFFF_FFFF, ours.data[14:]) == (theirs.retval, theirs.data[14:])
+    assert theirs.retval
