@@ -18,8 +18,8 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.loader.links.base import BpfLink
 from ebpfkit.loader.maps import Map
-from ebpfkit.loader.operations import Registration, is_registration, open_registration
-from ebpfkit.loader.pin import map_ids_in, to_file_name
+from ebpfkit.loader.operations import is_registration, open_registration
+from ebpfkit.loader.pin import map_ids_in, pin_maps, to_file_name
 
 __all__ = ["RemovedName", "pin_named", "remove_named"]
 
@@ -40,9 +40,7 @@ def _folder(name: str, bpffs: str | Path | None) -> Path:
     return Path(root) / "ebpfkit" / "by-name" / to_file_name(name)
 
 
-def pin_named(
-    link: BpfLink | Registration, name: str, maps: Mapping[str, Map], *, bpffs: str | Path | None = None
-) -> Path:
+def pin_named(link: BpfLink, name: str, maps: Mapping[str, Map], *, bpffs: str | Path | None = None) -> Path:
     """Pin the maps and, last, the link under a name; returns the folder. Raises AttachError, MapError."""
     folder = _folder(name, bpffs)
     if (folder / "link").exists():
@@ -51,13 +49,7 @@ def pin_named(
             errno=errno.EEXIST,
         )
     try:
-        (folder / "maps").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        number = error.errno or 0
-        raise AttachError(explain_pin("pin", "link", str(folder), number), errno=number) from error
-    try:
-        for map_name, live in maps.items():
-            live.pin(folder / "maps" / to_file_name(map_name))
+        pin_maps(folder, maps)
         link.pin(folder / "link")
     except BaseException:
         _remove(folder)

@@ -9,8 +9,7 @@ import errno
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
 
 from ebpfkit.abi import uapi
 from ebpfkit.abi.attach_types import ATTACH_TYPES
@@ -26,6 +25,10 @@ from ebpfkit.kernel.elements import Elements
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
 from ebpfkit.loader.kernel_types import KernelTypes
+from ebpfkit.loader.links.base import BpfLink
+
+if TYPE_CHECKING:
+    from ebpfkit.loader.program import Program
 
 __all__ = [
     "Fitted",
@@ -143,18 +146,26 @@ class Operations:
         return f"<Operations {self.spec.name} {self.spec.type_name} {self.fd!r}>"
 
 
-class Registration:
+class Registration(BpfLink):
     """Operations that their subsystem has. Through a link they go with the last descriptor, unless it is pinned;
     without one (`.struct_ops`) they stay until `detach`, even when the process ends.
     """
 
     def __init__(self, name: str, fd: Fd, *, is_link: bool, pinned: bool = False) -> None:
+        super().__init__(fd)
         self.name = name
-        self.fd = fd
         self.is_link = is_link
         self._pinned = pinned
 
-    def update(self, operations: Operations) -> None:
+    @property
+    def program_id(self) -> int:
+        """0: it is no program that is in place."""
+        return 0
+
+    def update(self, program: Program) -> None:
+        raise UsageError(f"operations {self.name!r} are replaced by others, not by a program: replace(operations)")
+
+    def replace(self, operations: Operations) -> None:
         """Put other operations of the same type in their place, atomically (links only). Raises AttachError."""
         if not self.is_link:
             raise UsageError(f"{self.name!r} is registered without a link and cannot be replaced; use .struct_ops.link")
@@ -165,25 +176,15 @@ class Registration:
             raise AttachError(operations.explain(error.errno or 0), errno=error.errno or 0) from error
 
     def detach(self) -> None:
-        """Take the operations away from their subsystem now. Raises AttachError."""
         if self.is_link:
-            try:
-                bpf.link_detach(self.fd)
-            except KernelError as error:
-                text = f"cannot unregister {self.name!r}: {describe_errno(error.errno or 0)}"
-                raise AttachError(text, errno=error.errno or 0) from error
+            super().detach()
             return
         result = Elements(self.fd, len(_KEY), int(bpf.map_info(self.fd).value_size)).delete(_KEY)
         if result < 0 and result != -errno.ENOENT:
             raise AttachError(f"cannot unregister {self.name!r}: {describe_errno(-result)}", errno=-result)
 
     def pin(self, path: str | Path) -> None:
-        """Keep a way to it beyond this process, at a path on a bpffs. Raises AttachError."""
-        try:
-            bpf.obj_pin(str(path), self.fd)
-        except KernelError as error:
-            number = error.errno or 0
-            raise AttachError(explain_pin("pin", "link", str(path), number), errno=number) from error
+        super().pin(path)
         self._pinned = True
 
     def close(self) -> None:
@@ -191,17 +192,6 @@ class Registration:
         if not self.is_link and not self._pinned:
             self.detach()
         self.fd.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Registration {self.name} {self.fd!r}>"
 
 
 def is_registration(path: str | Path) -> bool:

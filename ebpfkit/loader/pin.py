@@ -25,8 +25,8 @@ from ebpfkit.loader.maps import Map
 from ebpfkit.loader.program import Program
 
 __all__ = [
-    "Removed", "device_folder", "list_pinned", "map_ids_in", "namespace_folder", "pin_attachment", "remove",
-    "to_file_name",
+    "Removed", "device_folder", "list_pinned", "map_ids_in", "namespace_folder", "pin_attachment", "pin_maps",
+    "remove", "to_file_name",
 ]  # fmt: skip
 
 _ROOT = "ebpfkit"
@@ -73,19 +73,24 @@ def pin_attachment(
         )
     _remove_tree(folder)
     try:
-        (folder / "maps").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        number = error.errno or 0
-        raise AttachError(explain_pin("pin", "link", str(folder), number), errno=number) from error
-    try:
-        for name, live in maps.items():
-            live.pin(folder / "maps" / to_file_name(name))
+        pin_maps(folder, maps)
         program.pin(folder / "program")
         link.pin(folder / "link")
     except BaseException:
         _remove_tree(folder)
         raise
     return folder
+
+
+def pin_maps(folder: Path, maps: Mapping[str, Map]) -> None:
+    """Make a folder with `maps/<name>` for each map. Raises AttachError, MapError."""
+    try:
+        (folder / "maps").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        number = error.errno or 0
+        raise AttachError(explain_pin("pin", "link", str(folder), number), errno=number) from error
+    for name, live in maps.items():
+        live.pin(folder / "maps" / to_file_name(name))
 
 
 # bpffs refuses names with a full stop, and no name may lead out of its folder.

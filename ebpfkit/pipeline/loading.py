@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ebpfkit.loader.collection import Collection
     from ebpfkit.loader.links.base import BpfLink
     from ebpfkit.loader.links.base import Link as LiveLink
-    from ebpfkit.loader.operations import Registration
 
 __all__ = [
     "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "load", "unload", "unload_name",
@@ -192,7 +191,7 @@ def attach_source(
 class Held:
     """A program, or kernel operations, in a place that is no device, as `ebpfkit load` holds it."""
 
-    def __init__(self, link: BpfLink | Registration, loaded: Loaded, shown: dict[str, Any]) -> None:
+    def __init__(self, link: BpfLink, loaded: Loaded, shown: dict[str, Any]) -> None:
         self.link, self.loaded, self._shown = link, loaded, shown
 
     def summary(self) -> dict[str, Any]:
@@ -230,7 +229,7 @@ def hold_source(
         targets = {name: stack.enter_context(Program.open_id(target))} if target is not None else None
         loaded = Loaded(Collection.load(source.object, programs=[name], variables=variables, targets=targets))
     try:
-        link: BpfLink | Registration
+        link: BpfLink
         operations = loaded.collection.operations.get(name)
         if operations is not None:
             link = operations.register()

@@ -80,7 +80,7 @@ def test_without_a_link_it_stays_until_it_is_taken_back(live: Collection) -> Non
     registration = live.operations["stays"].register()
     assert not registration.is_link and "bpf_stays" in available()
     with pytest.raises(UsageError, match=r"without a link and cannot be replaced; use \.struct_ops\.link"):
-        registration.update(live.operations["stays"])
+        registration.replace(live.operations["stays"])
     registration.close()
     assert "bpf_stays" not in available()
 
@@ -98,7 +98,7 @@ def test_replacing_operations_in_place(live: Collection, congestion: ObjectFile)
     changed = set_operation(congestion, "fixed", "flags", 0)
     with live.operations["fixed"].register() as registration:
         with Collection.load(changed, programs=["fixed"]) as newer:
-            registration.update(newer.operations["fixed"])
+            registration.replace(newer.operations["fixed"])
             assert available().count("bpf_fixed") == 1
 
 
