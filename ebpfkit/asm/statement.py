@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from ebpfkit._bits import S32_MAX, S32_MIN, U32_MAX, U64_MAX, to_signed
-from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, MapRef, MapValueRef, Register, VarRef
-from ebpfkit.asm.isa import OPCODES, Kind, Opcode
+from ebpfkit.asm.insn import FuncRef, Instruction, KfuncRef, Label, Register
+from ebpfkit.asm.isa import OPCODES, Kind
 from ebpfkit.asm.mistakes import nearest_form
 from ebpfkit.asm.mnemonics import (
     CALL_REGISTER,
@@ -25,7 +25,8 @@ from ebpfkit.asm.mnemonics import (
     read_register,
 )
 from ebpfkit.asm.printer import ALU_SYMBOLS, JUMP_SYMBOLS, LOCK_SYMBOLS, SWAP_WORDS, helpers
-from ebpfkit.asm.scanner import NAME, PC, REGISTER, TARGET_NAME, Scanner, is_label_name
+from ebpfkit.asm.references import ReferenceScanner
+from ebpfkit.asm.scanner import NAME, PC, REGISTER, TARGET_NAME, is_label_name
 from ebpfkit.errors import AsmError
 
 __all__ = ["Statement", "helper_numbers"]
@@ -34,8 +35,6 @@ _WORD = re.compile(r"[A-Za-z_.][\w.-]*", re.ASCII)
 _SLOT = re.compile(r"([0-9]{1,9}):(?!:)", re.ASCII)
 _LABEL = re.compile(r"([A-Za-z_.$][\w.$]*):(?!:)", re.ASCII)
 _CODE = re.compile(r"\(([0-9a-fA-F]{2})\)", re.ASCII)
-_BRACKET = re.compile(r"\[([^\]]*)\]")
-_TAGGED = re.compile(r"(fd|id|idx|btf):([0-9]{1,10})(?: fd:([0-9]{1,10}))?", re.ASCII)
 _SYMBOL_TAIL = re.compile(r"([+-][ \t]*(?:0[xX][0-9a-fA-F]{1,8}|[0-9]{1,9}))?[ \t]*ll\b", re.ASCII)
 _SIGNED_CAST = re.compile(r"\(s(8|16|32)\)", re.ASCII)
 _ALU_TOKEN = re.compile(r"s?(?:<<|>>|[-+*/%|&^])=", re.ASCII)
@@ -70,7 +69,7 @@ def is_kfunc(name: str) -> bool:
     return name in KFUNCS
 
 
-class Statement(Scanner):
+class Statement(ReferenceScanner):
     """One line and the grammar of what stands on it."""
 
     has_externs = False  # calls of names that the text does not set are calls of kernel functions
@@ -347,14 +346,6 @@ class Statement(Scanner):
             raise self.error(f"{name} is helper {number}, not {given}", None, at)
         return Instruction(OPCODES["CALL"], imm=given)
 
-    def hash_name(self, kind: type[FuncRef]) -> FuncRef | None:
-        if not self.take("#"):
-            return None
-        name = self.accept(NAME)
-        if not name:
-            raise self.error("expected a name behind #")
-        return kind(name[0])
-
     def read_register_statement(self) -> Instruction:
         letter, dst = self.register("")
         width = 64 if letter == "r" else 32
@@ -481,13 +472,6 @@ class Statement(Scanner):
         self.symbol_used = (name, int(addend, 16 if "x" in addend.lower() else 10))
         return True
 
-    def read_reference(self, word: str, dst: Register, at: int) -> Instruction:
-        """`map[...]`, `subprog[...]` or `var[...]`, whose word has been read."""
-        readers = {"map": self.read_map, "subprog": self.read_subprog, "var": self.read_var}
-        if word not in readers:
-            raise self.error(f"{word!r} is nothing a wide load can refer to", "map", at)
-        return readers[word](dst)
-
     def read_llvm_exchange(self, operation: str, size: int, dst: Register, at: int) -> Instruction:
         """LLVM's `r5 = xchg_64(r3 + 0, r5)` and `w0 = cmpxchg32_32(r3 + 0, w0, w7)`."""
         form = "llvm_xchg" if operation == "xchg" else "llvm_cmpxchg"
@@ -543,63 +527,3 @@ class Statement(Scanner):
             raise self.error("the old value goes to the register that had the operand", "atomic", at)
         self.expect(")", "atomic")
         return Instruction(OPCODES[f"ATOMIC{size * 8}_{operation.upper()}"], base, src, off)
-
-    def bracket(self, form: str) -> str:
-        found = self.accept(_BRACKET)
-        if not found:
-            raise self.error("expected brackets", form)
-        return found[1].strip()
-
-    def tagged(self, inside: str, tags: tuple[str, ...], form: str) -> tuple[str, int, int] | None:
-        found = _TAGGED.fullmatch(inside)
-        if not found:
-            if not NAME.fullmatch(inside):
-                raise self.error(f"{inside!r} is no name and no number", form)
-            return None
-        if found[1] not in tags or int(found[2]) > U32_MAX or int(found[3] or 0) > U32_MAX:
-            raise self.error(f"{inside!r} does not fit here", form)
-        if found[3] and found[1] != "btf":
-            raise self.error(f"{inside!r} has two numbers", form)
-        return found[1], int(found[2]), int(found[3] or 0)
-
-    def symbol(self) -> str | None:
-        ref = self.hash_name(FuncRef)
-        return ref.name if ref else None
-
-    def read_map(self, dst: Register) -> Instruction:
-        inside = self.bracket("map")
-        number = self.tagged(inside, ("fd", "id", "idx"), "map")
-        has_index = self.take("[0]")
-        at = self.skip()
-        is_value = has_index or self.text.startswith("+", at)
-        offset = self.offset("map", 33) if is_value else 0
-        if offset < 0:
-            raise self.error("the offset into a map value is not negative", "map", at)
-        name = self.symbol() if number else inside
-        low = number[1] if number else 0
-        stem = "LDDW_MAP_IDX" if number and number[0] == "idx" else "LDDW_MAP"
-        if is_value:
-            op: Opcode = OPCODES[f"{stem}_VALUE"]
-            value_ref = MapValueRef(name, offset) if name else None
-            return Instruction(op, dst, imm=low | offset << 32, ref=value_ref)
-        op = OPCODES["LDDW_MAP_FD" if stem == "LDDW_MAP" else stem]
-        return Instruction(op, dst, imm=low, ref=MapRef(name) if name else None)
-
-    def read_subprog(self, dst: Register) -> Instruction:
-        op = OPCODES["LDDW_FUNC"]
-        inside = self.bracket("subprog")
-        if is_label_name(inside):
-            return Instruction(op, dst, ref=Label(inside))
-        if not re.fullmatch(r"[+-][0-9]{1,10}", inside, re.ASCII) or not S32_MIN <= int(inside) <= S32_MAX:
-            raise self.error(f"{inside!r} is no label and no distance", "subprog")
-        return Instruction(op, dst, imm=int(inside) & U32_MAX, ref=self.hash_name(FuncRef))
-
-    def read_var(self, dst: Register) -> Instruction:
-        op = OPCODES["LDDW_VAR"]
-        inside = self.bracket("var")
-        number = self.tagged(inside, ("btf",), "var")
-        if number is None:
-            return Instruction(op, dst, ref=VarRef(inside))
-        name = self.symbol()
-        imm = number[1] | number[2] << 32
-        return Instruction(op, dst, imm=imm, ref=VarRef(name, number[1]) if name else None)

@@ -70,7 +70,8 @@ def _in_order(
     found: Mapping[int, tuple[int, str]], maps: Mapping[int, str], lines: Sequence[str], file: str
 ) -> LogProgram:
     program: list[tuple[int, str]] = []
-    gaps, expected, furthest = [], 0, 0
+    gaps: list[range] = []
+    expected = furthest = 0
     for slot in sorted(found):
         number, text = found[slot]
         if slot > expected:
