@@ -110,6 +110,7 @@ _ROWS = (
     ),
     Behaviour("global-argument-tags", "6.8", "arguments of global functions may carry tags", True, "", _TO_612),
     Behaviour("lazy-global-functions", "6.8", "only reachable global functions are verified", True, "", _TO_612),
+    Behaviour("precision-over-calls", "6.4", "what numbers relied on is followed into functions", True, "", _TO_612),
     Behaviour("narrow-spills", "6.12", "narrow spills and fills keep bounds and ids", True, "", _TO_612),
     Behaviour(
         "zero-store-variable-offset", "6.8", "a zero stored at a variable offset keeps zeroes", True, "", _TO_612
@@ -152,6 +153,7 @@ _ROWS = (
     Behaviour("bits-decide-equality", "6.18", "known bits that differ decide == and !=", True, "", _TO_618),
     Behaviour("may-goto-anywhere", "6.18", "may_goto to the next instruction", True, "", _TO_618),
     Behaviour("byte-swap-bounds", "6.18", "byte swaps keep known bits", True, "", _TO_618),
+    Behaviour("dead-registers-unlinked", "6.18", "links of numbers leave dead registers out", True, "", _TO_618),
     Behaviour("private-stacks", "6.13", "tracing programs get stacks of their own", True, "", _TO_618),
     Behaviour("more-tracing-helpers", "6.16", "many tracing helpers in every program type", True, "", _TO_618),
     Behaviour("register-ids-compared", "6.12", "ids of registers count when states are compared", False, "", _TO_612),

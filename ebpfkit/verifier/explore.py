@@ -61,7 +61,7 @@ class Walk:
         code.live = compute_register_liveness(code)
         self.comparison = Comparison(self.values, profile.privileged, code.live)
         code.loops = compute_loops(code)
-        self.precision = Precision(code)
+        self.precision = Precision(code, "precision-over-calls" in self.behaviours)
         self.stack_liveness = StackLiveness(code)
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
         self.is_gpl = spec.license in GPL_COMPATIBLE

@@ -25,6 +25,7 @@ _ARGUMENTS = 0b111110
     _NOTHING, _MOVE, _DEFINE, _COMBINE, _LOAD, _STORE, _STORE_REGISTER, _CALL, _CALL_LOCAL, _CALL_GLOBAL, _EXIT,
     _COMPARE, _GIVE_UP, _CALL_TAIL, _CALL_BACK,
 ) = range(15)  # fmt: skip
+_FRAME_CHANGES = frozenset({_CALL_LOCAL, _CALL_GLOBAL, _CALL_BACK, _EXIT})
 
 _FRAME = 1 << 12  # no register: stands for a change of the frame
 _Step = tuple[int, int, int]  # kind, mask of dst, mask of src
@@ -90,10 +91,13 @@ def _touched(step: _Step) -> int:
 class Precision:
     """Backtracking over one program."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, follows_calls: bool = True) -> None:
         self.code = code
+        self.follows_calls = follows_calls  # into functions and out of them; older kernels give up there
         self.steps = _steps(code)
-        self.touched = [_touched(step) for step in self.steps]
+        self.touched = [
+            _touched(step) | (0 if follows_calls or step[0] not in _FRAME_CHANGES else _FRAME) for step in self.steps
+        ]
 
     def demand_register(self, state: State, index: int, register: int) -> None:
         """The number in `register` of the current frame, before the instruction `index`, decided something."""
@@ -200,6 +204,8 @@ class Precision:
         if entry is not None and entry.linked:
             _demand_linked(entry.linked, demand)
         current = demand[frame]
+        if kind in _FRAME_CHANGES and not self.follows_calls:
+            return -1
         if kind == _EXIT or (kind == _CALL_TAIL and index != subsequent - 1):
             if kind == _EXIT and subsequent >= 0 and self.steps[subsequent][0] == _CALL_BACK:
                 current[0] &= ~_ARGUMENTS
