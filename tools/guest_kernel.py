@@ -46,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from probe_old_kernels import archive
 from verifier_kernel import Verdict, encode_for, kernel_types, verdict_of
 
-from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.attach_types import ATTACH_TYPES, BTF_TARGETS
 from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.abi.versions import parse_version
 from ebpfkit.btf.types import Btf, Func, Struct, Typedef
@@ -249,6 +249,12 @@ def _module_answer(name: str) -> Callable[[int, bytes, int], None]:
     return read
 
 
+def _named_target(spec: ProgramSpec) -> str:
+    """What the program itself says it attaches to, as the kernel's types call it."""
+    row = BTF_TARGETS.get(spec.attach_type or "")
+    return row[0] + spec.attach_target if row is not None and spec.attach_target else ""
+
+
 class _Maker:
     """Turns programs into records: maps and types once per shape, then the program."""
 
@@ -299,7 +305,7 @@ class _Maker:
             prog_name=kernel_name(spec.name),
             kern_version=spec.kernel_version,
             expected_attach_type=self._attach_number(load),
-            attach_btf_id=load.attach_id or self._find(load.attach_to),
+            attach_btf_id=load.attach_id or self._find(load.attach_to or _named_target(spec)),
             attach_prog_fd=self._program_fds[load.replaces] if load.replaces is not None else 0,
         )
         if btf_fd:

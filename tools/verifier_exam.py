@@ -12,6 +12,7 @@ accepted a program that the kernel rejects. Needs CAP_BPF; nothing of the packag
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import platform
 import struct
@@ -206,12 +207,12 @@ def _functions(packed: str, btf: Btf | None) -> Iterator[FuncInfo]:
         yield FuncInfo(slot, name, type_id, isinstance(found, Func) and found.linkage == Linkage.GLOBAL)
 
 
-def ask_kernel(chosen: list[Case], kernel: str) -> tuple[str, list[Verdict]]:
-    """The oracle's name and its verdicts, in order."""
+def ask_kernel(chosen: list[Case], kernel: str) -> tuple[str, Btf, list[Verdict]]:
+    """The oracle's name, its own types, and its verdicts, in order."""
     if kernel:
         guest = Guest(kernel)
         verdicts = guest.load([Load(case.spec, log_tail=1 << 14) for case in chosen])
-        return guest.release, verdicts
+        return guest.release, guest.vmlinux, verdicts
     oracle = KernelOracle()
     found: list[Verdict] = []
     for case in chosen:
@@ -220,7 +221,7 @@ def ask_kernel(chosen: list[Case], kernel: str) -> tuple[str, list[Verdict]]:
         except EbpfError as error:
             found.append(NotSubmitted(False, 0, 0, 0, str(error)))
     oracle.close()
-    return platform.release(), found
+    return platform.release(), oracle.types, found
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,9 @@ class Answer:
     @property
     def judged(self) -> bool:
         """Whether the kernel's verifier saw the program: its types, maps and attach target were taken."""
-        return not isinstance(self.kernel, NotSubmitted) and (self.kernel.accepted or bool(self.kernel.log))
+        if isinstance(self.kernel, NotSubmitted):
+            return False
+        return self.kernel.accepted or bool(self.kernel.log) or self.kernel.errno != errno.EPERM
 
     @property
     def kind(self) -> str:
@@ -249,6 +252,8 @@ class Answer:
     @property
     def same_reason(self) -> bool:
         read = parse_kernel_log(self.kernel.log, rejected=True)
+        if read.message == self.ours.message:
+            return True  # where the kernel does not say which instruction it is at, the words do
         return read.rule == self.ours.rule and (read.insn is None or read.insn == self.ours.insn)
 
     def line(self) -> str:
@@ -316,9 +321,9 @@ def main() -> int:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     chosen = [case for case in cases(table(options.source)) if not options.case or case.number in options.case]
-    release, verdicts = ask_kernel(chosen, options.kernel)
+    release, types, verdicts = ask_kernel(chosen, options.kernel)
     profile = HostProfile(kernel=options.kernel) if options.kernel else HostProfile()
-    reports = [verify_program(case.spec, profile) for case in chosen]
+    reports = [verify_program(case.spec, profile, kernel_btf=types) for case in chosen]
     answers = [Answer(*both) for both in zip(chosen, verdicts, reports, strict=True)]
     if options.case:
         for answer in answers:

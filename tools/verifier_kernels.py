@@ -76,9 +76,10 @@ def samples(random_programs: int, mutants: int, first: int, objects: list[Path])
 def compare(kernel: str, chosen: list[Sample]) -> tuple[str, list[Pair], int]:
     """The kernel's release, the pairs, and how many were not compared (long walks, maps that the kernel refuses)."""
     profile = HostProfile(kernel=kernel)
-    reports = [verify_program(sample.spec, profile, max_insns=LIMIT) for sample in chosen]
-    short = [(sample, report) for sample, report in zip(chosen, reports, strict=True) if report.insns_processed < LIMIT]
     guest = Guest(kernel)
+    types = guest.vmlinux
+    reports = [verify_program(sample.spec, profile, max_insns=LIMIT, kernel_btf=types) for sample in chosen]
+    short = [(sample, report) for sample, report in zip(chosen, reports, strict=True) if report.insns_processed < LIMIT]
     verdicts = guest.load([Load(sample.spec, log_tail=4096) for sample, _ in short])
     pairs = [
         Pair(sample, verdict, report)
