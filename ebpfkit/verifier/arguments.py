@@ -138,6 +138,9 @@ def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
     if value is None:
         raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
     if plan.number:
+        if not w.profile.privileged and not value.is_scalar:
+            message = f"R{register} leaks addr into helper function"
+            raise Rejection("pointer-leak", message, index=index, register=register)
         return
     if value.kind in (PACKET, PACKET_META) and not plan.packet_ok:
         message = "helper access to the packet is not allowed"
@@ -230,7 +233,7 @@ def _check_type(w: Walk, index: int, register: int, value: Any, kind: ArgKind, f
         fits, wanted = value.kind == MEM and value.record and not value.nullable, "ringbuf_mem"
     elif kind is _A.SPIN_LOCK:
         allocated = value.kind == BTF and value.target.flags == ALLOC
-        fits, wanted = (value.kind == MAP_VALUE or allocated) and not value.nullable, "map_value, ptr_, ptr_"
+        fits, wanted = (value.kind == MAP_VALUE or allocated) and not value.nullable, "map_value, ptr_"
     else:
         raise Unmodelled(f"arguments of kind {kind.value}", index=index)
     if not fits:
@@ -289,7 +292,7 @@ def _check_aligned(index: int, register: int, p: Pointer, size: int) -> None:
     """Fixed-size results are written in one piece: the place must be aligned."""
     base = 2 if p.kind in (PACKET, PACKET_META) else 0
     if (base + p.off + p.var.value) % size or p.var.mask % size:
-        message = f"misaligned {'stack ' if p.kind == STACK else ''}access off {p.off}+0 size {size}"
+        message = f"misaligned {'stack ' if p.kind == STACK else ''}access off {p.var.value}+{p.off}+0 size {size}"
         rule = "stack-misaligned" if p.kind == STACK else "misaligned-access"
         raise Rejection(rule, message, index=index, register=register)
 

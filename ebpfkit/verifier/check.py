@@ -31,7 +31,6 @@ from ebpfkit.verifier.rejection import Rejection
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
-    from ebpfkit.verifier.state import Callback
 
 __all__ = [
     "check_region",
@@ -101,13 +100,13 @@ def _writable(_: Walk, index: int, demand: ob.Writable) -> None:
         raise Rejection("frame-pointer-write", "frame pointer is read only", index=index, register=10)
 
 
-def return_value_out(index: int, value: Any, callback: Callback, where: str) -> Rejection:
-    """A callback returns what it must not."""
+def return_value_out(index: int, value: Any, allowed: tuple[int, int], where: str, register: int = 0) -> Rejection:
+    """A program or callback returns what it must not."""
     low = "" if value.smin == S64_MIN else f" smin={value.smin}"
     high = "" if value.smax == S64_MAX else f" smax={value.smax}"
     has = f"{low}{high}" or " unknown scalar value"
-    message = f"{where} the register R0 has{has} should have been in [{callback.low}, {callback.high}]"
-    return Rejection("return-value", message, index=index, register=0)
+    message = f"{where} the register R{register} has{has} should have been in [{allowed[0]}, {allowed[1]}]"
+    return Rejection("return-value", message, index=index, register=register)
 
 
 def check_resources(w: Walk, index: int, where: str) -> None:
@@ -155,7 +154,7 @@ def check_return(w: Walk, index: int, register: int) -> None:
             raise Rejection("return-value", message, index=index, register=register)
         w.precision.demand_register(w.state, index, register)
         if value.smin < callback.low or value.smax > callback.high:
-            raise return_value_out(index, value, callback, where)
+            raise return_value_out(index, value, (callback.low, callback.high), where, register)
         return
     if w.state.frames[0].function.number:
         if not value.is_scalar:
@@ -169,13 +168,11 @@ def check_return(w: Walk, index: int, register: int) -> None:
         message = f"At program exit the register R{register} is not a known value ({type_name(value)})"
         raise Rejection("return-value", message, index=index, register=register)
     w.precision.demand_register(w.state, index, register)
-    # Verdicts are 32-bit: the signed low half counts.
-    if value.s32_min < allowed[0] or value.s32_max > allowed[1]:
-        low = "" if value.s32_min == -(1 << 31) else f" smin={value.s32_min}"
-        high = "" if value.s32_max == (1 << 31) - 1 else f" smax={value.s32_max}"
-        has = f"{low}{high}" or " unknown scalar value"
-        message = f"At program exit the register R{register} has{has} should have been in [{allowed[0]}, {allowed[1]}]"
-        raise Rejection("return-value", message, index=index, register=register)
+    # Hooks of security modules return an int, other programs all 64 bits.
+    is_int = w.prog_type.name == "lsm"
+    low, high = (value.s32_min, value.s32_max) if is_int else (value.smin, value.smax)
+    if low < allowed[0] or high > allowed[1]:
+        raise return_value_out(index, value, allowed, "At program exit", register)
 
 
 def _access(w: Walk, index: int, demand: ob.Access) -> None:
@@ -217,8 +214,9 @@ def _check_alignment(w: Walk, index: int, demand: ob.Access, p: Pointer) -> None
         return
     offset = base + p.off + demand.offset + p.var.value
     if offset % size or p.var.mask % size:
-        part = "" if p.var.const is not None and not p.var.value else f"({p.var.value:#x}; {p.var.mask:#x})+"
-        message = f"misaligned {what}access off {part}{p.off}+{demand.offset} size {size}"
+        part = f"{p.var.value}+" if p.var.const is not None else f"({p.var.value:#x}; {p.var.mask:#x})+"
+        ahead = f"{base}+" if base else ""
+        message = f"misaligned {what}access off {ahead}{part}{p.off}+{demand.offset} size {size}"
         rule = "stack-misaligned" if p.kind == STACK else "misaligned-access"
         raise Rejection(rule, message, index=index, register=demand.register)
 

@@ -17,7 +17,7 @@ from ebpfkit.abi.model import Effect, FieldResult, HelperSpec, HostProfile, Prog
 from ebpfkit.abi.versions import BEHAVIOURS, is_at_least, is_in_force
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.verifier import causes, check, functions, special
+from ebpfkit.verifier import causes, check, functions, special, unprivileged
 from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of
 from ebpfkit.verifier.checkpoints import Checkpoints
 from ebpfkit.verifier.domain.objects import BTF, TRUSTED, Object
@@ -61,6 +61,8 @@ class Walk:
         code.live = compute_register_liveness(code)
         self.comparison = Comparison(self.values, profile.privileged, code.live)
         code.loops = compute_loops(code)
+        # Registers live before each instruction, for kernels whose links leave the dead ones out.
+        self.live = code.live if is_in_force("dead-registers-unlinked", profile.kernel) else None
         self.precision = Precision(code, "precision-over-calls" in self.behaviours)
         self.stack_liveness = StackLiveness(code)
         self.strict_alignment = bool(spec.flags & _STRICT_ALIGNMENT)
@@ -84,11 +86,14 @@ class Walk:
         self.checkpoints = Checkpoints(code, self.comparison, self.precision, self.stack_liveness)
         if "exact-infinite-loop" not in self.behaviours:
             self.checkpoints.same = NOT_EXACT
+        self.masked: dict[int, tuple[Any, ...]] = {}  # without privilege: how speculation is kept in bounds
+        self.masks_variables = False
         self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
         self.function_effects: dict[int, frozenset[Effect]] = {}
         self.inlined: dict[int, Subprogram | None] = {}  # calls of bpf_loop that the kernel may turn into loops
         self.called: set[int] = set()  # global functions that a walk reached a call of
         self._begin(code.subprograms[0])
+        self.walked = bytearray(len(code.insns))
         self.steps: list[Step] = [self._lazy(index) for index in range(len(code.insns))]
 
     # -- what transfer needs ---------------------------------------------------------------------------------------
@@ -117,6 +122,13 @@ class Walk:
         if isinstance(self._context, TypedContext):
             return self._context.pointer(offset)
         return self.values.pointer(BTF, self.objects.kernel_object(self._context.struct_at(offset), TRUSTED))
+
+    def field_name(self, offset: int) -> str:
+        """The name of the context's field at the offset, "" for none."""
+        if isinstance(self._context, TypedContext):
+            return ""
+        fields = self._context.spec.fields
+        return next((f.name for f in fields if f.offset <= offset < f.offset + f.size * f.count), "")
 
     def in_rcu(self) -> bool:
         """Whether objects protected by RCU stay alive here: everywhere but in sleepable programs."""
@@ -245,6 +257,7 @@ class Walk:
         """A step that builds the real one when the walk first gets there."""
 
         def first(vals: list[Any], ids: list[int]) -> int:
+            self.walked[index] = 1
             step = self.steps[index] = self._build(index)
             return step(vals, ids)
 
@@ -263,7 +276,7 @@ class Walk:
                 return self._undefined(index, insn.imm)
             raise Unmodelled(f"instruction {insn.op.name}", index=index)
         step: Step = builder(self, index, insn)
-        return step
+        return step if self.profile.privileged else unprivileged.guarded(self, index, insn, step)
 
     def _undefined(self, index: int, bits: int) -> Step:
         code, imm = bits & 0xFF, bits >> 32

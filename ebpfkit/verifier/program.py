@@ -124,6 +124,8 @@ def prepare(
         raise Rejection("empty-program", "a program has at least one instruction")
     _find_subprograms(code)
     _check_jumps(code)
+    if has_function_types(spec) and len(spec.func_infos) != len(code.subprograms):
+        raise Rejection("btf-mismatch", "number of funcs in func_info doesn't match number of subprogs")
     _resolve_wide_loads(code, kernel)
     _check_reachability(code)
     return code
@@ -154,9 +156,10 @@ def _find_subprograms(code: Code) -> None:
             raise Rejection("fall-through", "last insn is not an exit or jmp", index=index)
         code.targets[index] = target
         starts.add(target)
-    for info in code.spec.func_infos:
-        if info.slot in code.index_of:
-            starts.add(code.index_of[info.slot])
+    if not has_function_types(code.spec):
+        for info in code.spec.func_infos:
+            if info.slot in code.index_of:
+                starts.add(code.index_of[info.slot])
     if len(starts) > _MAX_SUBPROGRAMS:
         raise Rejection("too-many-functions", "too many subprograms")
     ordered = sorted(starts)

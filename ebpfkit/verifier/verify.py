@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ebpfkit.asm.codec import slot_starts
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
+from ebpfkit.verifier import unprivileged
 from ebpfkit.verifier.availability import check_available
 from ebpfkit.verifier.causes import causes_of, path_to
 from ebpfkit.verifier.explore import Walk
@@ -40,13 +42,15 @@ def verify_program(
     max_insns: int = limits.MAX_PROCESSED,
     kernel_btf: Btf | None = None,
     observe: Observer | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> ProgramReport:
     """Predict the verdict of the kernel that `profile` describes (default: Linux 6.18, two CPUs, privileged).
 
     `max_insns` bounds the instructions walked; beyond the kernel's million it changes nothing. `kernel_btf` are the
     types of that kernel (its BTF): programs that look into its structures have no verdict without them. `observe` is
-    called before every instruction walked, with its slot and the path's state (a `Trace` keeps them). Raises UsageError
-    for an unknown program type or kernel; whatever the program's bytes are, the outcome is a report.
+    called before every instruction walked, with its slot and the path's state (a `Trace` keeps them); `log` gets the
+    walk in the kernel's format of level 2, line by line, and goes without `observe`. Raises UsageError for an unknown
+    program type or kernel; whatever the program's bytes are, the outcome is a report.
     """
     profile = profile or HostProfile()
     prog_type = PROG_TYPES.get(spec.prog_type)
@@ -57,12 +61,18 @@ def verify_program(
     run = _Run(spec, prog_type, profile, max_insns, kernel_btf)
     if observe is not None:
         run.walk_type = watching(observe)
+    if log is not None:
+        from ebpfkit.verifier.log import logging
+
+        run.walk_type = logging(log)
     was_enabled = gc.isenabled()
     # The walk makes many small objects and no garbage cycles worth looking for while it runs.
     gc.disable()
     try:
         outcome = run.judge()
         report = run.report(outcome, time.perf_counter() - started)
+        if log is not None:
+            _end_log(log, outcome, report)
         if outcome is not None:
             outcome.__traceback__ = None  # it leads to the walk
         run.release()
@@ -70,6 +80,15 @@ def verify_program(
         if was_enabled:
             gc.enable()
     return report
+
+
+def _end_log(log: Callable[[str], None], outcome: Rejection | Unmodelled | None, report: ProgramReport) -> None:
+    """What the kernel writes last: the complaint, and how much it walked."""
+    from ebpfkit.diag.messages import LOG_LINES
+
+    if outcome is not None:
+        log(report.message)
+    log(LOG_LINES["processed"].format(processed=report.insns_processed, limit=limits.MAX_PROCESSED))
 
 
 @lru_cache(maxsize=64)
@@ -114,20 +133,28 @@ class _Run:
         """None when the program is accepted."""
         try:
             if not self.profile.privileged:
-                raise Unmodelled("verification for unprivileged users")
+                self._check_privilege()
             check_available(self.spec, self.prog_type, self.profile.kernel)
             helpers = _helpers_of(self.profile.kernel)
             size = sum(insn.slots for insn in self.spec.instructions)
-            if size > limits.MAX_INSNS:
-                raise Rejection("too-large", f"{size} instructions are more than {limits.MAX_INSNS}")
+            largest = limits.MAX_INSNS if self.profile.privileged else limits.MAX_INSNS_UNPRIVILEGED
+            if size > largest:
+                raise Rejection("too-large", f"{size} instructions are more than {largest}")
             code = self.code = prepare(self.spec, helpers, self.kernel_btf, self.profile.kernel)
             check_instruction_set(code, self.profile.kernel)
             self._check_functions(code)
             allowed = _allowed(self.prog_type.name, self.profile.kernel, self.profile.helpers)
+            if not self.profile.privileged:
+                allowed = frozenset(number for number in allowed if helpers[number].unprivileged)
             self.walk = self.walk_type(code, self.prog_type, self.profile, allowed, self.max_insns)
             check_loops(code, self.profile.kernel)
+            if not self.profile.privileged:
+                unprivileged.check_program(self.walk)
             self.walk.run()
+            if self.walk.masks_variables:
+                raise Unmodelled("pointer arithmetic by a variable without privilege")
             _check_stack_depth(code, self.profile, self.prog_type)
+            _check_dropped_callbacks(code, self.walk)
         except (Rejection, Unmodelled) as outcome:
             return outcome
         return None
@@ -137,6 +164,14 @@ class _Run:
         if self.walk is not None:
             self.walk.steps.clear()
             self.walk = None
+
+    def _check_privilege(self) -> None:
+        """Users without capabilities load few types of programs."""
+        if self.profile.kernel != _MODELLED_KERNEL:
+            raise Unmodelled(f"users without privilege on Linux {self.profile.kernel}")
+        if self.prog_type.name not in unprivileged.PROGRAM_TYPES:
+            message = f"programs of type {self.prog_type.name} are for users with CAP_BPF"
+            raise Rejection("execution-context", message)
 
     def _check_functions(self, code: Code) -> None:
         if has_function_types(self.spec):
@@ -207,6 +242,21 @@ def _mend(rule: str) -> str:
 
     row = RULES.get(rule)
     return row.mend if row else ""
+
+
+def _check_dropped_callbacks(code: Code, walk: Walk) -> None:
+    """The kernel drops functions that were never walked, then stumbles over their addresses in code that was."""
+    kept = [any(walk.walked[sub.start : sub.end]) for sub in code.subprograms]
+    if all(kept) or sum(kept) < 2:
+        return
+    for index, insn in enumerate(code.insns):
+        target = code.targets[index]
+        if insn.op.kind is Kind.WIDE and target is not None and walk.walked[index]:
+            number = code.subprogram_at(target).number
+            # What stands behind a dropped function moves into its place, and is taken for it.
+            if not any(kept[number:]):
+                message = f"verifier bug: No program to jit at insn {code.slot_of(index)} (subprog < 0)"
+                raise Rejection("verifier-bug", message, index=index)
 
 
 def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:

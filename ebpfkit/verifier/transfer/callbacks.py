@@ -139,13 +139,11 @@ def end_callback(w: Walk, index: int) -> None:
     value: Any = w.vals[0]
     callback = w.frame.callback
     assert callback is not None
-    if value is None:
-        raise Rejection("uninitialised-register", "R0 !read_ok", index=index, register=0)
-    if not value.is_scalar:
+    if value is None or not value.is_scalar:
         raise Rejection("return-value", "R0 not a scalar value", index=index, register=0)
     w.precision.demand_register(w.state, index, 0)
     if value.smin < callback.low or value.smax > callback.high:
-        raise check.return_value_out(index, value, callback, "At callback return")
+        raise check.return_value_out(index, value, (callback.low, callback.high), "At callback return")
     site = w.frame.site
     w.state.frames.pop()
     w.frame = w.state.frames[-1]

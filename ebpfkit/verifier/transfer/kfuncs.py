@@ -14,7 +14,7 @@ from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import arguments, check, fields, functions, obligations, strings
 from ebpfkit.verifier.domain import objects as kinds
 from ebpfkit.verifier.domain.objects import BTF
-from ebpfkit.verifier.domain.pointer import CTX, FUNC, MAP_PTR, MAP_VALUE, MEM, OPAQUE, STACK
+from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, CTX, FUNC, MAP_PTR, MAP_VALUE, MEM, OPAQUE, PACKET_END, STACK
 from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter, function_of, name_of
 from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
@@ -30,7 +30,7 @@ __all__ = ["build_kfunc_call"]
 
 _MEASURED = "6.18"
 _UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire", "bpf_res_spin_", "bpf_arena_")
-_FIELDS = {"bpf_wq": "bpf_wq"}
+_UNMOVED = frozenset({CTX, MAP_PTR, FUNC, OPAQUE, PACKET_END, CONST_DYNPTR})
 
 
 @dataclass(slots=True)
@@ -201,6 +201,7 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
         if function.is_any("release"):
             facts.release = register
     if _is_context(w, parameter):
+        _check_offset(index, register, value)
         if value is None or value.kind != CTX:
             got = check.type_name(value) if value is not None else ""
             raise _refuse(index, register, f"arg#{number} expected pointer to ctx, but got {got}")
@@ -209,6 +210,8 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
     if nullable_ok and null and not sized:
         return
     prover = _OBJECTS.get(parameter.struct)
+    if _takes_offset_apart(parameter):
+        _check_offset(index, register, value)
     if parameter.struct == "bpf_dynptr":
         dynptrs.prove(w, index, register, function, parameter, facts)
     elif parameter.struct.startswith("bpf_iter_"):
@@ -231,6 +234,25 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
         _prove_memory(w, index, register, function, number)
     elif parameter.target != "void" and not parameter.plain:
         raise _wrong_memory(index, register, number, parameter, "void, ")
+
+
+def _takes_offset_apart(parameter: Parameter) -> bool:
+    """Whether the kernel looks at the pointer's offset before it looks what the pointer is."""
+    return (
+        parameter.struct == "bpf_dynptr"
+        or parameter.struct.startswith("bpf_iter_")
+        or any(parameter.has(suffix) for suffix in ("__irq_flag", "__str"))
+        or parameter.struct in _OBJECTS
+    )
+
+
+def _check_offset(index: int, register: int, value: Any) -> None:
+    """Pointers to what has no inside for programs have not been moved."""
+    if value is None:
+        message = "variable ? access var_off=(0x0; 0xffffffffffffffff) disallowed"
+        raise _refuse(index, register, message, "uninitialised-register")
+    if value.kind in _UNMOVED:
+        check.check_unmoved(index, register, value)
 
 
 def _wrong_memory(index: int, register: int, number: int, parameter: Parameter, extra: str) -> Rejection:

@@ -40,7 +40,7 @@ def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: s
     if p.var.const is None:
         raise refuse(f"{what} has to be at a constant offset")
     off = p.off + to_signed(p.var.const, 64)
-    number = (-off - 1) // 8
+    number = (-off - 1) // 8 if off < 0 else -((off + 1) // 8)
     if off % 8 or number + 1 < slots:
         raise refuse(f"cannot pass in {what} at an offset={off}")
     frame = w.state.frames[p.target]
