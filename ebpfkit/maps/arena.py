@@ -55,12 +55,22 @@ class ArenaStore(MemoryStore):
         """The first of `count` fresh pages of zeros, from page `at` on if that is given; None when there is no room."""
         if count < 1 or count > self._spec.max_entries:
             return None
-        starts = range(self._spec.max_entries - count + 1) if at is None else (at,)
-        for start in starts:
-            wanted = range(start, start + count)
-            if start >= 0 and wanted.stop <= self._spec.max_entries and self._is_free(wanted):
-                self._pages.update(wanted)
-                return start
+        start = self._first_free(count) if at is None else at
+        if start is None or start < 0 or start + count > self._spec.max_entries:
+            return None
+        wanted = range(start, start + count)
+        if not self._is_free(wanted):
+            return None
+        self._pages.update(wanted)
+        return start
+
+    def _first_free(self, count: int) -> int | None:
+        """Where the first `count` free pages in a row are."""
+        free = 0
+        for page in range(self._spec.max_entries):
+            free = 0 if page in self._pages or page in self._reserved else free + 1
+            if free == count:
+                return page - count + 1
         return None
 
     def _is_free(self, wanted: range) -> bool:

@@ -22,7 +22,7 @@ from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
 from ebpfkit.errors import MachineFault, NotSupported
 from ebpfkit.vm.arena import ArenaWindow
-from ebpfkit.vm.kfuncs_registry import Kfunc
+from ebpfkit.vm.kfuncs_registry import Kfunc, Thrown
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.semantics import Step
 from ebpfkit.vm.steps import STEPS, Finished, fault, refuse, written_register
@@ -174,7 +174,10 @@ class Interpreter:
         self.frames = [(0, 0, 0, 0, 0, 0)]
         self.loops[1] = MAX_LOOPS
         self._steps, self._budget = iter(range(budget)), budget
-        self._execute(start)
+        try:
+            self._execute(start)
+        except Thrown as thrown:
+            return thrown.cookie, self.executed
         return registers[0], self.executed
 
     @property

@@ -25,6 +25,7 @@ from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_FRAMES, MAX_LOOPS, Interpret
 from ebpfkit.vm.jit_emit import Emitter, MapPlace, Target
 from ebpfkit.vm.jit_flow import OTHER, UNKNOWN, Fact, Flow, Linked, calls_back, walk
 from ebpfkit.vm.jit_text import FINISHED, FRAME_WORDS, OUT_OF_BUDGET, RETURNED, STOPPED, TAIL, State
+from ebpfkit.vm.kfuncs_registry import Thrown
 from ebpfkit.vm.memory import MemoryFault
 from ebpfkit.vm.native_memory import NativeRegion, NativeSpace, SafeSpace, TrustedSpace, place_of
 from ebpfkit.vm.steps import written_register
@@ -266,7 +267,10 @@ class Jit(Interpreter):
         words[State.FRAMES + 5] = MAX_LOOPS
         words[State.CPU] = self.machine.cpu
         self.publish_context()
-        self._enter_native(start)
+        try:
+            self._enter_native(start)
+        except Thrown as thrown:
+            words[0] = thrown.cookie
         return int(words[0]), self.executed
 
     def call(self, function: int, *arguments: int) -> int:
@@ -336,8 +340,11 @@ class Jit(Interpreter):
     def finish(self, status: int) -> None:
         """Bring a run to its end that native code could not finish."""
         self._adopt()
-        if not self._is_over(status):
-            self._enter_native(self._words[State.NEXT])
+        try:
+            if not self._is_over(status):
+                self._enter_native(self._words[State.NEXT])
+        except Thrown as thrown:
+            self._words[0] = thrown.cookie
 
     def result(self) -> int:
         """r0 of the last run."""

@@ -16,14 +16,14 @@ from ebpfkit.btf.types import DeclTag
 from ebpfkit.errors import NotSupported
 from ebpfkit.maps.memory import HashStore
 from ebpfkit.vm import arena, kfuncs_graph, kfuncs_strings  # noqa: F401 (they register their functions)
-from ebpfkit.vm.kfuncs_registry import KFUNCS, Kfunc, kfunc
+from ebpfkit.vm.kfuncs_registry import KFUNCS, Kfunc, Thrown, kfunc
 from ebpfkit.vm.memory import MemoryFault
 from ebpfkit.vm.objects import Dynptr
 
 if TYPE_CHECKING:
     from ebpfkit.vm.machine import Machine
 
-__all__ = ["KFUNCS", "UNSUPPORTED", "Kfunc", "Thrown", "kfunc_reason"]
+__all__ = ["KFUNCS", "UNSUPPORTED", "Kfunc", "kfunc_reason"]
 
 _DYNPTR_BYTES = 16
 _MAX_LOOPS = 8 * 1024 * 1024
@@ -65,14 +65,6 @@ UNSUPPORTED: Final = MappingProxyType[str, str](
 def kfunc_reason(name: str) -> str:
     """Why a kernel function does not work here."""
     return UNSUPPORTED.get(name, f"the machine has {len(KFUNCS)} kernel functions, and this is none of them")
-
-
-class Thrown(Exception):
-    """The program threw an exception: the run ends, and `cookie` is what it returns."""
-
-    def __init__(self, cookie: int) -> None:
-        super().__init__(cookie)
-        self.cookie = cookie
 
 
 # --- dynptrs ----------------------------------------------------------------------------------------------------------

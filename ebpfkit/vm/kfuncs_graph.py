@@ -11,7 +11,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from ebpfkit._bits import U32_MAX
-from ebpfkit.errors import NotSupported
+from ebpfkit.errors import NotSupported, ObjectError
 from ebpfkit.vm.kfuncs_registry import kfunc
 from ebpfkit.vm.memory import MemoryFault
 
@@ -32,7 +32,10 @@ def obj_new(vm: Machine, type_id: int, meta: int) -> int:
     btf = vm.spec.btf
     if btf is None:
         raise NotSupported("bpf_obj_new in a program without BTF", why="its argument is a type of the program's BTF")
-    size = btf.size_of(type_id & U32_MAX)
+    try:
+        size = btf.size_of(type_id & U32_MAX)
+    except ObjectError as error:
+        raise MemoryFault(f"no type of the program's BTF: {error.message}") from None
     graph = vm.objects.graph
     if len(graph.allocated) >= _MAX_OBJECTS or size > _MAX_OBJECT:
         return 0

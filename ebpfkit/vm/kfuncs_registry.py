@@ -7,12 +7,20 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
-__all__ = ["CALLBACK_KFUNCS", "KFUNCS", "Kfunc", "kfunc"]
+__all__ = ["CALLBACK_KFUNCS", "KFUNCS", "Kfunc", "Thrown", "kfunc"]
 
 _Function = TypeVar("_Function", bound=Callable[..., int])
 
 CALLBACK_KFUNCS: Final = frozenset({"bpf_rbtree_add_impl", "bpf_throw"})
 """Those that run functions of the program, or end it."""
+
+
+class Thrown(Exception):
+    """The program threw an exception: the run ends, and `cookie` is what it returns."""
+
+    def __init__(self, cookie: int) -> None:
+        super().__init__(cookie)
+        self.cookie = cookie
 
 
 class Kfunc(NamedTuple):

@@ -33,7 +33,7 @@ from ebpfkit.vm.contexts import MEMORY_TYPES, Context, context_for
 from ebpfkit.vm.frame import Frame
 from ebpfkit.vm.helpers import IMPLEMENTED, arity, unsupported_reason
 from ebpfkit.vm.interpreter import Interpreter
-from ebpfkit.vm.kfuncs import Kfunc, Thrown
+from ebpfkit.vm.kfuncs import Kfunc
 from ebpfkit.vm.memory import AddressSpace, MemoryFault, Region
 from ebpfkit.vm.network import Socket
 from ebpfkit.vm.objects import Buffer, Objects
@@ -308,8 +308,6 @@ class Machine:
             self.clock = lambda: time_ns
         try:
             r0, executed = self.interpreter.run(self._entry, arguments, self.budget if budget is None else budget)
-        except Thrown as thrown:
-            r0, executed = thrown.cookie, self.interpreter.executed
         finally:
             self.clock = clock
         insns = None if self.jit == "trusted" else executed

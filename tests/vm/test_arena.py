@@ -122,3 +122,14 @@ def test_reserved_pages_belong_to_nobody(jit: str | None) -> None:
     out = parse("r0 <<= 1\nr8 <<= 32\nr8 s>>= 32\nr0 += r7\nr0 -= r8\nexit")
     machine = Machine([*head, reserve, *again, reserve, *last, allocate, *out], None, [ARENA], jit=jit)
     assert machine.run().r0 == 16
+
+
+def test_pages_are_found_in_one_walk_over_a_large_arena() -> None:
+    store = create_store(ARENA.replace(max_entries=1 << 18, map_extra=0))
+    assert isinstance(store, ArenaStore)
+    for page in range(0, 1 << 18, 2):
+        store.touch(page)
+    assert store.allocate(2) is None and store.allocate(1 << 17) is None
+    assert store.allocate(1) == 1
+    store.free(10, 3)
+    assert store.allocate(5) == 9 and store.allocate(2, 8) is None and store.allocate(1, -1) is None

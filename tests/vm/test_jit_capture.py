@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ebpfkit.asm.insn import Instruction, KfuncRef
+from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MachineFault, PcapError, UsageError
@@ -201,3 +203,19 @@ def test_runs_at_the_same_place_of_a_chunk_are_different_runs(tmp_path: Path, mo
     machine.objects.reset = lambda: seen.append(len(machine.objects.dynptrs))  # type: ignore[method-assign]
     run_capture(machine, capture(tmp_path / "in.pcap", [PACKETS[0]] * 5))
     assert len(seen) >= 5
+
+
+def test_programs_that_throw_are_counted_by_what_they_throw(tmp_path: Path) -> None:
+    throw = Instruction(OPCODES["CALL_KFUNC"], ref=KfuncRef("bpf_throw"))
+    program = [
+        *parse("r2 = *(u32 *)(r1 +0)\nr3 = *(u8 *)(r2 +0)\nr0 = 1\nif r3 > 99 goto +2\nr1 = 2"),
+        throw,
+        *parse("exit"),
+    ]
+    path = capture(tmp_path / "in.pcap", [*PACKETS, Packet(bytes(5000), PACKETS[-1].time_ns, 5000)])
+    totals = run_capture(Machine(program, jit="safe"), path)
+    machine = Machine(program)
+    with open_pcap(path) as packets:
+        runs = [machine.run(packet.data) for packet in packets]
+    assert totals.verdicts == {1: 100, 2: 101}
+    assert totals.insns == sum(run.insns or 0 for run in runs)
