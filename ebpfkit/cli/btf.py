@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfkit.cli.status import print_json
-from ebpfkit.errors import UsageError
+from ebpfkit.errors import ObjectError, UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf, BtfType
@@ -129,14 +129,19 @@ def read_types(file: str, base: str | None) -> Btf:
         from ebpfkit.elf.reader import read_elf
         from ebpfkit.elf.types import read_raw_types
 
-        btf, _ = read_raw_types(read_elf(path.read_bytes()))
+        try:
+            btf, _ = read_raw_types(read_elf(path.read_bytes()))
+        except ObjectError as error:
+            raise ObjectError(error.message.removeprefix(f"{error.place}: "), place=f"{file}: {error.place}") from None
         if btf is None:
             raise UsageError(f"{file} has no types; compile it with -g")
         return btf
     is_module = path.parent == folder and path.name != "vmlinux"
-    if base is None and not is_module:
-        return read_btf_file(path)
-    return read_btf_file(path, base=read_types(base or "vmlinux", None))
+    extended = None if base is None and not is_module else read_types(base or "vmlinux", None)
+    try:
+        return read_btf_file(path, base=extended)
+    except ObjectError as error:
+        raise ObjectError(error.message.removeprefix(f"{error.place}: "), place=f"{file}: {error.place}") from None
 
 
 def _find(btf: Btf, name: str) -> int:

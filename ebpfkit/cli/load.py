@@ -24,6 +24,7 @@ from ebpfkit.cli.status import print_json
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a global variable before the load.")
 @click.option("--no-verify", is_flag=True, help="Leave the verdict to the kernel alone.")
 @click.option("--pin", is_flag=True, help="Return at once; link and maps stay, pinned, until `ebpfkit unload`.")
+@click.option("--legacy", is_flag=True, help="Read what objects of iproute2, aya and libbpf before 1.0 have.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document (the default prints it on one line).")
 def command(
     file: Path,
@@ -35,6 +36,7 @@ def command(
     settings: tuple[str, ...],
     no_verify: bool,
     pin: bool,
+    legacy: bool,
     as_json: bool,
 ) -> None:
     """Attach a program of FILE: to a device (--dev), or, without one, where its section says (tracing, LSM, freplace).
@@ -51,7 +53,7 @@ def command(
     from ebpfkit import pipeline
 
     kernel = pipeline.running_kernel() if file.suffix == ".py" else None
-    source = pipeline.open_source(file, kernel=kernel, btf=pipeline.RUNNING_BTF)
+    source = pipeline.open_source(file, kernel=kernel, btf=pipeline.RUNNING_BTF, legacy=legacy)
     chosen = [] if operations is not None else [source.choose(name)]
     if operations is not None and operations in source.object.struct_ops:
         chosen = source.select(sorted(set(source.object.struct_ops[operations].members.values())))

@@ -18,13 +18,17 @@ from ebpfkit.errors import UsageError
     "--diff", "other", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Show what OTHER has instead."
 )
 @click.option("--btf", metavar="BTF", help="Types of the kernel it is meant for, for CO-RE ('vmlinux': this one).")
+@click.option("--legacy", is_flag=True, help="Read what objects of iproute2, aya and libbpf before 1.0 have.")
+@click.option("--type", "prog_type", metavar="TYPE", help="With --legacy: the program type where a section says none.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(file: Path, other: Path | None, btf: str | None, as_json: bool) -> int:
+def command(file: Path, other: Path | None, btf: str | None, legacy: bool, prog_type: str | None, as_json: bool) -> int:
     """Show the programs, maps, variables, relocations, externs and types of FILE, and what its programs need.
 
     With --diff: exit status 1 when the objects differ.
     """
-    shown = _describe(file, btf)
+    if prog_type is not None and not legacy:
+        raise click.UsageError("--type is for sections of older objects that say no type: give --legacy too")
+    shown = _describe(file, btf, legacy, prog_type)
     if other is None:
         if as_json:
             print_json(shown)
@@ -34,7 +38,7 @@ def command(file: Path, other: Path | None, btf: str | None, as_json: bool) -> i
         return 0
     from ebpfkit.elf.describe import diff_objects
 
-    rows = diff_objects(shown, _describe(other, btf))
+    rows = diff_objects(shown, _describe(other, btf, legacy, prog_type))
     if as_json:
         print_json(rows)
     else:
@@ -45,14 +49,15 @@ def command(file: Path, other: Path | None, btf: str | None, as_json: bool) -> i
     return 1 if rows else 0
 
 
-def _describe(file: Path, btf: str | None) -> dict[str, Any]:
+def _describe(file: Path, btf: str | None, legacy: bool, prog_type: str | None) -> dict[str, Any]:
     from ebpfkit import pipeline
     from ebpfkit.elf.describe import describe_object
 
     target = pipeline.RUNNING_BTF if btf == "vmlinux" else btf
     if target is not None and not Path(target).is_file():
         raise UsageError(f"{target}: no such file")
-    return {**describe_object(pipeline.open_source(file, btf=target).object), "path": str(file)}
+    source = pipeline.open_source(file, btf=target, legacy=legacy, prog_type=prog_type or "xdp")
+    return {**describe_object(source.object), "path": str(file)}
 
 
 def render(shown: dict[str, Any]) -> Iterator[str]:
@@ -77,7 +82,8 @@ def render(shown: dict[str, Any]) -> Iterator[str]:
         yield f"variable {name}: {row['map']}+{row['offset']:#x}, {row['size']} bytes"
     for name, row in shown["struct_ops"].items():
         functions = ", ".join(f"{member}={program}" for member, program in row["functions"].items())
-        yield f"operations {name}: {row['type']} {functions}".rstrip()
+        by_link = ", by link (6.4)" if row["link"] else ""
+        yield f"operations {name}: {row['type']} {functions}".rstrip() + by_link
     for name, row in shown["externs"].items():
         yield f"extern {name}: {row['section'] or 'undefined'}{', weak' if row['weak'] else ''}"
     for name, count in shown["relocations"].items():

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -148,11 +149,13 @@ def open_source(
     mcpu: str | None = None,
     btf: str | os.PathLike[str] | None = None,
     prog_type: str = "xdp",
+    legacy: bool = False,
 ) -> Source:
     """Read a FILE: Python is imported and compiled, assembly (`.s`) assembled, anything else is an ELF object.
 
     `btf` is a file with the types of the kernel that the object is meant for, which CO-RE relocations ask. `prog_type`
-    is the type of instructions that come without an object: text without sections, raw bytes.
+    is the type of instructions that come without an object: text without sections, raw bytes. `legacy` reads what
+    objects of iproute2, aya and libbpf before 1.0 have; there it is the type where a section says none.
     """
     from ebpfkit.btf.vmlinux import read_btf_file
     from ebpfkit.elf import open_object
@@ -164,9 +167,10 @@ def open_source(
         code = read_code(file, prog_type=prog_type)
         if code is not None:
             return Source(str(file), code)
-        opened = open_object(file)
+        open_it = partial(open_object, file, legacy_sections=legacy, prog_type=prog_type if legacy else None)
+        opened = open_it()
         if btf is not None and (opened.needs_target or opened.needs_config):
-            opened = open_object(file, target_btf=read_btf_file(btf), kconfig=_config_of(btf))
+            opened = open_it(target_btf=read_btf_file(btf), kconfig=_config_of(btf))
         return Source(str(file), opened)
     programs = programs_of(import_file(file))
     return Source(str(file), build(programs, kernel=kernel, mcpu=mcpu), facades_of(programs))

@@ -13,6 +13,7 @@ from ebpfkit.cli.main import cli
 from ebpfkit.elf import ProgramSpec, open_object
 from ebpfkit.elf.describe import describe_object, diff_objects
 from ebpfkit.elf.needs import first_kernel, instruction_level, needs_of
+from ebpfkit.errors import ObjectError
 from tests.elf.objects import compile_c, open_c
 
 
@@ -97,3 +98,32 @@ def test_differences_are_small_where_objects_are_alike() -> None:
     assert diff_objects(first, second) == []
     changed = {**first, "license": "MIT"}
     assert diff_objects(first, changed) == [{"place": "license", "old": first["license"], "new": "MIT"}]
+
+
+def test_older_objects_on_request(tmp_path: Path) -> None:
+    """What a stranger's object needs to be read is an option, and the refusal without it says so."""
+    path = tmp_path / "aya.o"
+    path.write_bytes(compile_c("aya_maps"))
+    refused = CliRunner().invoke(cli, ["show", str(path)])
+    assert isinstance(refused.exception, ObjectError) and "legacy_sections=True" in str(refused.exception)
+    shown = CliRunner().invoke(cli, ["show", str(path), "--legacy", "--json"])
+    assert json.loads(shown.output)["maps"]["SHARED"]["pinned_by_name"]
+    odd = CliRunner().invoke(cli, ["show", str(path), "--type", "xdp"])
+    assert odd.exit_code == 2 and "give --legacy too" in odd.output
+
+
+def test_structures_of_operations_need_links_where_they_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "congestion.o"
+    path.write_bytes(compile_c("congestion"))
+    lines = CliRunner().invoke(cli, ["show", str(path)]).output.splitlines()
+    assert [line.endswith("by link (6.4)") for line in lines if line.startswith("operations")] == [True, False, True]
+    assert {line for line in lines if line.startswith("    instruction level")} == {
+        "    instruction level v1, Linux 5.6 or later"
+    }
+
+
+def test_broken_types_are_named_by_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.btf"
+    path.write_bytes(b"nothing")
+    refused = CliRunner().invoke(cli, ["btf", "dump", str(path)])
+    assert str(refused.exception) == f"{path}: .BTF: 7 bytes are too few for a header of 24"
