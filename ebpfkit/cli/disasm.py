@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prog", "names", multiple=True, metavar="NAME", help="Only this program (may be repeated).")
 @click.option("--raw", is_flag=True, help="FILE holds bare instruction bytes, no ELF.")
+@click.option("--big-endian", is_flag=True, help="With --raw: the bytes are for a big-endian machine.")
 @click.option("--no-source", is_flag=True, help="Leave the source lines out.")
 @click.option("--opcodes", is_flag=True, help="Show the opcode byte of each instruction.")
 @click.option(
@@ -37,6 +38,7 @@ def command(
     file: Path | None,
     names: tuple[str, ...],
     raw: bool,
+    big_endian: bool,
     no_source: bool,
     opcodes: bool,
     style: str,
@@ -60,11 +62,13 @@ def command(
         raise UsageError(
             "FILE is missing: an object, a Python file, or with --raw instruction bytes (or ask for --isa)"
         )
+    if big_endian and not raw:
+        raise UsageError("--big-endian goes with --raw: an object says its byte order itself")
     if output is not None and drawing is None:
         raise UsageError("-o goes with --cfg: text goes to stdout")
     variables: dict[tuple[str, int], str] = {}
     if raw:
-        specs = [program_from_code(file.read_bytes(), name=file.stem)]
+        specs = [program_from_code(file.read_bytes(), name=file.stem, big_endian=big_endian)]
     else:
         source = pipeline.open_source(file)
         specs = source.select(names)

@@ -207,6 +207,15 @@ def test_asm_makes_an_object_of_a_whole_file(ebpfkit: Command, tmp_path: Path) -
     assert ebpfkit("asm", text, "-o", target).status == 2
 
 
+def test_asm_and_disasm_for_big_endian_machines(ebpfkit: Command, tmp_path: Path) -> None:
+    text, raw = tmp_path / "p.s", tmp_path / "p.bin"
+    text.write_text("r1 = *(u32 *)(r1 +4)\nr0 = 0x1122334455667788 ll\nexit\n")
+    assert ebpfkit("asm", text, "--big-endian", "-o", raw).status == 0
+    assert raw.read_bytes()[:8].hex() == "6111000400000000"
+    assert "1: r0 = 0x1122334455667788 ll" in ebpfkit("disasm", "--raw", "--big-endian", raw).out
+    assert ebpfkit("disasm", "--big-endian", text).status == 2
+
+
 def test_disasm_names_variables(ebpfkit: Command, tmp_path: Path) -> None:
     text, target = tmp_path / "p.s", tmp_path / "p.o"
     text.write_text(
