@@ -14,6 +14,7 @@ from ebpfkit.cli.status import print_json, worst_verdict, write_output
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from ebpfkit.abi.model import HostProfile
     from ebpfkit.diag.render_html import PageProgram
     from ebpfkit.elf.model import ProgramSpec
     from ebpfkit.pipeline import Source
@@ -56,6 +57,13 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a list of verdicts as JSON.")
 @click.option(
+    "--log-level",
+    type=click.IntRange(0, 2),
+    default=0,
+    metavar="N",
+    help="2: print the walk in the format of the kernel's log, to lay it beside one.",
+)
+@click.option(
     "--html",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="OUT",
@@ -80,6 +88,7 @@ def command(
     jobs: int,
     form: str,
     as_json: bool,
+    log_level: int,
     html: Path | None,
 ) -> int:
     """Verify the programs of each FILE as the kernel would, with the reason at the author's line.
@@ -106,6 +115,12 @@ def command(
         source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel, btf=btf)
         specs += source.select(names)
         problems += [] if names else _problems_of(source)
+    if log_level == 2:
+        if as_json or form != "text" or html is not None:
+            raise click.UsageError(
+                "--log-level 2 prints the log and nothing else; leave --json, --format and --html out"
+            )
+        return _print_logs(specs, profile, max_insns, btf)
     with _progress(len(specs)) as bar:
         reports = pipeline.verify_specs(
             specs, profile, max_insns=max_insns, btf=btf, jobs=jobs or os.cpu_count() or 1, done=lambda _: bar.update(1)
@@ -123,6 +138,21 @@ def command(
     if html is not None:
         _write_page(html, files, [pipeline.page_program(spec, profile, max_insns=max_insns, btf=btf) for spec in specs])
     return worst_verdict([report.verdict for report in reports] + ["unsupported"] * len(problems))
+
+
+def _print_logs(specs: list[ProgramSpec], profile: HostProfile, max_insns: int, btf: Path | None) -> int:
+    """The log of each program, behind its name where there are several."""
+    from ebpfkit.pipeline import open_kernel_btf
+    from ebpfkit.verifier import verify_program
+
+    types = open_kernel_btf(btf)
+    verdicts = []
+    for spec in specs:
+        if len(specs) > 1:
+            click.echo(f"-- {spec.name}")
+        report = verify_program(spec, profile, max_insns=max_insns, kernel_btf=types, log=click.echo)
+        verdicts.append(report.verdict)
+    return worst_verdict(verdicts)
 
 
 def _problems_of(source: Source) -> list[tuple[str, str]]:

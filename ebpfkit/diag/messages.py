@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["MESSAGES", "MessageTemplate", "classify"]
+__all__ = ["LOG_LINES", "MESSAGES", "MessageTemplate", "classify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +269,21 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("verifier-bug", r"^(?:verifier (?:bug|internal error)|BUG|REG INVARIANTS VIOLATION|kernel bug)"),
 )
 """Every known template, most specific first."""
+
+
+# The lines of a log of level 2, as Linux 6.18 prints them.
+LOG_LINES: Mapping[str, str] = {
+    "insn": "{slot}: ({code:02x}) {text}",
+    "state": "{slot}: {state}",
+    "from": "\nfrom {previous} to {slot}: {state}",
+    "safe": "{slot}: safe",
+    "from-safe": "\nfrom {previous} to {slot}: safe",
+    "call": "caller:\n {caller}\ncallee:\n {callee}",
+    "return": "returning from callee:\n {callee}\nto caller at {slot}:\n {caller}",
+    "validating": "Validating {name}() func#{number}...",
+    "function-safe": "Func#{number} ('{name}') is safe for any args that match its prototype",
+    "processed": "processed {processed} insns (limit {limit})",
+}
 
 
 @cache

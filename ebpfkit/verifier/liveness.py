@@ -11,14 +11,14 @@ from ebpfkit.abi.model import ArgKind
 from ebpfkit.asm.isa import Kind
 from ebpfkit.verifier.program import CALLS_BACK, Code, Subprogram, successors
 
-__all__ = ["Chain", "StackLiveness", "compute_loops", "compute_register_liveness"]
+__all__ = ["Chain", "StackLiveness", "compute_loops", "compute_register_liveness", "uses_and_defines"]
 
 _ARGUMENTS = 0b111110  # R1 to R5
 _CALLER_SAVED = 0b111111  # R0 to R5
 _ALL = 0x7FF
 
 
-def _uses_and_defines(code: Code, index: int) -> tuple[int, int]:
+def uses_and_defines(code: Code, index: int) -> tuple[int, int]:
     """Masks of the registers that the instruction reads and overwrites."""
     insn = code.insns[index]
     op = insn.op
@@ -64,7 +64,7 @@ def compute_register_liveness(code: Code) -> list[int]:
     """For each instruction the registers whose value before it may still be read."""
     count = len(code.insns)
     live = [0] * count
-    effects = [_uses_and_defines(code, index) for index in range(count)]
+    effects = [uses_and_defines(code, index) for index in range(count)]
     followers = [[s for s in successors(code, index) if s < count] for index in range(count)]
     changed = True
     while changed:

@@ -104,9 +104,9 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
         left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
         linked: list[tuple[int, int]] = []
         if right_id:
-            collect_linked(w.state, right_id, linked)
+            collect_linked(w, index, right_id, linked)
         if ids[dst]:
-            collect_linked(w.state, ids[dst], linked)
+            collect_linked(w, index, ids[dst], linked)
         if len(linked) > 1:
             w.record(index).linked = tuple(linked)
         left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
@@ -153,13 +153,24 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
 # --- copies of a number ---------------------------------------------------------------------------------------------
 
 
-def collect_linked(state: State, identity: int, linked: list[tuple[int, int]]) -> None:
-    """Where numbers with this id stand: (frame, register or -1 - slot). Beyond six places the surplus lose their id."""
+def collect_linked(w: Walk, index: int, identity: int, linked: list[tuple[int, int]]) -> None:
+    """Where numbers with this id stand: (frame, register or -1 - slot). Beyond six places the surplus lose their id.
+
+    Registers that nothing reads any more do not count, where the kernel knows them.
+    """
     identity &= ID_MASK
-    for frame in reversed(state.frames):
+    place_of_frame = index
+    for frame in reversed(w.state.frames):
         vals, ids = frame.vals, frame.ids
+        live = w.live[place_of_frame] if w.live is not None else 0x3FF
+        place_of_frame = frame.site
         for register in range(10):
-            if ids[register] & ID_MASK == identity and vals[register] is not None and vals[register].is_scalar:
+            if (
+                ids[register] & ID_MASK == identity
+                and live >> register & 1
+                and vals[register] is not None
+                and vals[register].is_scalar
+            ):
                 place = (frame.number, register)
                 if len(linked) < _MAX_LINKED:
                     linked.append(place)
@@ -255,7 +266,7 @@ def _compare_pointers(
     linked: list[tuple[int, int]] = []
     for register, value in ((src, right), (dst, left)):
         if register >= 0 and value.is_scalar and w.ids[register]:
-            collect_linked(w.state, w.ids[register], linked)
+            collect_linked(w, index, w.ids[register], linked)
     if len(linked) > 1:
         w.record(index).linked = tuple(linked)
     twin = w.push(target, index)
