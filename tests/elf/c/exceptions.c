@@ -1,6 +1,9 @@
 #include "bpf.h"
 
 /* A program that throws, and the function that a declaration tag names for that: nothing calls it. */
+#if !__has_attribute(btf_decl_tag)
+#error "declaration tags came with clang 14"
+#endif
 #define __exception_cb(name) __attribute__((btf_decl_tag("exception_callback:" #name)))
 
 extern void bpf_throw(__u64 cookie) __ksym;
