@@ -55,6 +55,8 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     following = index + 1
     if check.prove_static(index, demands) is not None:
         return w.guarded(index, demands, lambda vals, ids: following)
+    if w.state.lock is not None and (helper is None or Effect.UNLOCKS not in helper.effects):
+        raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
     # Whether the helper may be called depends on the program alone: settled at the first visit.
     spec = check_usable(w, index, insn.imm, helper)
     args = spec.args_in(w.prog_type.name)
