@@ -29,6 +29,7 @@ _TYPES = "?rm0dif"
 _DECIMAL = 1 << 15  # numbers beyond are printed in hexadecimal
 _U_DECIMAL = 1 << 16
 _LOADS = (Kind.LOAD, Kind.LOADSX, Kind.LOAD_ACQUIRE)
+_STORES = (Kind.STORE, Kind.STORE_RELEASE, Kind.ATOMIC)
 _RANGES = (
     ("smin", -(1 << 63)), ("smax", (1 << 63) - 1), ("umin", 0), ("umax", U64_MAX),
     ("smin32", 1 << 31), ("smax32", (1 << 31) - 1), ("umin32", 0), ("umax32", (1 << 32) - 1),
@@ -171,6 +172,8 @@ def logging(write: Callable[[str], None]) -> type[Walk]:
             insn, slot = self.code.insns[index], self.code.slot_of(index)
             code = encode([self.code.spec.instructions[index].replace(ref=None, labels=())])[0]
             text = LOG_LINES["insn"].format(slot=slot, code=code, text=format_instruction(insn, slot))
+            kind = insn.op.kind
+            address = insn.src if kind in _LOADS else insn.dst if kind in _STORES else None
             used, defined = uses_and_defines(self.code, index)
             touched = used | defined
 
@@ -184,7 +187,7 @@ def logging(write: Callable[[str], None]) -> type[Walk]:
                     write(LOG_LINES["state"].format(slot=slot, state=_whole(state, frame)))
                     self._last = state
                 before, depth = dict(frame.slots), len(state.frames)
-                pointer = vals[insn.src] if insn.op.kind in _LOADS else None
+                pointer = vals[address] if address is not None else None
                 try:
                     following = step(vals, ids)
                 except (Rejection, Unmodelled):
