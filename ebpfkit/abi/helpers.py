@@ -1001,6 +1001,22 @@ _ROWS: tuple[_Row, ...] = (
     _row(211, "cgrp_storage_delete", (MAP, _CGROUPS), _R.INTEGER, "6.2", map_types=_STORAGE["cgrp"]),
 )
 
+# Helpers for users without capabilities; measured on Linux 6.18 (tools/unprivileged_kernel.py).
+_UNPRIVILEGED = frozenset(
+    {
+        "map_lookup_elem", "map_update_elem", "map_delete_elem", "ktime_get_ns", "get_prandom_u32",
+        "get_smp_processor_id", "tail_call", "get_current_pid_tgid", "get_current_uid_gid",
+        "perf_event_output", "skb_load_bytes", "get_numa_node_id", "get_socket_cookie", "get_socket_uid",
+        "skb_load_bytes_relative", "skb_cgroup_id", "get_local_storage", "skb_ancestor_cgroup_id",
+        "sk_lookup_tcp", "sk_lookup_udp", "sk_release", "map_push_elem", "map_pop_elem", "map_peek_elem",
+        "sk_fullsock", "tcp_sock", "skb_ecn_set_ce", "get_listener_sock", "skc_lookup_tcp", "strtol",
+        "strtoul", "sk_storage_get", "sk_storage_delete", "get_ns_current_pid_tgid", "get_netns_cookie",
+        "ktime_get_boot_ns", "sk_cgroup_id", "sk_ancestor_cgroup_id", "ringbuf_output", "ringbuf_reserve",
+        "ringbuf_submit", "ringbuf_discard", "ringbuf_query", "ktime_get_coarse_ns", "strncmp",
+        "map_lookup_percpu_elem", "ktime_get_tai_ns",
+    }
+)  # fmt: skip
+
 # Helpers of some attach types only.
 _ITERATORS = frozenset({"trace_iter"})
 _TRAMPOLINES = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_fsession"})
@@ -1073,6 +1089,7 @@ def _specs() -> Iterator[HelperSpec]:
     gpl = set(helper_permissions.GPL_ONLY["*"].split())
     for number, name, args, ret, since, special in _ROWS:
         special = {"gpl_only": name in gpl, "packet_access": name in _PACKET_ACCESS, **special}
+        special["unprivileged"] = name in _UNPRIVILEGED
         special["attach_types"] = _ATTACH_TYPES.get(name, {})
         special["prog_types_since"] = later.get(name, {})
         yield HelperSpec(number, name, args, ret, since, frozenset(allowed.get(name, ())), **special)  # type: ignore[arg-type]

@@ -154,6 +154,7 @@ class HelperSpec:
     variants_by_map: Mapping[str, tuple[ArgSpec, ...]] = field(default_factory=dict)
     # program type -> the attach types at which it may be called there, where not at all of them
     attach_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unprivileged: bool = False  # users without capabilities may call it, in the types that they may load
     packet_access: bool = False  # its memory arguments may be packet pointers
 
     def args_in(self, prog_type: str) -> tuple[ArgSpec, ...] | None:

@@ -64,7 +64,9 @@ def return_range_of(
 ) -> tuple[int, int] | None:
     """The values that the program may return; None: any."""
     if not isinstance(context, TypedContext):
-        return prog_type.return_ranges.get(spec.attach_type or "", prog_type.return_range)
+        # Attach type 0, which stands for none, is this one's number.
+        chosen = spec.attach_type or ("cgroup_inet_ingress" if prog_type.name == "cgroup_skb" else "")
+        return prog_type.return_ranges.get(chosen, prog_type.return_range)
     attach = spec.attach_type
     if attach in ("trace_fentry", "trace_fexit", "trace_fsession"):
         return 0, 0

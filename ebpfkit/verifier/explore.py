@@ -54,6 +54,8 @@ class Walk:
         self.code = code
         self.profile = profile
         self.behaviours = frozenset(name for name in BEHAVIOURS if is_in_force(name, profile.kernel))
+        if not profile.privileged:
+            self.behaviours -= unprivileged.MISSING
         self.prog_type = prog_type
         self.allowed = allowed
         self.max_insns = max_insns

@@ -17,6 +17,7 @@ from ebpfkit.verifier.rejection import Rejection
 from ebpfkit.verifier.state import DYNPTR, INVALID, IRQ, ITER, MISC, SPILL, ZERO, Frame, Slot
 from ebpfkit.verifier.transfer.alu import give_id
 from ebpfkit.verifier.transfer.stack_objects import destroy_dynptr
+from ebpfkit.verifier.unprivileged import check_helper_stack
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -75,7 +76,7 @@ def spill(
     if "narrow-spills" not in w.behaviours and value is not None and value.is_scalar:
         _store_number(w, index, frame, number, place, size, value, identity, register)
         return
-    if value is not None and value.is_scalar and not place:
+    if value is not None and value.is_scalar and not place and w.profile.privileged:
         if register >= 0:
             if value.width <= 8 * size:
                 give_id(w, w.vals, w.ids, register)
@@ -286,6 +287,8 @@ def _fill_anywhere(w: Walk, index: int, frame: Frame, pointer: Pointer, offset: 
 
 def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: int, write: bool) -> None:
     """A helper reads (and with `write` may overwrite) `size` bytes: whatever was known of overwritten bytes is gone."""
+    if not w.profile.privileged:
+        check_helper_stack(w, index, register, pointer, size)
     low, high = check.check_stack_bounds(w, index, register, pointer, 0, size, "write to" if write else "read from")
     frame = w.state.frames[pointer.target]
     mask = 0
