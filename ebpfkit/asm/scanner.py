@@ -17,7 +17,7 @@ __all__ = ["NAME", "PC", "REGISTER", "TARGET_NAME", "Scanner", "is_label_name"]
 REGISTER = re.compile(r"([rw])([0-9]{1,2})\b", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})(?![\w.])", re.ASCII)
 NAME = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
-_SPACE = re.compile(r"[ \t\r]*")
+_SPACES = " \t\r"
 _COMMENT = re.compile(r"(?:(?<=[ \t])|^)[;#]|//", re.ASCII)
 _SIZE = re.compile(r"([us])(8|16|32|64)\b", re.ASCII)
 PC = re.compile(r"pc(?=[+-])|(?=[+-][0-9])", re.ASCII)
@@ -109,9 +109,11 @@ class Scanner:
         return AsmError(f"{message}; write {form}", span=Span(self.file, self.number, place + 1, text=self.raw))
 
     def skip(self) -> int:
-        found = _SPACE.match(self.text, self.pos)
-        self.pos = found.end() if found else self.pos
-        return self.pos
+        text, at = self.text, self.pos
+        while at < len(text) and text[at] in _SPACES:
+            at += 1
+        self.pos = at
+        return at
 
     def at_end(self) -> bool:
         return self.skip() >= len(self.text)
