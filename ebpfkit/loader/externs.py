@@ -56,8 +56,11 @@ class Externs:
 
 
 def find_symbols(names: Iterable[str], kind: type[BtfType], types: KernelTypes) -> dict[str, KernelSymbol]:
-    """Where each name is declared with that kind (Func or Var): in the kernel, else in the first module that has it."""
-    found = {name: types.find(name, kind) for name in names}
+    """Where each name is declared with that kind (Func or Var): in the kernel, else in the first module that has it.
+
+    What follows three underscores tells several declarations of one name apart, and is no part of it.
+    """
+    found = {name: types.find(name.partition("___")[0] or name, kind) for name in names}
     return {name: KernelSymbol(*place) for name, place in found.items() if place is not None}
 
 

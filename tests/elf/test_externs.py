@@ -162,8 +162,10 @@ def test_symbols_of_modules() -> None:
     added = Btf([*split.types, Func("in_module", proto), Func("in_kernel", proto)], b"", base=split)
     module_btf = Btf.from_bytes(added.to_bytes(), base=split)
     assert module_btf.to_bytes() != base.to_bytes() and module
-    found = find_symbols(["in_kernel", "in_module", "nowhere"], Func, KernelTypes(split, {"mod": module_btf}))
+    types = KernelTypes(split, {"mod": module_btf})
     count = len(split.types)
+    assert find_symbols(["in_kernel___old", "___x"], Func, types) == {"in_kernel___old": KernelSymbol(count - 1)}
+    found = find_symbols(["in_kernel", "in_module", "nowhere"], Func, types)
     assert found == {"in_kernel": KernelSymbol(count - 1), "in_module": KernelSymbol(count, "mod")}
     externs = Externs(functions=found, modules={"mod": _Open(7)})  # type: ignore[dict-item]
     assert externs.place("mod") == 1 and externs.fd_array() == struct.pack("=ii", 0, 7)
