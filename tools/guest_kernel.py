@@ -290,7 +290,7 @@ class _Maker:
             used.append(fd)
             return fd
 
-        code = encode_for(spec, map_fd, lambda name: self.guest.vmlinux.find_id(name, Func))
+        code = encode_for(spec, map_fd, lambda name: self.guest.vmlinux.find_id(name, Func), self.guest.vmlinux)
         fd = self.batch.new_fd() if number in self._kept else 0
         self._program_fds[number] = fd
         pointers = {

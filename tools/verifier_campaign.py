@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
 
+import yaml  # noqa: E402
 from cases import MAPS, program  # noqa: E402
 from differential import LIMIT, Outcome, broken_bytes, compare_bytes, compare_program, mutants_of  # noqa: E402
 from generator import generate  # noqa: E402
@@ -36,6 +37,7 @@ from ebpfkit.diag.rules import RULES  # noqa: E402
 from ebpfkit.elf.model import ProgramSpec  # noqa: E402
 from ebpfkit.verifier import verify_program  # noqa: E402
 
+KNOWN = yaml.safe_load((ROOT / "tests/verifier/known_disagreements.yaml").read_text())
 RARE = 20
 """A rule is well tried when so many programs were rejected by it."""
 MUTATED = 3_000
@@ -53,6 +55,7 @@ class Tally:
         self.disagreements: list[tuple[str, Outcome]] = []
         self.walked = self.kernel_walked = self.same_count = self.accepted = 0
         self.skipped = 0
+        self.explained: Counter[str] = Counter()
 
     def note(self, stratum: str, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -62,7 +65,13 @@ class Tally:
         if outcome.ours == "unsupported":
             self.unsupported[outcome.message] += 1
         elif outcome.ours != outcome.kernel:
-            self.disagreements.append((stratum, outcome))
+            known = next(
+                (row for row in KNOWN if row["ours"] == outcome.ours and row["kernel"] in outcome.reason), None
+            )
+            if known is not None:
+                self.explained[known["cause"]] += 1
+            else:
+                self.disagreements.append((stratum, outcome))
         elif outcome.ours == "accept":
             self.accepted += 1
             self.walked += outcome.walked
@@ -118,6 +127,8 @@ class Tally:
                 "Unsupported: " + ", ".join(f"{what} ({n})" for what, n in self.unsupported.most_common()) + ".",
                 "",
             ]
+        for cause, count in self.explained.items():
+            lines += [f"Known, {count} times: {cause}", ""]
         lines.append("Disagreements:" if self.disagreements else "No disagreements.")
         for stratum, o in self.disagreements[:200]:
             lines.append(f"- {stratum}, seed {o.seed}: kernel {o.kernel} ({o.reason}), we {o.ours} ({o.message})")

@@ -6,6 +6,7 @@ package is installed, further objects where they are given. What this machine ca
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
 
 from test_traps import TRAPS, build  # noqa: E402
 
@@ -88,6 +89,34 @@ def _clang(folder: Path, target: Path) -> Iterator[Path]:
                 yield out
 
 
+_CONSTRUCTS = ("functions", "locks", "callbacks", "dynptrs", "kfuncs", "kernel_types", "kernel_objects")
+
+
+def _constructs(place: Path) -> Iterator[Sample]:
+    """The C programs of the tests: functions, locks, callbacks, dynptrs, kernel functions, allocated objects."""
+    if shutil.which("clang") is None:
+        return
+    import test_allocated_objects
+    import test_functions
+
+    for name in _CONSTRUCTS:
+        module = importlib.import_module(f"test_{name}")
+        for case, (_, source) in module.CASES.items():
+            folder = place / name
+            folder.mkdir(exist_ok=True)
+            try:
+                if hasattr(module, "build"):
+                    spec = module.build(folder, source)
+                else:
+                    spec = test_functions.build(folder, module.MORE + source, types=name.startswith("kernel"))
+            except (EbpfError, KeyError):
+                continue
+            yield Sample(name, f"{name}/{case}", spec)
+    if importlib.util.find_spec("ziglang") is not None:
+        for spec in test_allocated_objects.build_objects(place).programs.values():
+            yield Sample("allocated objects", spec.name, spec)
+
+
 def corpus(objects: Iterable[Path] = (), *, place: Path) -> Iterator[Sample]:
     """Every sample; compiled objects are left in `place`."""
     yield from _ours(ROOT / "programs", "examples")
@@ -95,6 +124,7 @@ def corpus(objects: Iterable[Path] = (), *, place: Path) -> Iterator[Sample]:
     yield from _objects(_clang(ROOT / "tests/elf/c", place), "clang")
     yield from _objects(_clang(ROOT / "benchmarks/c", place), "clang")
     yield from _objects(sorted(DEBIAN.glob("*.o")), "Debian's objects")
+    yield from _constructs(place)
     yield from _objects(objects, "given objects")
     for trap in TRAPS:
         yield Sample("traps", str(trap["name"]), build(trap))

@@ -61,9 +61,9 @@ def verdict_of(accepted: bool, errno: int, log: str) -> Verdict:
     return Verdict(accepted, errno, int(stats[1]) if stats else 0, int(stats[2]) if stats else 0, log)
 
 
-def _with_symbol(insn: Instruction, ref: VarRef) -> Instruction:
+def _with_symbol(insn: Instruction, ref: VarRef, types: Btf) -> Instruction:
     """The wide load with the symbol's type id; what is weak and missing is the number 0."""
-    number = running_types().find_id(ref.name, Func if ref.kind == "func" else Var) if ref.kind != "address" else 0
+    number = types.find_id(ref.name, Func if ref.kind == "func" else Var) if ref.kind != "address" else 0
     if number:
         return insn.replace(imm=number, ref=None)
     if not ref.weak:
@@ -72,7 +72,10 @@ def _with_symbol(insn: Instruction, ref: VarRef) -> Instruction:
 
 
 def encode_for(
-    spec: ProgramSpec, map_fd: Callable[[MapSpec], int], kfunc_id: Callable[[str], int] | None = None
+    spec: ProgramSpec,
+    map_fd: Callable[[MapSpec], int],
+    kfunc_id: Callable[[str], int] | None = None,
+    types: Btf | None = None,
 ) -> bytes:
     """The program's bytes with descriptors for its maps (named, or numbered in the order of `spec.maps`)."""
     maps = list(spec.maps.values())
@@ -87,7 +90,7 @@ def encode_for(
         elif isinstance(insn.ref, MapValueRef):
             insn = insn.replace(imm=map_fd(spec.maps[insn.ref.name]) | insn.ref.offset << 32, ref=None)
         elif isinstance(insn.ref, VarRef):
-            insn = _with_symbol(insn, insn.ref)
+            insn = _with_symbol(insn, insn.ref, types or running_types())
         elif isinstance(insn.ref, KfuncRef) and kfunc_id is not None:
             insn = insn.replace(imm=insn.ref.btf_id or kfunc_id(insn.ref.name), ref=None)
         insns.append(insn)

@@ -241,11 +241,14 @@ def name_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> ObjectFile:
+    pytest.importorskip("ziglang")
+    return build_objects(tmp_path_factory.mktemp("objects"))
+
+
+def build_objects(folder: Path) -> ObjectFile:
     """All the programs, in one object that clang 22 made (older ones write no type tags)."""
     from verifier_kernel import running_types
 
-    pytest.importorskip("ziglang")
-    folder = tmp_path_factory.mktemp("objects")
     text = PRELUDE + MORE + TYPES
     for name, (_, body) in OBJECTS.items():
         text += f'SEC("tc") int {name_of(name)}(void *ctx) {{ u32 k = 1; {body} return 0; }}\n'
