@@ -73,13 +73,14 @@ class ArrayStore(MemoryStore):
             return -errno.E2BIG
         if flags & BPF_NOEXIST:
             return -errno.EEXIST
-        return -errno.EINVAL if flags & BPF_F_LOCK else 0  # no map here has a bpf_spin_lock in its value
+        return -errno.EINVAL if flags & BPF_F_LOCK and self.lock_at is None else 0
 
     def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
         code = self._slot_error(key, flags)
         if not code:
             start = int.from_bytes(key, self.order) * self._stride
-            self._blocks[cpu if self.per_cpu else 0][start : start + self._spec.value_size] = value
+            block = self._blocks[cpu if self.per_cpu else 0]
+            block[start : start + self._spec.value_size] = self._without_lock(value)
         return code
 
     def remove(self, key: bytes) -> int:

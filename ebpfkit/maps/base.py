@@ -21,6 +21,7 @@ from typing import Final, Literal
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError, MapKeyError, NotSupported
+from ebpfkit.maps.locks import LOCK_BYTES
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
 
 __all__ = ["MemoryStore", "store_by_id"]
@@ -55,11 +56,13 @@ class MemoryStore:
 
     `cpus` is how many CPUs a per-CPU value has; `id` names the store inside maps of maps, as a map id does;
     `is_program_writable` is False for read-only data, which programs cannot change. `order` is the byte order of the
-    programs that use it, in which keys are numbers.
+    programs that use it, in which keys are numbers. `lock_at` is where values have a bpf_spin_lock, for those who know
+    their types (`locks`).
     """
 
     per_cpu = False
     order: ByteOrder = ORDER
+    lock_at: int | None = None
 
     def __init__(self, spec: MapSpec, cpus: int = 1) -> None:
         if cpus < 1:
@@ -111,6 +114,11 @@ class MemoryStore:
         """What bpf_map_pop_elem (`remove`) and bpf_map_peek_elem do: the value or a negative errno."""
         return -errno.EOPNOTSUPP
 
+    def _without_lock(self, value: bytes) -> bytes:
+        """A value as it is stored: a lock in it is the map's own, which nobody holds."""
+        at = self.lock_at
+        return value if at is None else value[:at] + bytes(LOCK_BYTES) + value[at + LOCK_BYTES :]
+
     def _read(self, key: bytes) -> bytes | int:
         """A user-space read: the value or a negative errno."""
         cell = self.lookup(key)
@@ -150,8 +158,8 @@ class MemoryStore:
             self._refuse(f"a value has {self.value_bytes} bytes, not {len(value)}")
         if self.is_frozen or self._spec.flags & BPF_F_RDONLY:
             self._fail(errno.EPERM, "update", key)
-        if flags & BPF_F_LOCK:
-            self._fail(errno.EINVAL, "update", key)  # no map here has a bpf_spin_lock in its value
+        if flags & BPF_F_LOCK and self.lock_at is None:
+            self._fail(errno.EINVAL, "update", key)
         code = self._write(key, value, flags)
         if code:
             self._fail(-code, "update", key)

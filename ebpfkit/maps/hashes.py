@@ -10,7 +10,7 @@ import errno
 
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.maps.base import MAX_STORE_BYTES, Cell, MemoryStore, PerCpuValues, flag_error
-from ebpfkit.maps.store import BPF_ANY
+from ebpfkit.maps.store import BPF_ANY, BPF_F_LOCK
 
 __all__ = ["HashStore", "LruHashStore", "LruPerCpuHashStore", "PerCpuHashStore"]
 
@@ -36,16 +36,21 @@ class HashStore(MemoryStore):
 
     def _put(self, key: bytes, parts: list[bytes | None] | list[bytes], flags: int) -> int:
         cells = self._cells.get(key)
-        code = flag_error(flags, cells is not None)
-        if code:
-            return code
+        locked = flags & BPF_F_LOCK
+        code = flag_error(flags & ~BPF_F_LOCK, cells is not None)
+        if code or (locked and self.lock_at is None):
+            return code or -errno.EINVAL
         if cells is None:
             if len(self._cells) >= self._spec.max_entries and not self._make_room():
                 return -errno.E2BIG
             if (len(self._cells) + 1) * self.value_bytes > MAX_STORE_BYTES:
                 return -errno.ENOMEM
             size = self._spec.value_size
-            self._cells[key] = [bytearray(size) if part is None else bytearray(part) for part in parts]
+            self._cells[key] = [
+                bytearray(size) if part is None else bytearray(self._without_lock(part)) for part in parts
+            ]
+        elif locked and parts[0] is not None:
+            cells[0][:] = self._without_lock(parts[0])  # under its lock, where it is
         else:
             self._replace(key, cells, parts)
         return 0
@@ -53,7 +58,7 @@ class HashStore(MemoryStore):
     def _replace(self, key: bytes, cells: list[bytearray], parts: list[bytes | None] | list[bytes]) -> None:
         if not self.per_cpu:
             # As in the kernel, a new element takes the place of the old: a program that holds the old value keeps that.
-            self._cells[key] = [bytearray(part) for part in parts if part is not None]
+            self._cells[key] = [bytearray(self._without_lock(part)) for part in parts if part is not None]
             return
         for cell, part in zip(cells, parts, strict=True):
             if part is not None:

@@ -20,11 +20,11 @@ from typing import Any, Final
 from ebpfkit._bits import round_up
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.maps.arrays import ArrayStore
-from ebpfkit.maps.base import BPF_F_RDONLY_PROG, MAX_STORE_BYTES, ORDER, ByteOrder, Cell, MemoryStore
+from ebpfkit.maps.base import BPF_F_RDONLY_PROG, MAX_STORE_BYTES, ORDER, ByteOrder, Cell, MemoryStore, flag_error
 from ebpfkit.maps.hashes import HashStore
 from ebpfkit.maps.memory import create_store
 from ebpfkit.maps.native_code import DECLARATIONS, HEADER_BYTES, WORDS, StoreCode, node_stride
-from ebpfkit.maps.store import BPF_ANY
+from ebpfkit.maps.store import BPF_ANY, BPF_F_LOCK
 from ebpfkit.maps.trie import LpmTrieStore
 
 __all__ = [
@@ -55,7 +55,9 @@ class Layout:
 
 
 def layout_of(store: MemoryStore) -> Layout | None:
-    """The layout of a store that generated code can use, None for any other."""
+    """The layout of a store that generated code can use, None for any other, and for one whose values have locks."""
+    if store.lock_at is not None:
+        return None
     writable = not (store.spec.frozen or store.spec.flags & BPF_F_RDONLY_PROG)
     if isinstance(store, (NativeHashStore, NativeLpmTrieStore)):
         return store.table.layout(writable)
@@ -242,12 +244,22 @@ class NativeHashStore(_TableStore, HashStore):
     def glance(self, key: bytes, cpu: int = 0) -> Cell | None:
         return self.table.glance(key)
 
+    def update(self, key: bytes, value: bytes, flags: int = BPF_ANY, cpu: int = 0) -> int:
+        if self.lock_at is None:
+            return self.table.update(key, value, flags)
+        cell, value = self.table.glance(key), self._without_lock(value)
+        code = flag_error(flags & ~BPF_F_LOCK, cell is not None)
+        if not code and cell is not None and flags & BPF_F_LOCK:
+            cell[:] = value  # under its lock, where it is
+            return 0
+        return code or self.table.update(key, value, flags & ~BPF_F_LOCK)
+
     def _read(self, key: bytes) -> bytes | int:
         value = self.table.glance(key)
         return -errno.ENOENT if value is None else bytes(value)
 
     def _write(self, key: bytes, value: bytes, flags: int) -> int:
-        return self.table.update(key, value, flags)
+        return self.update(key, value, flags)
 
     def _keys(self) -> list[bytes]:
         return self.table.keys()

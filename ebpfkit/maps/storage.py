@@ -41,10 +41,13 @@ class ObjectStorageStore(MemoryStore):
 
     def set_of(self, number: int, value: bytes, flags: int = BPF_ANY) -> int:
         """Give an object a new value: 0 or a negative errno."""
-        code = flag_error(flags, number in self._values)
+        cell, value = self._values.get(number), self._without_lock(value)
+        code = flag_error(flags & ~BPF_F_LOCK, cell is not None)
         if not code and (len(self._values) + 1) * self._spec.value_size > MAX_STORE_BYTES:
             code = -errno.ENOMEM
-        if not code:
+        if not code and cell is not None and flags & BPF_F_LOCK:
+            cell[:] = value  # under its lock, where it is
+        elif not code:
             self._values[number] = bytearray(value)
         return code
 

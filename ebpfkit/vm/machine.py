@@ -16,10 +16,12 @@ from typing import Final, Unpack
 from ebpfkit.abi.helpers import HELPERS
 from ebpfkit.asm.codec import decode
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
+from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
 from ebpfkit.elf.raw import program_from_code
 from ebpfkit.errors import NotSupported, UsageError
 from ebpfkit.maps.base import ORDER, ByteOrder, Cell
+from ebpfkit.maps.locks import lock_offset
 from ebpfkit.maps.memory import (
     MemoryStore,
     ProgArrayStore,
@@ -192,14 +194,14 @@ class Machine:
         """The program to start; everything it may need is registered."""
         if isinstance(x, ObjectFile):
             chosen = self._choose(x, program)
-            self._create_maps(x.maps)
+            self._create_maps(x.maps, x.btf)
             for other in x.programs.values():
                 self._announce(other)
             self._fill_slots(x.maps)
             return chosen
         if isinstance(x, ProgramSpec):
             spec = x
-            self._create_maps(spec.maps)
+            self._create_maps(spec.maps, spec.btf)
         else:
             if isinstance(x, (bytes, bytearray, memoryview)):
                 decode(x, big_endian=self.order == "big")  # strict: bytes that are no instruction are refused here
@@ -223,13 +225,15 @@ class Machine:
             raise UsageError(f"program '{program}' {'cannot be used: ' + why if why else 'is not among ' + names}")
         return x.programs[program]
 
-    def _create_maps(self, specs: Mapping[str, MapSpec]) -> None:
+    def _create_maps(self, specs: Mapping[str, MapSpec], btf: Btf | None) -> None:
         for name, spec in specs.items():
-            if name not in self.maps:
-                try:
+            try:
+                if name not in self.maps:
                     self.maps[name] = self._create_store(spec)
-                except NotSupported as refusal:  # an error only for a program that uses the map
-                    self._refused[name] = refusal
+            except NotSupported as refusal:  # an error only for a program that uses the map
+                self._refused[name] = refusal
+                continue
+            self.maps[name].lock_at = lock_offset(spec, btf)
 
     def _announce(self, spec: ProgramSpec) -> int:
         """Give a program its id; it is linked when it is first needed."""
@@ -262,7 +266,7 @@ class Machine:
         """Another program, as a target of tail calls: its id, to be stored in a program array."""
         if self.jit == "trusted":
             raise UsageError("trusted native code runs the programs of one verified object: give them all at once")
-        self._create_maps(spec.maps)
+        self._create_maps(spec.maps, spec.btf)
         return self._announce(spec)
 
     def program_id(self, name: str) -> int:

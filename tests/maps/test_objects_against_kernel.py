@@ -20,7 +20,9 @@ from ebpfkit.elf.model import MapSpec, ObjectFile
 from ebpfkit.errors import MapError
 from ebpfkit.loader.collection import Collection
 from ebpfkit.loader.maps import Map
+from ebpfkit.maps.locks import lock_offset
 from ebpfkit.maps.memory import ArenaStore, ObjectStorageStore, UserRingBufferStore, create_store
+from ebpfkit.maps.native import create_native_store
 from ebpfkit.maps.store import MapStore
 
 LAW = settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -228,3 +230,47 @@ def test_pages_of_an_arena() -> None:
     assert arena.touch(0) and arena.has(0) and not arena.touch(4)
     strict = create_store(MapSpec("a", "arena", 0, 0, 4, 1024 | 1 << 17))
     assert isinstance(strict, ArenaStore) and not strict.touch(0)
+
+
+def with_lock(type: str) -> tuple[ObjectFile, MapSpec]:
+    """An object with a map whose values are a number, a lock and a number."""
+    btf = BtfBuilder()
+    key, word = btf.integer("int", 4, signed=True), btf.integer("unsigned int", 4)
+    lock = btf.struct("bpf_spin_lock", 4, [("val", word, 0)])
+    value = btf.struct("value", 12, [("a", word, 0), ("lock", lock, 4), ("b", word, 8)])
+    entries, flags = (0, 1) if type == "sk_storage" else (2, 0)
+    spec = MapSpec("m", type, 4, 12, entries, flags, btf_key_type=key, btf_value_type=value)
+    return ObjectFile({}, {"m": spec}, license="GPL", btf=btf.build()), spec
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("type", ["array", "hash", "sk_storage"])
+def test_values_with_a_lock(type: str, native: bool) -> None:
+    """The flag BPF_F_LOCK is good for them, and what user space writes over the lock is not kept."""
+    obj, spec = with_lock(type)
+    step = st.tuples(st.sampled_from(["set", "set", "get", "delete"]), st.sampled_from([0, 1, 2]), st.integers(0, 8))
+    with ExitStack() as stack:
+        owner = stack.enter_context(socket.socket())
+        kernel = stack.enter_context(Collection.load(obj)).maps["m"]
+
+        def perform(store: MapStore, key: int, step: tuple[str, int, int]) -> Any:
+            if step[0] == "set":
+                return outcome(lambda: store.set(u32(key), bytes(range(step[2], step[2] + 12)), step[2]))
+            return outcome(lambda: getattr(store, step[0])(u32(key)))
+
+        @LAW
+        @given(st.lists(step, min_size=1, max_size=15))
+        def law(program: list[tuple[str, int, int]]) -> None:
+            memory = create_native_store(spec) if native else create_store(spec)
+            memory.lock_at = lock_offset(spec, obj.btf)
+            assert memory.lock_at == 4
+            for key in range(3):
+                outcome(lambda: kernel.set(u32(key), bytes(12)) if type == "array" else kernel.delete(u32(key)))  # noqa: B023
+            outcome(lambda: kernel.delete(u32(owner.fileno())))
+            for one in program:
+                theirs = owner.fileno() if type == "sk_storage" else one[1]
+                ours = 0 if type == "sk_storage" else one[1]
+                assert perform(memory, ours, one) == perform(kernel, theirs, one), one
+
+        law()
