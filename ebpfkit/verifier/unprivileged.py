@@ -2,8 +2,8 @@
 and pointer arithmetic that speculation could abuse.
 
 Steps of the walk are wrapped: `guarded` judges an instruction before and after the step that does its work. What the
-kernel would do on paths that only speculation takes never decides a verdict on the modelled kernel; where the arithmetic
-needs the masking of a variable, the walk itself differs, and an acceptance is no verdict of ours.
+kernel does on paths that only speculation takes never decides a verdict on the modelled kernel. Where arithmetic needs
+the masking of a variable, the walk itself differs, and an acceptance is no verdict of ours.
 """
 
 from __future__ import annotations
