@@ -140,6 +140,7 @@ def logging(write: Callable[[str], None]) -> type[Walk]:
 
     class Logged(Walk):
         _last: State | None = None
+        _entered = False  # a function of the program was just called
         _waiting: tuple[str, str] | None = None  # an instruction, and the state that is told when the next one begins
 
         def _run_function(self, function: Subprogram) -> None:
@@ -186,6 +187,9 @@ def logging(write: Callable[[str], None]) -> type[Walk]:
                         write(LOG_LINES["from"].format(previous=self._slot(state.previous), slot=slot, state=whole))
                     write(LOG_LINES["state"].format(slot=slot, state=_whole(state, frame)))
                     self._last = state
+                elif self._entered:
+                    write(LOG_LINES["state"].format(slot=slot, state=_whole(state, frame)))
+                self._entered = False
                 before, depth = dict(frame.slots), len(state.frames)
                 pointer = vals[address] if address is not None else None
                 try:
@@ -222,11 +226,10 @@ def logging(write: Callable[[str], None]) -> type[Walk]:
             now = state.frames[-1]
             if len(state.frames) > depth:
                 write(LOG_LINES["call"].format(caller=_whole(state, frame), callee=_whole(state, now)))
-                write(LOG_LINES["state"].format(slot=self._slot(self.next), state=_whole(state, now)))
+                self._entered = True
             else:
                 place, whole = self._slot(self.next), _whole(state, now)
                 write(LOG_LINES["return"].format(callee=_whole(state, frame), slot=place, caller=whole))
-                write(LOG_LINES["from"].format(previous=int(text.split(":")[0]), slot=place, state=whole))
-                write(LOG_LINES["state"].format(slot=place, state=whole))
+                self._last = None  # told like a path that is taken up
 
     return Logged
