@@ -22,7 +22,7 @@ from ebpfkit.vm.frame import HEADROOM
 from ebpfkit.vm.interpreter import FRAME_BYTES, MAX_LOOPS
 from ebpfkit.vm.jit_text import FINISHED, State
 from ebpfkit.vm.native_memory import ENTRY_BYTES, TABLE_ENTRIES, SafeSpace
-from ebpfkit.vm.pcap import MAX_RECORD, Packet, PcapWriter, open_pcap
+from ebpfkit.vm.pcap import LINKTYPE_ETHERNET, MAX_RECORD, Packet, PcapWriter, open_pcap
 
 if TYPE_CHECKING:
     from ebpfkit.llvm.native import NativeModule
@@ -362,7 +362,7 @@ class _Walk:
     def __init__(self, machine: Machine, jit: Jit, out: BinaryIO | None) -> None:
         self.machine = machine
         self.jit = jit
-        self.writer = PcapWriter(out) if out is not None else None
+        self.writer: PcapWriter | None = None
         self.stream = out
         self.start = 0  # where the records that are walked are in the process, and in the capture
         self.offset = 1
@@ -378,13 +378,20 @@ class _Walk:
             self.words[_AT["out"]] = ctypes.addressof(self.buffer)
             self.words[_AT["out_end"]] = ctypes.addressof(self.buffer) + _OUT_BYTES
 
+    def _begin_output(self, link_type: int) -> None:
+        """The header of the output: the link type of the capture, or of its first packet."""
+        if self.stream is not None and self.writer is None:
+            self.writer = PcapWriter(self.stream, link_type=link_type)
+
     def _get(self, name: str) -> int:
         return int(self.words[_AT[name]])
 
     def chunks(self, stream: BinaryIO, name: str, swapped: int, unit: int) -> None:
         """A pcap behind its magic number, read piece by piece: a file that is cut meanwhile ends early, no more."""
-        if len(stream.read(_HEADER - 4)) < _HEADER - 4:
+        header = stream.read(_HEADER - 4)
+        if len(header) < _HEADER - 4:
             raise PcapError(f"{name}: offset 4: the file header is cut off")
+        self._begin_output(int.from_bytes(header[-4:], "big" if swapped else "little") & 0xFFFF)
         self.words[_AT["swapped"]], self.words[_AT["unit"]] = swapped, unit
         self.offset = _HEADER
         chunk, kept = bytearray(_CHUNK), 0
@@ -416,6 +423,7 @@ class _Walk:
         problem: EbpfError | None = None
         try:
             for packet in packets:
+                self._begin_output(packet.link_type)
                 seconds, rest = divmod(packet.time_ns, 1_000_000_000)
                 size = len(packet.data)
                 batch += struct.pack("<IIII", seconds & 0xFFFF_FFFF, rest, size, size) + packet.data
@@ -424,6 +432,7 @@ class _Walk:
                     self._batch(full)
         except PcapError as error:
             problem = error
+        self._begin_output(LINKTYPE_ETHERNET)  # of a capture without packets
         if batch:
             self._batch(batch)  # what came before the place that cannot be read
         if problem is not None:

@@ -233,7 +233,9 @@ class Machine:
             except NotSupported as refusal:  # an error only for a program that uses the map
                 self._refused[name] = refusal
                 continue
-            self.maps[name].lock_at = lock_offset(spec, btf)
+            lock = lock_offset(spec, btf)
+            if lock is not None:
+                self.maps[name].lock_at = lock
 
     def _announce(self, spec: ProgramSpec) -> int:
         """Give a program its id; it is linked when it is first needed."""

@@ -219,3 +219,15 @@ def test_programs_that_throw_are_counted_by_what_they_throw(tmp_path: Path) -> N
         runs = [machine.run(packet.data) for packet in packets]
     assert totals.verdicts == {1: 100, 2: 101}
     assert totals.insns == sum(run.insns or 0 for run in runs)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_output_has_the_link_type_of_the_capture(tmp_path: Path, order: str) -> None:
+    raw = 101
+    head = struct.pack(f"{order}IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, raw)
+    path, out = tmp_path / "in.pcap", io.BytesIO()
+    path.write_bytes(head + struct.pack(f"{order}IIII", 1, 2, 20, 20) + bytes(20))
+    machine = Machine(parse("r0 = 2\nexit"), jit="safe")
+    run_capture(machine, path, out=out)
+    (packet,) = open_pcap(out.getvalue())
+    assert (packet.link_type, packet.time_ns, packet.data) == (raw, 1_000_002_000, bytes(20))
