@@ -244,3 +244,42 @@ def test_a_log_with_source_lines_and_the_words_of_a_loader(target: Path) -> None
         "t.data",
         "t.bss",
     }
+
+
+# What loaders put around a log: libbpf, iproute2, the Go library, an old kernel.
+AROUND = {
+    "libbpf": """\
+libbpf: prog 'x': BPF program load failed: Permission denied
+libbpf: prog 'x': -- BEGIN PROG LOAD LOG --
+0: R1=ctx(off=0,imm=0) R10=fp0
+; int x(struct xdp_md *ctx) @ x.c:5
+{}processed 3 insns (limit 1000000)
+-- END PROG LOAD LOG --
+libbpf: failed to load object 'x.o'
+""",
+    "iproute2": """
+Prog section 'xdp' rejected: Permission denied (13)!
+ - Type:         6
+ - Instructions: 3 (0 over limit)
+ - License:      GPL
+
+Verifier analysis:
+
+{}
+Error fetching program/map!
+""",
+    "go": """\
+load program: permission denied:
+	0: R1=ctx() R10=fp0
+	; return 2; @ x.c:7
+{}	processed 3 insns (limit 1000000)
+""",
+    "old": "{}from 0 to 1: R0=inv0 R10=fp0\nprocessed 3 insns (limit 131072), stack depth 0\n",
+}
+
+
+@dressed
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_logs_as_loaders_print_them(around: str, dress: Callable[[str], str]) -> None:
+    log = "0: (61) r1 = *(u32 *)(r1 +4)          ; R1_w=pkt_end(off=0,imm=0)\n1: (b7) r0 = 2\n2: (95) exit\n"
+    assert parse(dress(around.format(log))) == parse("r1 = *(u32 *)(r1 +4)\nr0 = 2\nexit")
