@@ -254,7 +254,7 @@ class Comparison:
         return found
 
     def _slot(self, old: Slot, new: Slot | None, precise: bool, ids: IdMap, level: int, allocated: bool) -> bool:
-        if level == EXACT and old.types != (new.types if new is not None else _EMPTY.types):
+        if level != NOT_EXACT and old.types != (new.types if new is not None else _EMPTY.types):
             return False
         if old is new and not old.id:
             return True
@@ -307,9 +307,9 @@ class Comparison:
                     level,
                 ):
                     return False
-            if level == EXACT and old_frame.depth > new_frame.depth:
+            if old_frame.depth > new_frame.depth:
                 return False
-            places = old_frame.slots if level != EXACT else {**old_frame.slots, **_limited(new_frame, old_frame.depth)}
+            places = {**old_frame.slots, **_limited(new_frame, old_frame.depth)}
             for place in places:
                 if not self._slot(
                     old_frame.slots.get(place, _EMPTY),

@@ -187,6 +187,14 @@ CASES = {
         "reject",
         f"struct io {{ u64 *p; u64 n; }}; static int body(u32 i, struct io *p) {{ p->p = 0; return 0; }} {START} u64 x = 1; struct io p = {{&x, 0}}; loop(9, body, &p, 0); return *p.p & 1; }}",
     ),
+    "a frame that the body deepens": (
+        "accept",
+        f'static int body(u32 i, struct acc *a) {{ u64 t = a->seen; asm volatile("" :: "r"(&t) : "memory"); a->seen = t + 1; return 0; }} {START} {ACC} loop(100, body, &a, 0); return 2; }}',
+    ),
+    "a function that no one runs": (
+        "reject",
+        f"static int never(u32 i, void *a) {{ return 0; }} {ADD} {START} {ACC} loop(10, body, &a, 0); void *f = never; asm_hide(f); return 2; }}",
+    ),
     # bpf_for_each_map_elem
     "each value of an array": (
         "accept",

@@ -119,10 +119,27 @@ LIMITS = {
 }  # fmt: skip
 
 
+def group(asm: str) -> ProgramSpec:
+    """A program of a control group, which may return 0 or 1."""
+    return program(asm, "cgroup_skb").replace(attach_type="cgroup_inet_ingress")
+
+
+RESULTS = {
+    "a result in range": ("", group("r0 = 1; exit")),
+    "a result out of range": ("return-value", group("r0 = 2; exit")),
+    "a result that is right in its lower half only": ("return-value", group("r0 = 0x100000001 ll; exit")),
+    "a result of one bit": ("", group("call 5; w0 &= 1; exit")),
+    "a result of any bits": ("return-value", group("call 5; exit")),
+    "a result of 32 unknown bits": ("return-value", group("call 5; w0 = w0; exit")),
+    "a pointer as result": ("return-value", group("r0 = r1; exit")),
+    "any result where the type has none": ("", program("call 5; exit")),
+}
+
+
 @pytest.mark.kernel
-@pytest.mark.parametrize("name", [*STRUCTURE, *LIMITS])
+@pytest.mark.parametrize("name", [*STRUCTURE, *LIMITS, *RESULTS])
 def test_limits_and_structure(name: str, oracle: KernelOracle) -> None:
-    rule, spec = {**STRUCTURE, **LIMITS}[name]
+    rule, spec = {**STRUCTURE, **LIMITS, **RESULTS}[name]
     assert_agrees(spec, "reject" if rule else "accept", oracle)
     assert verify_program(spec).rule == rule
     assert not rule or rule in RULES

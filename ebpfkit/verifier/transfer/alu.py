@@ -15,6 +15,7 @@ from ebpfkit.verifier import check, obligations
 from ebpfkit.verifier.domain import arithmetic, tnum
 from ebpfkit.verifier.domain.objects import ARENA, BTF, BUF, FLOW_KEYS, UNTRUSTED_MEM
 from ebpfkit.verifier.domain.pointer import (
+    CONST_DYNPTR,
     CTX,
     FUNC,
     MAP_KEY,
@@ -38,7 +39,7 @@ __all__ = ["build_address_cast", "build_alu", "build_move", "build_move_sign_ext
 _FAR = limits.MAX_VARIABLE_OFFSET
 _S64_MIN, _S64_MAX = -(1 << 63), (1 << 63) - 1
 _LINKS = LINK32 | LINK64
-_MOVABLE = {CTX, STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, FUNC, BTF, BUF}
+_MOVABLE = {CTX, STACK, PACKET, PACKET_META, MAP_VALUE, MAP_KEY, MEM, FUNC, BTF, BUF, CONST_DYNPTR}
 _INTO_ARENA, _OUT_OF_ARENA = 1, 1 << 16  # destination and source space, 16 bits each
 _SYMBOLS = {
     "add": "+=", "sub": "-=", "mul": "*=", "div": "/=", "mod": "%=", "or": "|=", "and": "&=", "xor": "^=",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit.verifier import check
 from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, MEM, STACK
 from ebpfkit.verifier.domain.stack_objects import LASTING_SLICE, PACKET_SLICE, StackObject
 from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter
@@ -59,6 +60,7 @@ def initialised(w: Walk, index: int, register: int, *, changes: bool = False) ->
         if changes:
             message = "cannot pass pointer to const bpf_dynptr, the helper mutates it"
             raise _refuse(index, register, message)
+        check.check_unmoved(index, register, value)
         return value.target, w.ids[register]
     message = f"Expected an initialized dynptr as arg #{register - 1}"
     spot = stack_objects.find_spot(w, index, register, "dynptr", _SLOTS, message)

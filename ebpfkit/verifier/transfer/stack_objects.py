@@ -27,6 +27,11 @@ _RULES = {"dynptr": "dynptr", "iter": "iterator", "irq_flag": "execution-context
 _EMPTY = Slot(bytes([INVALID] * 8))
 
 
+def _slot_at(off: int) -> int:
+    """The slot at a stack offset as the kernel reckons it: division cuts towards zero."""
+    return (-off - 1) // 8 if off < 0 else -((off + 1) // 8)
+
+
 def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: str) -> tuple[Frame, int] | None:
     """The frame and the slot at the lowest address of an object of `slots` slots; None below what the frame has used.
 
@@ -40,7 +45,7 @@ def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: s
     if p.var.const is None:
         raise refuse(f"{what} has to be at a constant offset")
     off = p.off + to_signed(p.var.const, 64)
-    number = (-off - 1) // 8 if off < 0 else -((off + 1) // 8)
+    number = _slot_at(off)
     if off % 8 or number + 1 < slots:
         raise refuse(f"cannot pass in {what} at an offset={off}")
     frame = w.state.frames[p.target]
@@ -50,7 +55,7 @@ def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: s
 def find_slots(w: Walk, register: int, slots: int) -> tuple[Frame, range]:
     """The slots of an object, the one at the lowest address first, where it was proved to be."""
     p = w.vals[register]
-    number = (-(p.off + to_signed(p.var.value, 64)) - 1) // 8
+    number = _slot_at(p.off + to_signed(p.var.value, 64))
     return w.state.frames[p.target], range(number, number - slots, -1)
 
 
