@@ -17,7 +17,8 @@ __all__ = ["LogProgram", "program_of_log"]
 _INSN = re.compile(r"\s*(\d{1,9}): (?:[.0-9]{10,11} )?(\([0-9a-f]{2}\) .*)$", re.ASCII)
 _MARK = re.compile(
     r"\s*(?:processed \d+ insns|Verifier analysis:|func#\d+ @\d+|Live regs before insn:"
-    r"|\d+: (?:frame\d+: )?R\d+=|from \d+ to \d+:|last_idx \d+ first_idx|mark_precise:|(?:libbpf: .*)?-- (?:BEGIN|END) PROG LOAD LOG --)",
+    r"|\d+: (?:frame\d+: )?R\d+=|from \d+ to \d+:|last_idx \d+ first_idx|mark_precise:"
+    r"|(?:libbpf: .*)?-- (?:BEGIN|END) PROG LOAD LOG --)",
     re.ASCII,
 )
 _STATE = re.compile(r"\s+;\s*((?:frame\d+: )?(?:R\d+(?:_\w+)?=|fp-?\d+(?:_\w+)?=|refs=).*)$", re.ASCII)
