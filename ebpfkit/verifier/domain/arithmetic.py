@@ -12,7 +12,7 @@ from ebpfkit._bits import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX
 from ebpfkit.verifier.domain import tnum
 from ebpfkit.verifier.domain.scalar import Bounds, Scalar, sign32, sign64
 
-__all__ = ["OPERATIONS", "byte_swap", "compute", "compute_exactly", "move32", "move_sign_extended"]
+__all__ = ["OPERATIONS", "add_loosely", "byte_swap", "compute", "compute_exactly", "move32", "move_sign_extended"]
 
 Range = tuple[int, int]
 
@@ -231,6 +231,13 @@ def compute(operation: str, width: int, a: Scalar, b: Scalar) -> Bounds:
     if width == 32:
         d.zero_extend32()
     return d.sync()
+
+
+def add_loosely(a: Scalar, b: Scalar) -> Bounds:
+    """`a + b` as kernels before 6.18 put it into linked numbers: the views do not learn from each other."""
+    d = a.bounds()
+    (d.operations.get("add") or _add)(d, b)
+    return d
 
 
 _EXACT: dict[str, Callable[[int, int], int]] = {

@@ -100,7 +100,7 @@ def _xor(d: Bounds, s: Scalar) -> None:
 
 
 class BoundsBefore6_17(Bounds):
-    """Two rounds of deduction, ranges that cross the sign at one end only are left alone, simple products."""
+    """As 6.12 has it: 32-bit ranges that cross the sign at one end are left alone, sums and products are simpler."""
 
     __slots__ = ()
     operations: ClassVar[Mapping[str, Operation]] = MappingProxyType({"add": _add, "sub": _sub, "mul": _mul})
@@ -126,15 +126,9 @@ class BoundsBefore6_17(Bounds):
             self.u32_min = max(self.u32_min, self.s32_min & U32_MAX)
             self.u32_max = min(self.u32_max, self.s32_max & U32_MAX)
 
-    def _deduce64(self) -> None:
-        if sign64(self.umin) <= sign64(self.umax):
-            self.smin, self.smax = max(self.smin, sign64(self.umin)), min(self.smax, sign64(self.umax))
-        if self.smin & U64_MAX <= self.smax & U64_MAX:
-            self.umin, self.umax = max(self.umin, self.smin & U64_MAX), min(self.umax, self.smax & U64_MAX)
-
     def sync(self) -> Bounds:
         self.learn_from_bits()
-        for _ in range(2):
+        for _ in range(3):
             self._deduce32()
             self._deduce64()
             self._deduce_mixed()

@@ -220,7 +220,11 @@ def _copied(w: Walk, known: Any, identity: int, value: Any, mine: int) -> tuple[
     key = (known, distance, width)
     found = w.distance_memo.get(key)
     if found is None:
-        shifted = arithmetic.compute("add", 64, known, w.values.constant(distance & U64_MAX))
+        constant = w.values.constant(distance & U64_MAX)
+        if "linked-differences" in w.behaviours:
+            shifted = arithmetic.compute("add", 64, known, constant)
+        else:
+            shifted = arithmetic.add_loosely(known, constant)
         if width == 32:
             shifted = _add32(known, distance)
         found = w.distance_memo[key] = w.values.scalar(shifted)
