@@ -248,7 +248,7 @@ def _native_totals(machine: MachineRun, pcap: Path, out: Path | None) -> tuple[d
         done = machine.run_capture(pcap, stream)
     actions: Counter[str] = Counter()
     for value, count in done.verdicts.items():
-        actions[machine.action_name(value)] += count
+        actions[machine.action_name(value) if value >= 0 else "no action"] += count
     totals = {"packets": done.packets, "insns": done.insns, "actions": dict(actions.most_common())}
     return totals, done.error
 

@@ -51,7 +51,8 @@ _PCAP_MAGIC: Final = {
 
 @dataclass
 class CaptureTotals:
-    """What a program did to a capture. `verdicts` counts runs by return value; `insns` is None in trusted code.
+    """What a program did to a capture. `verdicts` counts runs by return value, those from 15 on together as -1; `insns`
+    is None in trusted code.
 
     `error` is what broke the walk off, where the caller asked for the totals up to there.
     """

@@ -157,6 +157,13 @@ def test_the_clock_is_that_of_the_capture_unless_it_is_given(ebpfkit: Command, t
     assert "takes seconds" in ebpfkit("run", text, "--pcap", pcap, "--time", "soon").err
 
 
+def test_what_is_no_action_is_counted_together_in_native_code(tmp_path: Path, ebpfkit: Command) -> None:
+    text, pcap = tmp_path / "large.s", capture(tmp_path / "in.pcap", 2)
+    text.write_text("r0 = 1002\nexit\n")
+    assert "2 packets: 2 1002," in ebpfkit("run", text, "--pcap", pcap, "--jit").out
+    assert "2 packets: 2 no action," in ebpfkit("run", text, "--pcap", pcap, "--jit", "--totals").out
+
+
 def test_random_numbers_repeat_with_their_seed(ebpfkit: Command, tmp_path: Path) -> None:
     text = tmp_path / "random.s"
     text.write_text("call bpf_get_prandom_u32#7\nexit\n")
