@@ -41,6 +41,7 @@ MAX_TAIL_CALLS = 1 << 16  # slots of a program array that section names fill
 MAX_TEXT_BYTES = 64 << 20  # of all spans
 MAX_TEXT = 1024  # bytes of a source line or file name that a span keeps
 _GIVE_TARGET = "is a CO-RE relocation; give the BTF of the target kernel"
+_OTHER_ORDER = "is a CO-RE relocation, and the BTF given is that of a kernel of the other byte order"
 _CALLBACK_TAG = "exception_callback:"
 BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS = 1 << 4, 1 << 5
 
@@ -276,10 +277,14 @@ class _Linker:
                 place = f"{code.section.name}+{relo.offset:#x}"
                 raise ObjectError(f"CO-RE relocation at {place} is at no instruction", place=".BTF.ext")
             try:
-                if self.target_btf is None and relo.kind != Question.TYPE_ID_LOCAL:
+                target = local if relo.kind == Question.TYPE_ID_LOCAL else self.target_btf
+                if target is None:
                     code.faults[index] = f"{code.place(index)}: {describe(local, relo)} {_GIVE_TARGET}"
                     continue
-                patched = patch(code.insns[index], answer(local, relo, self.target_btf or local))
+                if target.big_endian != local.big_endian:
+                    code.faults[index] = f"{code.place(index)}: {describe(local, relo)} {_OTHER_ORDER}"
+                    continue
+                patched = patch(code.insns[index], answer(local, relo, target))
             except (CorePatchError, NotSupported, ObjectError) as error:
                 code.faults[index] = f"{code.place(index)}: {error}"
                 continue

@@ -111,6 +111,13 @@ def test_bit_fields_of_another_layout(compiler: str, order: str) -> None:
     assert values == {"a": 5, "b": 100, "c": 3000, "d": -54321, "e": 21, "plain": 777}
 
 
+def test_a_kernel_of_the_other_byte_order_answers_nothing() -> None:
+    """Bit-fields lie elsewhere there: what it would answer is wrong for this object."""
+    target = open_object(built("clang", "core_bits", "el", "-DMOVED"))
+    obj = open_object(built("clang", "core_bits", "eb"), target_btf=target.btf)
+    assert "the BTF given is that of a kernel of the other byte order" in obj.problems["bits"]
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_joined(compiler: str) -> None:
     parts = [(name, built(compiler, name, "eb")) for name in ("link_a", "link_b")]
