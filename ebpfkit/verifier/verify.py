@@ -91,6 +91,20 @@ def _end_log(log: Callable[[str], None], outcome: Rejection | Unmodelled | None,
     log(LOG_LINES["processed"].format(processed=report.insns_processed, limit=limits.MAX_PROCESSED))
 
 
+def _check_results(code: Code) -> None:
+    """A function that may leave by a tail call returns a number: what was called may return in its place."""
+    from ebpfkit.btf.types import Enum, Func, FuncProto, Int
+
+    btf = code.spec.btf
+    assert btf is not None
+    for sub in code.subprograms[1:]:
+        func = btf.get(sub.type_id) if sub.has_tail_call and 0 < sub.type_id < len(btf) else None
+        proto = btf.get(func.type) if isinstance(func, Func) else None
+        if isinstance(proto, FuncProto) and not isinstance(btf.resolve(proto.ret), Int | Enum):
+            message = "tail_call is only allowed in functions that return 'int'."
+            raise Rejection("btf-mismatch", message, index=sub.start)
+
+
 @lru_cache(maxsize=64)
 def _helpers_of(kernel: str) -> dict[int, HelperSpec]:
     return {number: row for number, row in HELPERS.items() if is_at_least(kernel, row.since)}
@@ -175,6 +189,7 @@ class _Run:
 
     def _check_functions(self, code: Code) -> None:
         if has_function_types(self.spec):
+            _check_results(code)
             return
         for sub in code.subprograms[1:]:
             if sub.has_tail_call:
@@ -302,7 +317,7 @@ def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec
             if code.subprograms[number].is_async and code.insns[site].op.kind is Kind.WIDE:
                 continue  # only a timer calls it, on a stack of its own
             if frames >= limits.MAX_FRAMES:
-                message = f"the call stack of {frames + 1} frames is too deep !"
+                message = f"the call stack of {frames} frames is too deep !"
                 raise Rejection("call-depth", message, index=site)
             descend(code.subprograms[number], total, frames + 1, called_back)
 

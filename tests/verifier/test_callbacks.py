@@ -151,6 +151,22 @@ CASES = {
         "reject",
         f"static int body(u32 i, struct acc *a) {{ struct guarded *g = lookup(&locks, &i); if (!g) return 1; lock(&g->lock); g->count++; return 0; }} {START} {ACC} loop(4, body, &a, 0); return 2; }}",
     ),
+    "a tail call in a function": (
+        "accept",
+        f"static G int f(void *ctx, u32 n) {{ if (n > 5) tail(ctx, &progs, 1); asm_hide(n); return n & 1; }} {START} return f(ctx, ctx->rx_queue_index); }}",
+    ),
+    "a tail call in a function that returns nothing": (
+        "reject",
+        f"static G void f(void *ctx, u32 n) {{ if (n > 5) tail(ctx, &progs, 1); asm_hide(n); }} {START} f(ctx, ctx->rx_queue_index); return 2; }}",
+    ),
+    "a result of a function with a tail call": (
+        "reject",
+        f"static G int f(void *ctx, u32 n) {{ if (n > 5) tail(ctx, &progs, 1); return 3; }} {START} {DATA} u32 n = f(ctx, ctx->rx_queue_index); if (data + 8 > end) return 1; return data[n]; }}",
+    ),
+    "the packet after a function with a tail call": (
+        "reject",
+        f"static G int f(void *ctx, u32 n) {{ if (n > 5) tail(ctx, &progs, 1); return 3; }} {START} {DATA} if (data + 8 > end) return 1; f(ctx, ctx->rx_queue_index); return data[1]; }}",
+    ),
     "a tail call in the body": (
         "reject",
         f"struct io {{ void *ctx; }}; static int body(u32 i, struct io *a) {{ now(); tail(a->ctx, &progs, 1); return 0; }} {START} struct io a = {{ctx}}; loop(4, body, &a, 0); return 2; }}",

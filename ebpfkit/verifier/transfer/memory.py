@@ -272,6 +272,8 @@ def build_wide(w: Walk, index: int, insn: Instruction) -> Step:
     target = w.code.maps[index]
     if operation == "imm":
         value: Any = w.values.constant(to_unsigned(insn.imm, 64))
+    elif operation == "func" and check.prove_static(index, demands) is not None:
+        value = None
     elif operation == "func":
         value = w.values.pointer(FUNC, _callback(w, index))
     elif operation == "var":

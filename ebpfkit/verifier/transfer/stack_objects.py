@@ -14,6 +14,7 @@ from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE, StackObject
 from ebpfkit.verifier.liveness import StackLiveness
 from ebpfkit.verifier.rejection import Rejection
 from ebpfkit.verifier.state import DYNPTR, ID_MASK, INVALID, SPILL, Frame, Slot
+from ebpfkit.verifier.transfer.iteration import slot_at
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
@@ -25,11 +26,6 @@ __all__ = [
 
 _RULES = {"dynptr": "dynptr", "iter": "iterator", "irq_flag": "execution-context"}
 _EMPTY = Slot(bytes([INVALID] * 8))
-
-
-def _slot_at(off: int) -> int:
-    """The slot at a stack offset as the kernel reckons it: division cuts towards zero."""
-    return (-off - 1) // 8 if off < 0 else -((off + 1) // 8)
 
 
 def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: str) -> tuple[Frame, int] | None:
@@ -45,7 +41,7 @@ def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: s
     if p.var.const is None:
         raise refuse(f"{what} has to be at a constant offset")
     off = p.off + to_signed(p.var.const, 64)
-    number = _slot_at(off)
+    number = slot_at(off)
     if off % 8 or number + 1 < slots:
         raise refuse(f"cannot pass in {what} at an offset={off}")
     frame = w.state.frames[p.target]
@@ -55,7 +51,7 @@ def find_spot(w: Walk, index: int, register: int, what: str, slots: int, then: s
 def find_slots(w: Walk, register: int, slots: int) -> tuple[Frame, range]:
     """The slots of an object, the one at the lowest address first, where it was proved to be."""
     p = w.vals[register]
-    number = _slot_at(p.off + to_signed(p.var.value, 64))
+    number = slot_at(p.off + to_signed(p.var.value, 64))
     return w.state.frames[p.target], range(number, number - slots, -1)
 
 
