@@ -10,20 +10,23 @@ from typing import Final
 from ebpfkit.errors import UsageError
 
 __all__ = [
-    "BEHAVIOURS", "DEFAULT_KERNEL", "KNOWN", "MEASURED", "Behaviour", "basis_of", "is_at_least", "is_in_force",
-    "parse_version",
+    "BACKPORTED", "BEHAVIOURS", "DEFAULT_KERNEL", "KNOWN", "LONGTERM", "MEASURED", "MEASURED_RELEASES", "Behaviour",
+    "basis_of", "has_instruction", "is_at_least", "is_in_force", "parse_version",
 ]  # fmt: skip
 
 DEFAULT_KERNEL: Final = "6.18"
 """The kernel that a verdict is for when nobody says otherwise."""
 
-MEASURED: Final = ("6.18",)
+MEASURED: Final = ("6.1", "6.12", "6.18")
 """Kernels whose verdicts were compared with the verifier's, program by program."""
 
 MEASURED_RELEASES: Final[Mapping[str, str]] = MappingProxyType(
     {"6.1": "6.1.192", "6.12": "6.12.117", "6.18": "6.18.44"}
 )
 """The stable releases on which rows were measured: they carry changes that the first of the series had not."""
+
+BACKPORTED: Final[Mapping[str, frozenset[str]]] = MappingProxyType({"6.1": frozenset({"JA32"})})
+"""Instructions that the measured stable release of a series has, though they came with a later series."""
 
 LONGTERM: Final = ("4.4", "4.9", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", "6.18")
 """Series with long support."""
@@ -56,6 +59,15 @@ def is_at_least(kernel: str, since: str) -> bool:
     (True, False, True)
     """
     return not since or parse_version(kernel) >= parse_version(since)
+
+
+def has_instruction(kernel: str, name: str, since: str) -> bool:
+    """Whether the kernel knows the instruction of this name, which came with `since`.
+
+    >>> has_instruction("6.1", "JA32", "6.6"), has_instruction("5.15", "JA32", "6.6")
+    (True, False)
+    """
+    return is_at_least(kernel, since) or name in BACKPORTED.get(kernel, ())
 
 
 def basis_of(kernel: str) -> str:
@@ -92,7 +104,6 @@ _TO_612 = ("6.1", "6.12")
 _TO_618 = ("6.12", "6.18")
 
 _ROWS = (
-    Behaviour("functions", "4.16", "functions of a program may call each other"),
     Behaviour("large-programs", "5.2", "programs and walks of up to 1,000,000 instructions"),
     Behaviour("bounded-loops", "5.3", "loops are walked round by round"),
     Behaviour("global-functions", "5.6", "global functions are verified apart, by their BTF prototype"),
@@ -144,6 +155,15 @@ _ROWS = (
     Behaviour("context-constants", "6.4", "a constant may be stored into the context", True, "", _TO_612),
     Behaviour("null-by-pointer-kind", "6.12", "maps and memory too are known not to be null", True, "", _TO_612),
     Behaviour("ranges-meet-at-ends", "6.17", "ranges that overlap at one end of the sign tighten", True, "", _TO_618),
+    Behaviour(
+        "untrusted-memory",
+        "6.17",
+        "a kernel structure's pointer to anything but a structure is memory read with care, not a number",
+        True,
+        "",
+        _TO_618,
+        True,
+    ),
     Behaviour("wrapping-sums", "6.17", "sums of which both ends wrap keep bounds", True, "", _TO_618),
     Behaviour("product-bounds", "6.14", "products of negative numbers keep bounds", True, "", _TO_618),
     Behaviour("forked-masks", "6.18", "and, or with a constant split the path at 0 or all ones", True, "", _TO_618),

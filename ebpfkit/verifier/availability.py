@@ -1,4 +1,4 @@
-"""What a program needs that came with some kernel: its type, its attach type, its maps, calls between its functions.
+"""What a program needs that came with some kernel: its type, its attach type, its maps.
 
 A kernel refuses these before its verifier sees the program (EINVAL, without a log). Instructions are
 `instruction_set`'s, helpers the walk's.
@@ -33,9 +33,6 @@ def check_available(spec: ProgramSpec, prog_type: ProgTypeSpec, kernel: str) -> 
             _refuse(f"maps of type {shape.type} (map {shape.name})", kernel, row.since)
         if shape.frozen and not is_in_force("large-programs", kernel):
             _refuse(f"frozen maps (map {shape.name})", kernel, "5.2")
-    calls = any(insn.op.name == "CALL_LOCAL" for insn in spec.instructions)
-    if calls and not is_in_force("functions", kernel):
-        _refuse("calls between functions of a program", kernel, "4.16")
 
 
 def _refuse(what: str, kernel: str, since: str) -> None:

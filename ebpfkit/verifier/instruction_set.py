@@ -5,7 +5,7 @@ The versions are the `since` of the opcode table's rows. What an instruction doe
 
 from __future__ import annotations
 
-from ebpfkit.abi.versions import is_at_least, is_in_force
+from ebpfkit.abi.versions import has_instruction, is_in_force
 from ebpfkit.asm.isa import Kind, Opcode
 from ebpfkit.verifier.program import Code, is_known_byte
 from ebpfkit.verifier.rejection import Rejection
@@ -40,7 +40,7 @@ def _refusal(op: Opcode, kernel: str) -> tuple[str, str] | None:
 
 def unknown_when_walked(op: Opcode, kernel: str) -> str:
     """What this kernel says of an instruction that came after it when its walk gets there; empty for known ones."""
-    if not op.since or is_at_least(kernel, op.since):
+    if not op.since or has_instruction(kernel, op.name, op.since):
         return ""
     name = (
         "BPF_MOV"
@@ -58,7 +58,7 @@ def check_instruction_set(code: Code, kernel: str) -> None:
         raise Rejection("too-large", f"{code.slot_count} instructions are more than {_MAX_INSNS_BEFORE_LARGE}")
     for index, insn in enumerate(code.insns):
         op = insn.op
-        if op.since and not is_at_least(kernel, op.since):
+        if op.since and not has_instruction(kernel, op.name, op.since):
             refusal = _refusal(op, kernel)
             if refusal is not None:
                 raise Rejection(*refusal, index=index)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, HelperSpec
-from ebpfkit.abi.versions import DEFAULT_KERNEL, is_at_least
+from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
@@ -234,7 +234,7 @@ def _check_undefined_jump(code: Code, index: int, first: int, behind: int) -> No
 def is_known_byte(byte: int, kernel: str) -> bool:
     """Whether the kernel's own table has some instruction with this opcode byte."""
     rows = (op for op in OPCODES.values() if op.code == byte and op.kind is not Kind.INVALID)
-    return any(op.in_linux and is_at_least(kernel, op.since) for op in rows)
+    return any(op.in_linux and has_instruction(kernel, op.name, op.since) for op in rows)
 
 
 def _check_indirect(op: Opcode, kernel: str, index: int) -> None:
