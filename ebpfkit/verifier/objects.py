@@ -241,6 +241,8 @@ def load(w: Walk, p: Pointer, identity: int, offset: int, size: int) -> Any:
     if found.kind == "scalar" or p.target.flags & kinds.ALLOC:
         return None
     if found.kind == "opaque":
+        if "untrusted-memory" not in w.behaviours:
+            return None
         return w.values.pointer(kinds.UNTRUSTED_MEM, None, readonly=True)
     flags, nullable = _flags_of(w, p, identity, found)
     name = w.objects.btf_of(p.target).name(found.type_id)
