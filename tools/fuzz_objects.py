@@ -50,7 +50,7 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
     from ebpfkit.elf.static import link_objects
     from ebpfkit.elf.structops import fit_operations
     from ebpfkit.errors import NotSupported
-    from ebpfkit.loader.btf import loadable_btf, older_btf, plain_names
+    from ebpfkit.loader.btf import loadable_btf, older_btf, plain_types
 
     seed = (CORPUS / "small.o").read_bytes()
     types = open_object(seed).btf
@@ -77,7 +77,7 @@ def parsers() -> dict[str, Callable[[bytes], object]]:
     def read_split(data: bytes) -> None:
         split = Btf.from_bytes(data, base=types)
         deduplicate_split(split).to_btf().to_bytes()
-        older_btf(plain_names(loadable_btf(split)), (4, 18)).to_bytes()
+        older_btf(plain_types(loadable_btf(split)), (4, 18)).to_bytes()
 
     def read_btf(data: bytes) -> None:
         Btf.from_bytes(data).to_bytes()

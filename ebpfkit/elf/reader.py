@@ -28,8 +28,9 @@ SHN_UNDEF, SHN_LORESERVE, SHN_XINDEX = 0, 0xFF00, 0xFFFF
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION = 0, 1, 2, 3
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STV_DEFAULT, STV_INTERNAL, STV_HIDDEN = 0, 1, 2
-# R_BPF_NONE, R_BPF_64_64 and R_BPF_64_32 in data: R_BPF_64_ABS32, R_BPF_64_ABS64, R_BPF_64_ABS32.
-_TYPES_TODAY = {0: 3, 1: 2, 10: 3}
+# R_BPF_NONE, R_BPF_64_64 and R_BPF_64_32 in data: R_BPF_64_ABS32, R_BPF_64_ABS64, R_BPF_64_ABS32. The assembler of
+# GNU's binutils before 2.42 had numbers of its own for data of 32 and 64 bits: 11 and 12.
+_TYPES_TODAY = {0: 3, 1: 2, 10: 3, 11: 3, 12: 2}
 HEADER_SIZE, SECTION_HEADER_SIZE, SYMBOL_SIZE, REL_SIZE = 64, 64, 24, 16
 
 
@@ -126,7 +127,8 @@ class ElfFile:
     def relocations(self, section: Section) -> list[Relocation]:
         """What applies to a section, in order of offset. Raises ObjectError for a malformed table.
 
-        Types are those of clang 13 and later: before, data had the types of code, and types and lines had none.
+        Types are those of clang 13 and later: before, data had the types of code, and types and lines had none; gcc's
+        objects had others.
         """
         found = []
         today = {} if section.is_code else _TYPES_TODAY

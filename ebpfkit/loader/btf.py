@@ -39,7 +39,7 @@ from ebpfkit.btf.types import (
 )  # fmt: skip
 from ebpfkit.elf.model import ObjectFile
 
-__all__ = ["loadable_btf", "older_btf", "plain_names"]
+__all__ = ["loadable_btf", "older_btf", "plain_types"]
 
 _MAX_NAME = 127  # what every kernel takes; newer ones take more
 
@@ -130,21 +130,24 @@ def _older_type(btf: Btf, type_: BtfType) -> BtfType:
     raise TypeError(f"{type_!r} is as old as BTF")
 
 
-def plain_names(btf: Btf) -> Btf:
-    """The BTF with names as the kernel allows them: those of other languages (`Option<u32>`) get underscores.
+def plain_types(btf: Btf) -> Btf:
+    """The BTF with what the kernel allows of other compilers: names as `Option<u32>` get underscores, integers that are
+    both signed and characters (gcc) are signed.
 
     The same object when nothing has to change.
     """
     changes: dict[int, BtfType] = {}
     for type_id, type_ in enumerate(btf.types):
-        plain = _with_plain_names(type_)
+        plain = _plain_type(type_)
         if plain != type_:
             changes[type_id] = plain
     return btf.with_types(changes) if changes else btf
 
 
-def _with_plain_names(type_: BtfType) -> BtfType:
+def _plain_type(type_: BtfType) -> BtfType:
     match type_:
+        case Int() if type_.encoding & (type_.encoding - 1):
+            return replace(type_, encoding=type_.encoding & Int.SIGNED)
         case Int() | Float() | Datasec() | DeclTag() | TypeTag():
             return type_  # the kernel takes any name of theirs, or others than identifiers
         case Struct():
@@ -155,6 +158,8 @@ def _with_plain_names(type_: BtfType) -> BtfType:
             return replace(type_, name=_plain(type_.name), values=values)
         case FuncProto():
             return replace(type_, params=tuple(param._replace(name=_plain(param.name)) for param in type_.params))
+        case Func():
+            return replace(type_, name=_plain(type_.name) or "anonymous")
     return replace(type_, name=_plain(type_.name))
 
 

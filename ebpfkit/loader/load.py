@@ -25,7 +25,7 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.cpus import possible_cpus
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.version import kernel_version
-from ebpfkit.loader.btf import older_btf, plain_names
+from ebpfkit.loader.btf import older_btf, plain_types
 from ebpfkit.loader.externs import Externs, KernelSymbol
 from ebpfkit.loader.rejection import kernel_rejection
 from ebpfkit.loader.targets import Target
@@ -169,7 +169,7 @@ def load_btf(btf: Btf) -> Fd:
     if result.fd is not None:
         return result.fd
     number = result.errno
-    if number == errno.EINVAL and (mended := older_btf(plain_names(btf), kernel_version())) is not btf:
+    if number in (errno.EINVAL, ENOTSUPP) and (mended := older_btf(plain_types(btf), kernel_version())) is not btf:
         return load_btf(mended)
     if number == 1:
         missing = explain_permission(("CAP_BPF",), "not permitted by this system's policy")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ebpfkit.btf import BtfBuilder
-from ebpfkit.btf.types import Func, FuncProto, Param, Struct, Typedef
+from ebpfkit.btf import Btf, BtfBuilder
+from ebpfkit.btf.types import VOID, Func, FuncProto, Int, Param, Struct, Typedef
 from ebpfkit.elf import open_object
 from ebpfkit.loader import Collection
-from ebpfkit.loader.btf import plain_names
+from ebpfkit.loader.btf import plain_types
 
 
 def test_names_of_other_languages() -> None:
@@ -25,15 +25,22 @@ def test_names_of_other_languages() -> None:
     builder.typedef("core::num::NonZero", integer)
     builder.typedef("x" * 200, integer)
     btf = builder.build()
-    plain = plain_names(btf)
+    plain = plain_types(btf)
     struct_ = plain.types[2]
     assert isinstance(struct_, Struct) and struct_.name == "Option_u32_"
     assert [member.name for member in struct_.members] == ["_0", "plain"]
     assert plain.types[3] == Typedef("core__num__NonZero", integer)
     assert len(plain.types[4].name) == 127 and plain.types[1].name == "unsigned int"
-    assert plain_names(plain) is plain
+    assert plain_types(plain) is plain
     named = btf.with_types({1: FuncProto("", 0, (Param("<closure>", 2),)), 2: Func("a::b", 1)})
-    assert [type_.name for type_ in plain_names(named).types[1:3]] == ["", "a__b"]
+    assert [type_.name for type_ in plain_types(named).types[1:3]] == ["", "a__b"]
+
+
+def test_types_of_gcc() -> None:
+    """It says of `char` that it is signed and a character, and has functions without a name."""
+    types = [VOID, Int("char", 1, Int.SIGNED | Int.CHAR, 8), FuncProto("", 1), Func("", 2), Int("bool", 1, Int.BOOL, 8)]
+    plain = plain_types(Btf(types))
+    assert plain.types == [VOID, Int("char", 1, Int.SIGNED, 8), FuncProto("", 1), Func("anonymous", 2), types[4]]
 
 
 @pytest.mark.kernel
