@@ -121,9 +121,9 @@ def _explain_log(path: Path, as_json: bool) -> int:
 
     text = _read(path)
     log = parse_kernel_log(text)
+    if log.processed is None and not log.steps and log.rule in ("", "other"):
+        raise UsageError(f"{path}: this is no log of a kernel's verifier")
     if not log.message:
-        if log.processed is None and not log.steps:
-            raise UsageError(f"{path}: this is no log of a kernel's verifier")
         verdict = {"verdict": "accept", "insns_processed": log.processed}
         if as_json:
             print_json(verdict)

@@ -81,3 +81,17 @@ def test_explain_reads_a_kernels_log(tmp_path: Path) -> None:
         assert "uninitialised-register" in result.stdout and "R9 was never written" in result.stdout
     accepted = run("explain", "--log", "-", text=LOG.replace("R9 !read_ok\n", ""))
     assert accepted.return_value == 0
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "\0\xff\n"])
+def test_what_is_no_log_is_refused(text: str) -> None:
+    assert isinstance(run("explain", "--log", "-", text=text).exception, UsageError)
+
+
+def test_a_single_line_of_a_log_is_enough() -> None:
+    assert "null-map-value" in run("explain", "--log", "-", text="R0 invalid mem access 'map_value_or_null'\n").stdout
+
+
+def test_the_kernels_format_is_for_the_eye_alone(files: tuple[Path, Path]) -> None:
+    assert "0: (bf) r0 = r9" in run("verify", files[1], "--log-level", "2").stdout
+    assert run("verify", files[1], "--log-level", "2", "--json").exception is not None
