@@ -191,14 +191,15 @@ def run(kernel: str, arguments: list[str], modules: list[str]) -> int:
             "-kernel", str(guest.image), "-initrd", str(initrd),
             "-append", "console=ttyS0 quiet panic=-1 lsm=landlock,lockdown,yama,bpf",
         ]  # fmt: skip
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=1800, check=False)
-        text = done.stdout.decode(errors="replace").replace("\r", "")
-        print(text)
-        ended = re.search(r"GUEST ENDS (-?\d+)", text)
-        if ended is None:
-            print((Path(folder) / "console").read_text(errors="replace")[-3000:], file=sys.stderr)
-            return 1
-        return int(ended[1])
+        for _ in range(3):  # a boot now and then dies in the emulator
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=1800, check=False)
+            text = done.stdout.decode(errors="replace").replace("\r", "")
+            ended = re.search(r"GUEST ENDS (-?\d+)", text)
+            if ended is not None:
+                print(text)
+                return int(ended[1])
+        print(text, (Path(folder) / "console").read_text(errors="replace")[-3000:], file=sys.stderr)
+        return 1
 
 
 def main() -> int:
