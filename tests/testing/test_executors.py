@@ -307,8 +307,13 @@ def test_fields_of_the_context_are_set(bench: Bench) -> None:
     bench.context["rx_queue_index"] = 3
     for on in ("interpreter", "jit"):
         assert bench.run(reads, b"", on).action == 3
+
+
+@pytest.mark.kernel
+def test_the_kernels_context_cannot_be_set(bench: Bench) -> None:
+    bench.context["rx_queue_index"] = 3
     with pytest.raises(NotSupported, match="BPF_PROG_TEST_RUN shows the loopback device"):
-        bench.run(reads, bytes(14), "kernel")
+        bench.run(parse("r0 = 2\nexit"), bytes(14), "kernel")
 
 
 def test_where_packets_are_sent(bench: Bench) -> None:
