@@ -132,6 +132,8 @@ _ROWS = (
     ),
     Behaviour("null-by-comparison", "6.12", "a pointer equal to a non-null one is non-null", True, "", _TO_612),
     Behaviour("lock-over-static-calls", "6.12", "a spin lock may be held across static functions", True, "", _TO_612),
+    # It came with 6.3, and 6.1's stable releases have it too.
+    Behaviour("uninitialised-reads", "6.1", "the privileged may read stack that was never written"),
     Behaviour("netfilter-programs", "6.4", "netfilter programs"),
     Behaviour("cgroup-unix-hooks", "6.7", "socket address hooks for AF_UNIX"),
     Behaviour("cpu-id-range", "6.12", "bpf_get_smp_processor_id is below the number of CPUs", True, "", _TO_612, True),
@@ -155,6 +157,10 @@ _ROWS = (
     Behaviour("context-constants", "6.4", "a constant may be stored into the context", True, "", _TO_612),
     Behaviour("null-by-pointer-kind", "6.12", "maps and memory too are known not to be null", True, "", _TO_612),
     Behaviour("ranges-meet-at-ends", "6.17", "ranges that overlap at one end of the sign tighten", True, "", _TO_618),
+    Behaviour(
+        "whole-arguments", "6.12", "pointers in typed contexts are read as a whole only", False, "", _TO_612, True
+    ),
+    Behaviour("hook-returns", "6.12", "what LSM hooks return is bounded", False, "", _TO_612, True),
     Behaviour(
         "untrusted-memory",
         "6.17",

@@ -50,6 +50,13 @@ def test_types_of_programs_and_maps_came_with_kernels(kernel: str, verdict: str,
     assert report.rule == ("not-in-kernel" if verdict == "reject" else "")
 
 
+def test_stack_that_was_never_written_could_not_always_be_read() -> None:
+    spec = program("r0 = *(u64 *)(r10 - 8); r0 = 0; exit")
+    reports = {kernel: verify_program(spec, HostProfile(kernel=kernel)) for kernel in ("5.15", "6.1")}
+    assert reports["6.1"].verdict == "accept"
+    assert (reports["5.15"].verdict, reports["5.15"].rule) == ("reject", "uninitialised-stack")
+
+
 def test_the_number_of_processors_decides() -> None:
     asm = f"{LOOKUP}; r6 = r0; call 8; r6 += r0; r0 = *(u8 *)(r6 + 8); out: r0 = 0; exit"
     verdicts = {cpus: verify_program(program(asm), HostProfile(cpus=cpus)).verdict for cpus in (2, 64)}

@@ -205,6 +205,9 @@ def fill(w: Walk, index: int, pointer: Pointer, offset: int, size: int, register
     _note_read(w.frame.chain, index, frame.number, 1 << number)
     slot = frame.slots.get(number, _EMPTY)
     types = slot.types
+    if INVALID in types[place : place + size] and "uninitialised-reads" not in w.behaviours:
+        message = f"invalid read from stack off {at}+{types.index(INVALID, place) - place} size {size}"
+        raise Rejection("uninitialised-stack", message, index=index)
     if types[0] != SPILL:
         if types[0] >= DYNPTR:
             message = f"invalid read from stack off {at}+0 size {size}"
@@ -276,8 +279,12 @@ def _fill_anywhere(w: Walk, index: int, frame: Frame, pointer: Pointer, offset: 
     zeros = True
     for at in range(low, high):
         number = _slot_of(at)
+        kind = frame.slots.get(number, _EMPTY).types[at & 7]
+        if kind == INVALID and "uninitialised-reads" not in w.behaviours:
+            message = f"invalid read from stack with a variable offset, byte {at}"
+            raise Rejection("uninitialised-stack", message, index=index)
         mask |= 1 << number
-        zeros = zeros and frame.slots.get(number, _EMPTY).types[at & 7] == ZERO
+        zeros = zeros and kind == ZERO
     _note_read(w.frame.chain, index, frame.number, mask)
     return w.values.zero if zeros else w.values.unknown_of(size, signed)
 
@@ -300,6 +307,9 @@ def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: 
         mask |= 1 << number
         slot = frame.slots.get(number, _EMPTY)
         types = slot.types
+        if INVALID in types[place : place + part] and "uninitialised-reads" not in w.behaviours:
+            message = f"invalid indirect read from stack R{register} off {low}+{at - low} size {size}"
+            raise Rejection("uninitialised-stack", message, index=index, register=register)
         if types[0] >= DYNPTR:
             message = f"invalid read from stack R{register} off {low}+{at - low} size {size}"
             raise Rejection("uninitialised-stack", message, index=index, register=register)
