@@ -147,7 +147,7 @@ def _prove_arguments(w: Walk, index: int, function: KernelFunction, facts: Kfunc
         if parameter.has("__ign") or parameter.has("__prog"):
             continue
         following = parameters[number + 1] if number + 1 < len(parameters) else None
-        sized = following is not None and (following.has("__sz") or following.has("__szk"))
+        sized = following is not None and _is_size(following, w.vals[register + 1])
         if not parameter.is_pointer:
             _prove_number(w, index, register, parameter, facts)
             continue
@@ -159,6 +159,11 @@ def _prove_arguments(w: Walk, index: int, function: KernelFunction, facts: Kfunc
     if function.is_any("release") and not facts.release:
         message = f"release kernel function {function.name} expects refcounted PTR_TO_BTF_ID"
         raise Rejection("reference-misuse", message, index=index)
+
+
+def _is_size(parameter: Parameter, value: Any) -> bool:
+    """Whether the parameter is the size of the memory before it: by its name, and a number in its register."""
+    return (parameter.has("__sz") or parameter.has("__szk")) and value is not None and bool(value.is_scalar)
 
 
 def _prove_number(w: Walk, index: int, register: int, parameter: Parameter, facts: KfuncFacts) -> None:
@@ -256,7 +261,7 @@ def _check_offset(index: int, register: int, value: Any) -> None:
 
 
 def _wrong_memory(index: int, register: int, number: int, parameter: Parameter, extra: str) -> Rejection:
-    kind = "STRUCT" if parameter.struct else parameter.target.upper()
+    kind = "STRUCT" if parameter.struct else "UNKNOWN" if parameter.target == "void" else parameter.target.upper()
     message = f"arg#{number} pointer type {kind} {parameter.struct}"
     return _refuse(index, register, f"{message} must point to {extra}scalar, or struct with scalar")
 
@@ -266,8 +271,7 @@ def _prove_memory(w: Walk, index: int, register: int, function: KernelFunction, 
     parameter, value = function.parameters[number], w.vals[register]
     if not parameter.plain or not parameter.size:
         raise _wrong_memory(index, register, number, parameter, "")
-    if value is None:
-        raise Unmodelled(f"a register that was not written as memory for {function.name}", index=index)
+    _check_offset(index, register, value)
     if _is_null(value):
         return
     facts = arguments.CallFacts()
@@ -282,8 +286,7 @@ def _prove_sized_memory(
     register = number + 1
     buffer, length = w.vals[register], w.vals[register + 1]
     if not (_is_null(buffer) and parameter.has("__opt")):
-        if buffer is None or length is None or not length.is_scalar:
-            raise Unmodelled("a buffer or its size that is no number", index=index)
+        _check_offset(index, register, buffer)
         for write in (False, True):
             arguments.check_size_pair(w, index, register + 1, write)
     if size.has("__szk"):
