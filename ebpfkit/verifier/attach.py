@@ -47,8 +47,10 @@ def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec) -> None:
         raise Unmodelled("sleepable programs at functions and hooks, of which few allow it")
 
 
-def make_context(code: Code, prog_type: ProgTypeSpec, values: Values) -> ContextTable | TypedContext:
-    """The context of the program."""
+def make_context(
+    code: Code, prog_type: ProgTypeSpec, values: Values, whole: bool = True
+) -> ContextTable | TypedContext:
+    """The context of the program. `whole`: pointers in typed contexts are read as a whole only."""
     spec = code.spec
     if prog_type.context is not None:
         return ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
@@ -56,13 +58,13 @@ def make_context(code: Code, prog_type: ProgTypeSpec, values: Values) -> Context
         raise Unmodelled(f"programs of type {prog_type.name}")
     if code.kernel_btf is None:
         raise Unmodelled(f"programs of type {prog_type.name} without the kernel's types (give them with --btf)")
-    return TypedContext(spec, code.kernel_btf, values)
+    return TypedContext(spec, code.kernel_btf, values, whole)
 
 
 def return_range_of(
-    spec: ProgramSpec, prog_type: ProgTypeSpec, context: ContextTable | TypedContext
+    spec: ProgramSpec, prog_type: ProgTypeSpec, context: ContextTable | TypedContext, hooks: bool = True
 ) -> tuple[int, int] | None:
-    """The values that the program may return; None: any."""
+    """The values that the program may return; None: any. `hooks`: the kernel looks at what LSM hooks return."""
     if not isinstance(context, TypedContext):
         # Attach type 0, which stands for none, is this one's number.
         chosen = spec.attach_type or ("cgroup_inet_ingress" if prog_type.name == "cgroup_skb" else "")
@@ -74,6 +76,6 @@ def return_range_of(
         return 0, 1
     if attach == "lsm_cgroup":
         return (1, 1) if context.returns_nothing else (0, 1)
-    if attach == "lsm_mac" and not context.returns_nothing:
+    if attach == "lsm_mac" and hooks and not context.returns_nothing:
         return (0, 1) if spec.attach_target in _BOOL_HOOKS else (-_MAX_ERRNO, 0)
     return None

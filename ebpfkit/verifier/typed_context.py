@@ -35,8 +35,9 @@ _FLAGS = {"trusted": kinds.TRUSTED, "rcu": kinds.RCU, "untrusted": kinds.UNTRUST
 class TypedContext:
     """The context of one program that is attached by BTF; answers like a ContextTable."""
 
-    def __init__(self, spec: ProgramSpec, btf: Btf, values: Values) -> None:
+    def __init__(self, spec: ProgramSpec, btf: Btf, values: Values, whole: bool = True) -> None:
         self._btf = btf
+        self._whole = whole  # pointers are read as a whole only
         self._values = values
         self._attach = spec.attach_type or ""
         self._name = spec.attach_target or ""
@@ -67,7 +68,7 @@ class TypedContext:
             return FieldResult.SCALAR if found.size <= 8 else None
         if isinstance(found, Struct):
             return FieldResult.SCALAR
-        if not isinstance(found, Ptr) or size != 8:
+        if not isinstance(found, Ptr) or (size != 8 and self._whole):
             return None
         return self._pointer_result(number, type_id)
 
