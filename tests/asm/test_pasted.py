@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ebpfkit.elf import open_object
 from ebpfkit.kernel import bpf
 from ebpfkit.loader import Collection
 from tests.conftest import require_tool
+from tests.elf.objects import require_zig
 
 SOURCE = Path(__file__).parent / "data" / "loads.c"
 SOCKET_FILTER, ARRAY = 1, 2
@@ -65,9 +65,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def target_22(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("ziglang")
     path = tmp_path_factory.mktemp("pasted") / "t.o"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", "-O2", "-g", "-w", "-mcpu=v4"]
+    command = [*require_zig(), "-target", "bpfel-freestanding", "-O2", "-g", "-mcpu=v4"]
     subprocess.run([*command, "-c", str(SOURCE), "-o", str(path)], check=True)
     return path
 

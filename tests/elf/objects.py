@@ -31,9 +31,15 @@ def _compile(clang: str, name: str, flags: tuple[str, ...]) -> bytes:
 
 def compile_zig(name: str, *flags: str) -> bytes:
     """The object that the clang in the `ziglang` package (a later one) makes of `tests/elf/c/NAME.c`."""
+    require_zig()
+    return _compile_zig(name, flags)
+
+
+def require_zig() -> list[str]:
+    """The command of that compiler, without a target."""
     if importlib.util.find_spec("ziglang") is None:
         skip_or_fail("the ziglang package is not installed")
-    return _compile_zig(name, flags)
+    return [sys.executable, "-m", "ziglang", "cc", "-w"]
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,10 @@ from ebpfkit.elf.assembled import object_from_unit
 from ebpfkit.elf.reader import STB_WEAK, STT_SECTION, ElfFile, read_elf
 from ebpfkit.errors import AsmError
 from tests.conftest import require_tool
-from tests.elf.objects import SOURCES
+from tests.elf.objects import SOURCES, require_zig
 
 MADE_BY_THE_WRITER = (".symtab", ".strtab", ".shstrtab", ".rel")
 LEFT_OUT = (".debug", ".llvm", ".eh_frame")
-ZIG = [sys.executable, "-m", "ziglang", "cc", "-w"]
 
 
 def parts(elf: ElfFile) -> dict[str, tuple[object, ...]]:
@@ -64,8 +62,7 @@ def test_clang(name: str, order: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["bpfel", "bpfeb"])
 @pytest.mark.parametrize("name", ["globals", "nested"])
 def test_clang_22(name: str, order: str, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang")
-    command = [*ZIG, "-target", f"{order}-freestanding", "-mcpu=v4"]
+    command = [*require_zig(), "-target", f"{order}-freestanding", "-mcpu=v4"]
     ours, theirs = by_both(command, name, tmp_path, big_endian=order == "bpfeb")
     assert parts(ours) == parts(theirs)
 
