@@ -203,7 +203,10 @@ CASES = {
         "reject",
         f"{START} {XDP} u8 *h = bpf_dynptr_slice(&p, 0, 0, ctx->rx_queue_index); return h != 0; }}",
     ),
-    "a slice whose size is a pointer": ("reject", f"{START} {XDP} u8 *h = bpf_dynptr_slice(&p, 0, 0, (u32)(long)ctx); return h != 0; }}"),
+    "a slice whose size is a pointer": (
+        "reject",
+        f"{START} {XDP} u8 *h = bpf_dynptr_slice(&p, 0, 0, (u32)(long)ctx); return h != 0; }}",
+    ),
     "a slice at an unknown place": (
         "accept",
         f"{START} {XDP} u8 *h = bpf_dynptr_slice(&p, ctx->rx_queue_index, 0, 4); if (!h) return 1; return h[3]; }}",
