@@ -18,6 +18,7 @@ from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
+from ebpfkit.btf.types import DeclTag
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.kernel_functions import KernelFunction, function_of
@@ -125,6 +126,9 @@ def prepare(
     _find_subprograms(code)
     _check_jumps(code)
     if has_function_types(spec) and len(spec.func_infos) != len(code.subprograms):
+        assert spec.btf is not None
+        if any(tag.name.startswith("exception_callback:") for _, tag in spec.btf.iter_kind(DeclTag)):
+            raise Unmodelled("functions that a tag makes the handler of exceptions")
         raise Rejection("btf-mismatch", "number of funcs in func_info doesn't match number of subprogs")
     _resolve_wide_loads(code, kernel)
     _check_reachability(code)

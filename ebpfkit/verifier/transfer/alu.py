@@ -274,7 +274,8 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
             vals[dst] = result
             identity = ids[dst]
             if identity:
-                if distance is None or identity & _LINKS:
+                # A 32-bit sum says nothing of an upper half that it cuts off.
+                if distance is None or identity & _LINKS or (width == 32 and value.width > 32):
                     ids[dst] = 0
                 else:
                     ids[dst] = link(identity, distance, width)
@@ -337,14 +338,14 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
         return step(vals, ids)
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        right = vals[src]
-        result = memo.get((vals[dst], right))
+        left, right = vals[dst], vals[src]
+        result = memo.get((left, right))
         if result is None:
             return slow(vals, ids)
         vals[dst] = result
         identity = ids[dst]
         if identity:
-            ids[dst] = _linked(w, identity, right, operation, width)
+            ids[dst] = 0 if width == 32 and left.width > 32 else _linked(w, identity, right, operation, width)
         return following
 
     return w.guarded(index, demands, step)
