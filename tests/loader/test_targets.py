@@ -64,7 +64,7 @@ def test_targets_in_modules(opened: ObjectFile, monkeypatch: pytest.MonkeyPatch)
     found = resolve_targets([opened.programs["missing"], named], types)
     count = len(types.kernel.types)
     missing, enter = found.get("missing"), found.get("enter")
-    assert missing is not None and (missing.btf_id, missing.module, missing.fd) == (count, "mod", "descriptor")
+    assert missing is not None and (missing.btf_id, missing.module, str(missing.fd)) == (count, "mod", "descriptor")
     assert enter is not None and (enter.btf_id, enter.module) == (count + 1, "mod")
 
 
