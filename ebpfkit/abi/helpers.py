@@ -1021,8 +1021,8 @@ _UNPRIVILEGED = frozenset(
 _ITERATORS = frozenset({"trace_iter"})
 _TRAMPOLINES = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_fsession"})
 _ATTACH_TYPES: Mapping[str, Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(("seq_printf", "seq_write", "seq_printf_btf"), {"tracing": _ITERATORS}),
-    **dict.fromkeys(("get_func_arg", "get_func_ret", "get_func_arg_cnt"), {"tracing": _TRAMPOLINES}),
+    **{name: {"tracing": _ITERATORS} for name in ("seq_printf", "seq_write", "seq_printf_btf")},
+    **{name: {"tracing": _TRAMPOLINES} for name in ("get_func_arg", "get_func_ret", "get_func_arg_cnt")},
     "get_attach_cookie": {"tracing": _TRAMPOLINES | {"trace_raw_tp"}},
 }
 
