@@ -168,6 +168,7 @@ class _Run:
             if self.walk.masks_variables:
                 raise Unmodelled("pointer arithmetic by a variable without privilege")
             _check_stack_depth(code, self.profile, self.prog_type)
+            _check_followed(code, self.profile.kernel)
             _check_dropped_callbacks(code, self.walk)
         except (Rejection, Unmodelled) as outcome:
             return outcome
@@ -283,6 +284,25 @@ def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:
                 f"bpf_throw kfunc (insn {code.slot_of(index)}) cannot be called from callback subprog {sub.number}"
             )
             raise Rejection("callback", message, index=index)
+
+
+_YOUNG = frozenset(
+    {
+        "loop", "for_each_map_elem", "find_vma", "user_ringbuf_drain", "timer_set_callback", "kptr_xchg", "per_cpu_ptr",
+        "this_cpu_ptr", "ringbuf_reserve_dynptr", "dynptr_from_mem", "dynptr_read", "dynptr_write", "dynptr_data",
+    }
+)  # fmt: skip
+
+
+def _check_followed(code: Code, kernel: str) -> None:
+    """Where a helper has other rules since 6.12, and those are what is followed, an acceptance is no verdict."""
+    if is_in_force("dynptr-rules", kernel):
+        return
+    for index in range(len(code.insns)):
+        helper = code.helper_of(index)
+        locked = helper is not None and helper.name == "spin_lock" and len(code.subprograms) > 1
+        if helper is not None and (helper.name in _YOUNG or locked):
+            raise Unmodelled(f"bpf_{helper.name} as Linux {kernel} checks it", index=index)
 
 
 def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec) -> None:
