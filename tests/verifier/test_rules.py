@@ -30,6 +30,7 @@ WITHOUT = {
     "kfunc-argument": "kernel functions and BTF",
     "kfunc-not-allowed": "kernel functions and BTF",
     "lock": "a map with BTF",
+    "not-in-kernel": "a kernel older than the program",
     "not-modelled": "no rule of the kernel",
     "other": "no rule of the kernel",
     "pointer-comparison": "an unprivileged loader",
