@@ -162,7 +162,7 @@ def test_the_basis_follows_the_kernel() -> None:
     spec = program("r0 = 0; exit")
     assert verify_program(spec).basis == "measured"
     assert verify_program(spec, HostProfile(kernel="5.15", basis="documented")).basis == "documented"
-    assert verify_program(spec, HostProfile(privileged=False)).verdict == "unsupported"
+    assert verify_program(spec, HostProfile(privileged=False)).rule == "execution-context"  # XDP needs CAP_BPF
 
 
 def test_unknown_program_type() -> None:
