@@ -111,6 +111,14 @@ OBJECTS = {
         "struct other *p = new(struct other); if (!p) return 0; lock(&p->lock); p->key++; unlock(&p->lock); drop(p);",
     ),
     "pushed": ("accept", f"{HOME} {ITEM} lock(&h->lock); front(&h->head, &p->node); unlock(&h->lock);"),
+    "pushed with a pointer as its offset": (
+        "reject",
+        f"{HOME} {ITEM} lock(&h->lock); bpf_list_push_back_impl(&h->head, &p->node, 0, (u64)h); unlock(&h->lock);",
+    ),
+    "added with a pointer as its offset": (
+        "reject",
+        f"{GROVE} {LEAF} lock(&g->lock); bpf_rbtree_add_impl(&g->root, &p->node, less, 0, (u64)g); unlock(&g->lock);",
+    ),
     "pushed without the lock": ("reject", f"{HOME} {ITEM} front(&h->head, &p->node);"),
     "pushed under another lock": (
         "reject",

@@ -204,6 +204,13 @@ def _owned_node(w: Walk, index: int, root: SpecialField) -> None:
     _node(w, index, 2, root)
 
 
+def _number(w: Walk, index: int, register: int) -> None:
+    """The offset that the loader fills in: any number will do."""
+    value = w.vals[register]
+    if value is None or not value.is_scalar:
+        raise _refuse(index, f"R{register} is not a scalar", register)
+
+
 def _element(w: Walk, root: SpecialField, flags: int) -> Pointer:
     """A pointer to the node of an object in the list or tree."""
     btf = w.code.spec.btf
@@ -258,6 +265,7 @@ def _change_all(w: Walk, after: Callable[[Any, int], tuple[Any, int] | None]) ->
 def _push(w: Walk, index: int, name: str) -> tuple[Any, int]:
     root = _root(w, index, "bpf_list_head")
     _owned_node(w, index, root)
+    _number(w, index, 4)
     _lend(w, w.ids[2] >> 32)
     return w.values.unknown, 0
 
@@ -284,6 +292,7 @@ def _add(w: Walk, index: int, name: str) -> tuple[Any, int]:
     callback = w.vals[3]
     if callback.kind != FUNC:
         raise _refuse(index, "arg2 expected pointer to func", 3)
+    _number(w, index, 5)
     if in_comparison(w):
         raise Unmodelled("a tree changed while it compares", index=index)
 
