@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.model import HostProfile
@@ -21,13 +22,13 @@ __all__ = ["diagnose", "open_kernel_btf", "page_program", "profile_for", "runnin
 
 
 def profile_for(kernel: str | None) -> HostProfile:
-    """The profile of a named kernel (None: 6.18 on every machine; "current": the running one)."""
+    """The profile of a named kernel (None: 6.18 on every machine; "current": the running one), for privileged users."""
     from ebpfkit.abi.versions import DEFAULT_KERNEL, KNOWN, basis_of, parse_version
 
     if kernel == "current":
         from ebpfkit.host.probe import host_profile
 
-        return host_profile()
+        return replace(host_profile(), privileged=True)
     major, minor = parse_version(DEFAULT_KERNEL if kernel is None else kernel)
     if f"{major}.{minor}" not in KNOWN:
         raise UsageError(f"nothing is known of Linux {major}.{minor}: there are {KNOWN[0]} to {KNOWN[-1]}")
