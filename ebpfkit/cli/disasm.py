@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--raw", is_flag=True, help="FILE holds bare instruction bytes, no ELF.")
 @click.option("--big-endian", is_flag=True, help="With --raw: the bytes are for a big-endian machine.")
 @click.option("--no-source", is_flag=True, help="Leave the source lines out.")
+@click.option("--legacy", is_flag=True, help="Read what objects of iproute2, aya and libbpf before 1.0 have.")
 @click.option("--opcodes", is_flag=True, help="Show the opcode byte of each instruction.")
 @click.option(
     "--style", type=click.Choice(["kernel", "llvm", "ubpf"]), default="kernel", show_default=True, help="The spelling."
@@ -40,6 +41,7 @@ def command(
     raw: bool,
     big_endian: bool,
     no_source: bool,
+    legacy: bool,
     opcodes: bool,
     style: str,
     drawing: str | None,
@@ -70,7 +72,7 @@ def command(
     if raw:
         specs = [program_from_code(file.read_bytes(), name=file.stem, big_endian=big_endian)]
     else:
-        source = pipeline.open_source(file)
+        source = pipeline.open_source(file, legacy=legacy)
         specs = source.select(names)
         variables = {(row.map_name, row.offset): row.name for row in source.object.variables.values()}
     if drawing is not None:

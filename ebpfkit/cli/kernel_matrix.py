@@ -27,6 +27,7 @@ def print_matrix(
     host: Path | None,
     unprivileged: bool,
     btf: Path | None,
+    legacy: bool,
     max_insns: int,
     as_json: bool,
 ) -> int:
@@ -35,7 +36,7 @@ def print_matrix(
 
     matrix: Matrix = {}
     for file in files:
-        matrix |= _judge(file, names, host, unprivileged, btf, max_insns)
+        matrix |= _judge(file, names, host, unprivileged, btf, legacy, max_insns)
     newest = [_verdict(row[LONGTERM[-1]]) for row in matrix.values()]
     if as_json:
         print_json([_to_json(name, row) for name, row in matrix.items()])
@@ -46,7 +47,13 @@ def print_matrix(
 
 
 def _judge(
-    file: Path, names: tuple[str, ...], host: Path | None, unprivileged: bool, btf: Path | None, max_insns: int
+    file: Path,
+    names: tuple[str, ...],
+    host: Path | None,
+    unprivileged: bool,
+    btf: Path | None,
+    legacy: bool,
+    max_insns: int,
 ) -> Matrix:
     """Program -> kernel -> report, or the reason why there is none."""
     from ebpfkit import pipeline
@@ -60,7 +67,7 @@ def _judge(
     for kernel in LONGTERM:
         profile = chosen_profile(kernel, host, unprivileged)
         try:
-            source = pipeline.open_source(file, kernel=kernel, btf=btf)
+            source = pipeline.open_source(file, kernel=kernel, btf=btf, legacy=legacy)
         except EbpfError as error:
             if kernel == LONGTERM[-1]:
                 raise

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Types of the kernel to judge for (BTF or vmlinux file): CO-RE relocations and its structures need them.",
 )
+@click.option("--legacy", is_flag=True, help="Read what objects of iproute2, aya and libbpf before 1.0 have.")
 @click.option(
     "--max-insns", type=click.IntRange(1), default=1_000_000, show_default=True, help="Budget of instructions walked."
 )
@@ -84,6 +85,7 @@ def command(
     host: Path | None,
     unprivileged: bool,
     btf: Path | None,
+    legacy: bool,
     max_insns: int,
     jobs: int,
     form: str,
@@ -105,14 +107,15 @@ def command(
 
         if form == "sarif" or html is not None:
             raise UsageError("--kernel all prints a matrix: as text, or with --json")
-        return print_matrix(files, names, host, unprivileged, btf, max_insns, as_json or form == "json")
+        return print_matrix(files, names, host, unprivileged, btf, legacy, max_insns, as_json or form == "json")
     profile = chosen_profile(kernel, host, unprivileged)
     if btf is None and kernel == "current":
         btf = Path(pipeline.RUNNING_BTF)
     specs: list[ProgramSpec] = []
     problems: list[tuple[str, str]] = []
     for file in files:
-        source = pipeline.open_source(file, kernel=None if kernel is None else profile.kernel, btf=btf)
+        target = None if kernel is None else profile.kernel
+        source = pipeline.open_source(file, kernel=target, btf=btf, legacy=legacy)
         specs += source.select(names)
         problems += [] if names else _problems_of(source)
     if log_level == 2:

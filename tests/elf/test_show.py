@@ -110,6 +110,10 @@ def test_older_objects_on_request(tmp_path: Path) -> None:
     assert json.loads(shown.output)["maps"]["SHARED"]["pinned_by_name"]
     odd = CliRunner().invoke(cli, ["show", str(path), "--type", "xdp"])
     assert odd.exit_code == 2 and "give --legacy too" in odd.output
+    for command in ("verify", "disasm"):
+        assert CliRunner().invoke(cli, [command, str(path)]).exit_code != 0
+        done = CliRunner().invoke(cli, [command, str(path), "--legacy"])
+        assert done.exit_code == 0, done.output
 
 
 def test_structures_of_operations_need_links_where_they_say_so(tmp_path: Path) -> None:
