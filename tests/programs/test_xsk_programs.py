@@ -25,14 +25,6 @@ pytestmark = pytest.mark.kernel
 PROGRAMS = Path(__file__).parents[2] / "programs"
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c() -> Iterator[None]:
-    """What runs in the background of a shell ignores Ctrl-C, and its children would too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @contextmanager
 def running(name: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
