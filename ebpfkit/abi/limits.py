@@ -88,3 +88,9 @@ XDP_TAILROOM: Final = 320
 
 MAX_XDP_META: Final = 255
 """Bytes of metadata in front of an XDP packet (32 in older kernels)."""
+
+DATA_MAPPED_SINCE: Final = "5.5"
+"""The kernel from which on arrays can be mapped (BPF_F_MMAPABLE), so that user space shares global variables."""
+
+XDP_TEST_CONTEXT_SINCE: Final = "5.15"
+"""The kernel from which on BPF_PROG_TEST_RUN takes and gives a context of XDP programs."""

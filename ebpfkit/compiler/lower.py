@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["is_gpl_compatible", "lower_program"]
 
 VERDICT: IntType = XdpAction.__ebpf_type__  # type: ignore[attr-defined]  # set behind the enumeration
-"""The licence strings that the kernel takes as GPL-compatible."""
 
 
 def is_gpl_compatible(license: str) -> bool:

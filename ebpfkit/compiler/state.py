@@ -5,7 +5,7 @@ Belongs here: bindings, the state and how states of two paths join. Lowering ask
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ebpfkit.compiler.ir import Operand, Temp
@@ -195,8 +195,3 @@ def join(states: list[State]) -> State | None:
 
 def _shapes_differ(left: Binding | Conflict, right: Binding | Conflict | None) -> bool:
     return isinstance(left, Binding) and isinstance(right, Binding) and _differ(left.shape, right.shape)
-
-
-def narrow(binding: Binding, known: Known) -> Binding:
-    """The binding after a test of its optional value."""
-    return replace(binding, known=known)

@@ -16,6 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from ebpfkit._bits import round_up
+from ebpfkit.abi.limits import DATA_MAPPED_SINCE
+from ebpfkit.abi.uapi import BPF_F_MMAPABLE
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.btf.types import Btf
 from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec, StructOpsSpec
 from ebpfkit.errors import KernelError, LoadError, MapError, NotSupported, UsageError
@@ -34,13 +37,12 @@ from ebpfkit.loader.maps import Map, stored_value_size
 from ebpfkit.loader.operations import Operations, create_operations, fit_all
 from ebpfkit.loader.program import Program
 from ebpfkit.loader.targets import resolve_targets
-from ebpfkit.loader.variables import BPF_F_MMAPABLE, ArenaVariable, Variable
+from ebpfkit.loader.variables import ArenaVariable, Variable
 
 __all__ = ["Collection"]
 
 _MAPS_OF_MAPS = frozenset({"array_of_maps", "hash_of_maps"})
 _ZERO_KEY = bytes(4)
-_DATA_MAPPED_SINCE = (5, 5)
 
 
 class Collection:
@@ -152,7 +154,7 @@ class Collection:
                 self.maps[spec.name] = Map(spec, pinned.fd.duplicate())
             self.reused.add(spec.name)
             return
-        if spec.data is not None and kernel_version() >= _DATA_MAPPED_SINCE:
+        if spec.data is not None and kernel_version() >= parse_version(DATA_MAPPED_SINCE):
             spec = spec.replace(flags=spec.flags | BPF_F_MMAPABLE)  # as libbpf does: user space shares its variables
         if spec.inner is not None:
             with create_map(spec.inner) as inner:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 from ebpfkit._bits import U32_MAX
 from ebpfkit.abi import uapi
+from ebpfkit.abi.limits import XDP_TEST_CONTEXT_SINCE
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import KernelError, UsageError
 from ebpfkit.host.errnos import describe_errno, explain_permission, explain_test_run
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Program", "ProgramInfo", "TestRun", "program_type_name"]
 
-_XDP_CONTEXT_SINCE = (5, 15)
 # Their test runs take arguments or a context, and refuse everything that is about packets.
 _WITHOUT_PACKETS = frozenset({"struct_ops", "syscall", "raw_tracepoint", "tracing"})
 _TYPE_NAMES = {
@@ -201,7 +202,12 @@ class Program:
         room = 0 if live_frames or bare else max(73_728, len(data) + 4096)
         repeat = 0 if bare and repeat == 1 else repeat
         context = ctx or b""
-        if not context and self.prog_type == "xdp" and not live_frames and kernel_version() >= _XDP_CONTEXT_SINCE:
+        if (
+            not context
+            and self.prog_type == "xdp"
+            and not live_frames
+            and kernel_version() >= parse_version(XDP_TEST_CONTEXT_SINCE)
+        ):
             context = struct.pack("=6I", 0, len(data), 0, 0, 0, 0)  # struct xdp_md, to see where the packet begins
         try:
             result = bpf.test_run(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import mmap
 
+from ebpfkit.abi.uapi import BPF_F_MMAPABLE
 from ebpfkit.elf.model import VarSpec
 from ebpfkit.errors import KernelError, NotSupported, UsageError
 from ebpfkit.kernel.shared import SharedMemory
 from ebpfkit.loader.maps import Map
 
-__all__ = ["BPF_F_MMAPABLE", "ArenaVariable", "Variable"]
-
-BPF_F_MMAPABLE = 1 << 10
+__all__ = ["ArenaVariable", "Variable"]
 
 
 class Variable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 
+from ebpfkit.abi.uapi import BPF_F_MMAPABLE, BPF_F_SEGV_ON_FAULT
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapError
 from ebpfkit.maps.base import ENOTSUPP, MemoryStore
@@ -16,7 +17,6 @@ from ebpfkit.maps.store import BPF_ANY
 __all__ = ["ArenaStore"]
 
 PAGE = 4096
-BPF_F_MMAPABLE, BPF_F_SEGV_ON_FAULT = 1 << 10, 1 << 17
 _MAX_BYTES = 1 << 32
 
 
