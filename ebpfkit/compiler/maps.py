@@ -28,12 +28,12 @@ from ebpfkit.compiler.values import (
     scalar,
     type_text,
 )
+from ebpfkit.dsl.integers import NOT_ATOMIC
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
-from ebpfkit.dsl.types import NOT_ATOMIC
 from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import EbpfError
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST
