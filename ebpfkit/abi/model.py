@@ -24,6 +24,7 @@ __all__ = [
     "KfuncSpec",
     "MapTypeSpec",
     "ProgTypeSpec",
+    "RegistersSpec",
     "RetKind",
     "SectionSpec",
 ]
@@ -284,6 +285,19 @@ class ProgTypeSpec:
     needs_attach_type: bool = False
     sleepable: bool = False  # may be loaded with BPF_F_SLEEPABLE
     summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistersSpec:
+    """`struct pt_regs` of a machine: its size, and the offsets in bytes of what probes read (64 bits each)."""
+
+    machine: str  # "x86_64"
+    size: int
+    parameters: tuple[int, ...]
+    result: int
+    ip: int
+    sp: int
+    fp: int
 
 
 @dataclass(frozen=True, slots=True)

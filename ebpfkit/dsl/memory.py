@@ -23,6 +23,8 @@ class RegionKind(Enum):
     MAP = "a map value"
     RECORD = "a ring buffer record"
     SNAPSHOT = "a copy of what was in the map"
+    READ_ONLY_PACKET = "a packet that this type of program cannot change"
+    READ_ONLY_CONTEXT = "a record of the kernel's"
 
 
 class Region:
@@ -46,6 +48,8 @@ class Region:
         """Store bytes at `offset`."""
         if self.dead:
             refuse("dead-view", f"this view died: {self.dead}")
+        if self.kind in (RegionKind.READ_ONLY_PACKET, RegionKind.READ_ONLY_CONTEXT):
+            refuse("read-only", f"this is {self.kind.value}", "change a .copy() of it")
         if self.kind is RegionKind.SNAPSHOT:
             name = self.name or "m"
             refuse(

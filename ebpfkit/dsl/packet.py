@@ -17,7 +17,7 @@ from ebpfkit.dsl.running import ShortExit
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.dsl.types import info_of, type_name, u32
 
-__all__ = ["Packet"]
+__all__ = ["Packet", "Reader"]
 
 T = TypeVar("T")
 MOST_SKIPPED = 0x3FFF
@@ -28,45 +28,16 @@ LARGEST_META = MAX_XDP_META // 4 * 4
 """The largest structure that fits the metadata area, in bytes."""
 
 
-class Packet:
-    """The packet an XDP program is called with (the kernel's `struct xdp_md`).
+class Reader:
+    """What every context with a packet offers: its length, and a cursor that reads on.
 
     `len(packet)` is its length in bytes, a u32 inside a program.
     """
 
-    __slots__ = (
-        "_cursor",
-        "_end",
-        "_frame",
-        "_meta",
-        "_meta_region",
-        "_region",
-        "_start",
-        "ingress_ifindex",
-        "rx_queue_index",
-    )
+    __slots__ = ("_cursor", "_region")
 
     _cursor: int
-    ingress_ifindex: u32
-    rx_queue_index: u32
-
-    def __init__(self, data: bytearray, *, ingress_ifindex: int = 0, rx_queue_index: int = 0) -> None:
-        start, end = XDP_PACKET_HEADROOM, XDP_PACKET_HEADROOM + len(data)
-        self._frame = bytearray(round_up(end + XDP_TAILROOM, PAGE_SIZE))
-        self._frame[start:end] = data
-        self._place(start, start, end)
-        object.__setattr__(self, "ingress_ifindex", u32(ingress_ifindex))
-        object.__setattr__(self, "rx_queue_index", u32(rx_queue_index))
-
-    @property
-    def egress_ifindex(self) -> u32:
-        """The interface that the packet leaves by; only programs in a devmap have one, and there are none yet."""
-        refuse("context-field", "egress_ifindex is only known to programs in a devmap", "use ingress_ifindex")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name[0] != "_":
-            refuse("read-only", f"pkt.{name} cannot be assigned: the context of an XDP program is read-only")
-        object.__setattr__(self, name, value)
+    _region: Region
 
     def __len__(self) -> int:
         return len(self._region.data)
@@ -105,6 +76,52 @@ class Packet:
         if self._cursor + size > len(self._region.data):
             return None
         return self._load(what, self._region, self._cursor)
+
+    def _load(self, what: type[T], region: Region, offset: int) -> T:
+        loader: Any = what
+        value: T = loader.__ebpf_load__(region, offset)
+        return value
+
+
+class Packet(Reader):
+    """The packet an XDP program is called with (the kernel's `struct xdp_md`)."""
+
+    __slots__ = (
+        "_egress",
+        "_end",
+        "_frame",
+        "_meta",
+        "_meta_region",
+        "_start",
+        "ingress_ifindex",
+        "rx_queue_index",
+    )
+
+    ingress_ifindex: u32
+    rx_queue_index: u32
+
+    def __init__(
+        self, data: bytearray, *, ingress_ifindex: int = 0, rx_queue_index: int = 0, egress_ifindex: int | None = None
+    ) -> None:
+        start, end = XDP_PACKET_HEADROOM, XDP_PACKET_HEADROOM + len(data)
+        self._frame = bytearray(round_up(end + XDP_TAILROOM, PAGE_SIZE))
+        self._frame[start:end] = data
+        self._place(start, start, end)
+        self._egress = egress_ifindex
+        object.__setattr__(self, "ingress_ifindex", u32(ingress_ifindex))
+        object.__setattr__(self, "rx_queue_index", u32(rx_queue_index))
+
+    @property
+    def egress_ifindex(self) -> u32:
+        """The interface that the packet leaves by: only known to programs in a devmap, `@xdp(at="devmap")`."""
+        if self._egress is None:
+            refuse("context-field", "egress_ifindex is only known to programs in a devmap", 'write @xdp(at="devmap")')
+        return u32(self._egress)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name[0] != "_":
+            refuse("read-only", f"pkt.{name} cannot be assigned: the context of an XDP program is read-only")
+        object.__setattr__(self, name, value)
 
     def push_head(self, size: int, /) -> None:
         """Make room for `size` bytes in front (bpf_xdp_adjust_head); without room the program ends as `short=` says.
@@ -148,11 +165,6 @@ class Packet:
         if not isinstance(info, StructType):
             refuse("bad-type", "metadata is a structure", "write a Struct of it")
         return None if self._start - self._meta < info.size else self._load(what, self._meta_region, 0)
-
-    def _load(self, what: type[T], region: Region, offset: int) -> T:
-        loader: Any = what
-        value: T = loader.__ebpf_load__(region, offset)
-        return value
 
     def _move_head(self, delta: int) -> None:
         what = "push_head()" if delta < 0 else "pop_head()"
