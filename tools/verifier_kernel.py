@@ -17,7 +17,7 @@ from ebpfkit.abi.prog_types import PROG_TYPES
 from ebpfkit.asm.codec import encode
 from ebpfkit.asm.insn import Instruction, KfuncRef, MapRef, MapValueRef, VarRef
 from ebpfkit.asm.isa import OPCODES
-from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Typedef, Var
+from ebpfkit.btf.types import Btf, BtfType, Func, Linkage, Struct, Typedef, Var
 from ebpfkit.btf.vmlinux import read_btf_file
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.errors import NotSupported
@@ -115,6 +115,16 @@ def kernel_types(spec: ProgramSpec) -> Btf:
     return btf.with_types(changes)
 
 
+def _operation_of(spec: ProgramSpec) -> int | None:
+    """The number of the member that a function of a structure of operations becomes, in place of an attach type."""
+    if spec.prog_type != "struct_ops":
+        return None
+    struct, _, member = (spec.attach_target or "").partition("/")
+    found = running_types().find(struct, Struct)
+    names = [row.name for row in found.members] if found is not None else []
+    return names.index(member) if member in names else 0
+
+
 class KernelOracle:
     """Loads programs into the running kernel and drops them again."""
 
@@ -159,11 +169,13 @@ class KernelOracle:
         return self.ask_bytes(
             code, spec.prog_type, license=spec.license, attach_type=spec.attach_type, flags=spec.flags,
             log_level=log_level, log_size=log_size, btf=btf, func_info=func_info,
-            attach_btf_id=self._target_id(spec),
+            attach_btf_id=self._target_id(spec), operation=_operation_of(spec),
         )  # fmt: skip
 
     def _target_id(self, spec: ProgramSpec) -> int:
         """What the program attaches to, in the running kernel's types; 0 for nothing."""
+        if spec.prog_type == "struct_ops":
+            return running_types().find_id((spec.attach_target or "").partition("/")[0], Struct)
         row = BTF_TARGETS.get(spec.attach_type or "")
         if row is None or not spec.attach_target:
             return 0
@@ -192,12 +204,14 @@ class KernelOracle:
         btf: Fd | None = None,
         func_info: bytes = b"",
         attach_btf_id: int = 0,
+        operation: int | None = None,
     ) -> Verdict:
         """The same for encoded instructions whose maps are descriptors already."""
+        attached = ATTACH_TYPES[attach_type].id if attach_type and operation is None else operation or 0
         while True:
             result = bpf.prog_load(
                 PROG_TYPES[prog_type].id, code, license, flags=flags, log_level=log_level, log_size=log_size,
-                expected_attach_type=ATTACH_TYPES[attach_type].id if attach_type else 0,
+                expected_attach_type=attached,
                 btf=btf, func_info=func_info, attach_btf_id=attach_btf_id,
             )  # fmt: skip
             if result.fd is not None:

@@ -164,9 +164,10 @@ class _Linker:
             self._explain_text()
         struct_ops: Mapping[str, StructOpsSpec] = {}
         if any(section.name in STRUCT_OPS and section.size for section in self.elf.sections):
-            from ebpfkit.elf.structops import read_struct_ops
+            from ebpfkit.elf.structops import read_struct_ops, with_operations
 
             struct_ops = read_struct_ops(self.elf, self.types.btf)
+            programs = with_operations(programs, struct_ops)
         return ObjectFile(
             programs=programs,
             maps=self.table.maps,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ebpfkit.btf import types as t
-from ebpfkit.elf.model import STRUCT_OPS, ObjectFile, StructOpsSpec
+from ebpfkit.elf.model import STRUCT_OPS, ObjectFile, ProgramSpec, StructOpsSpec
 from ebpfkit.elf.reader import STT_FUNC, STT_SECTION, ElfFile, Section
 from ebpfkit.errors import NotSupported, ObjectError, UsageError
 
-__all__ = ["FittedOperations", "fit_operations", "read_struct_ops", "set_operation"]
+__all__ = ["FittedOperations", "fit_operations", "read_struct_ops", "set_operation", "with_operations"]
 
 R_BPF_64_ABS64 = 2
 _POINTER = 8
@@ -59,6 +59,17 @@ def read_struct_ops(elf: ElfFile, btf: t.Btf | None) -> dict[str, StructOpsSpec]
                 section=section.name,
             )
     return found
+
+
+def with_operations(
+    programs: Mapping[str, ProgramSpec], structures: Mapping[str, StructOpsSpec]
+) -> dict[str, ProgramSpec]:
+    """The programs, each function of a structure with `STRUCT/MEMBER` as its target."""
+    found = {name: f"{s.type_name}/{member}" for s in structures.values() for member, name in s.members.items()}
+    return {
+        name: spec.replace(attach_target=found[name]) if spec.prog_type == "struct_ops" and name in found else spec
+        for name, spec in programs.items()
+    }
 
 
 def _pointers(elf: ElfFile, section: Section) -> dict[int, str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ebpfkit.abi.attach_types import BTF_TARGETS
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import ProgTypeSpec
+from ebpfkit.abi.struct_ops import MEASURED_ON
 from ebpfkit.verifier.context import ContextTable
+from ebpfkit.verifier.operations import check_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.typed_context import TypedContext
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ebpfkit.verifier.domain.values import Values
     from ebpfkit.verifier.program import Code
 
-__all__ = ["SLEEPABLE", "check_attachment", "make_context", "return_range_of"]
+__all__ = ["SLEEPABLE", "check_attachment", "make_context", "return_range_of", "returns_nothing"]
 
 SLEEPABLE = 1 << 4
 """BPF_F_SLEEPABLE."""
@@ -30,7 +32,7 @@ _BOOL_HOOKS = frozenset({"inode_xattr_skipcap", "audit_rule_known", "xfrm_state_
 """LSM hooks that answer yes or no instead of an error number."""
 
 
-def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec) -> None:
+def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec, kernel: str) -> None:
     """The program's flags and target fit its type. Raises Rejection in the kernel's words."""
     sleepable = bool(spec.flags & SLEEPABLE)
     if prog_type.name == "syscall":
@@ -41,8 +43,12 @@ def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec) -> None:
     if sleepable and not may_sleep:
         message = "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable"
         raise Rejection("attach-target", message)
-    if prog_type.name in ("ext", "struct_ops"):
+    if prog_type.name == "ext":
         raise Unmodelled(f"programs of type {prog_type.name}")
+    if prog_type.name == "struct_ops":
+        if kernel != MEASURED_ON:
+            raise Unmodelled(f"functions of structures of operations on Linux {kernel}")
+        check_operation(spec, sleepable)
     if sleepable and prog_type.name in ("tracing", "lsm") and spec.attach_type != "trace_iter":
         raise Unmodelled("sleepable programs at functions and hooks, of which few allow it")
 
@@ -54,11 +60,16 @@ def make_context(
     spec = code.spec
     if prog_type.context is not None:
         return ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
-    if (spec.attach_type or "") not in BTF_TARGETS:
+    if (spec.attach_type or "") not in BTF_TARGETS and prog_type.name != "struct_ops":
         raise Unmodelled(f"programs of type {prog_type.name}")
     if code.kernel_btf is None:
         raise Unmodelled(f"programs of type {prog_type.name} without the kernel's types (give them with --btf)")
     return TypedContext(spec, code.kernel_btf, values, whole)
+
+
+def returns_nothing(prog_type: ProgTypeSpec, context: ContextTable | TypedContext) -> bool:
+    """Whether what the program leaves in R0 is never looked at: functions of structures that have no result."""
+    return prog_type.name == "struct_ops" and isinstance(context, TypedContext) and context.returns_nothing
 
 
 def return_range_of(

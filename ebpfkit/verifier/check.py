@@ -144,9 +144,11 @@ def _return_fits(w: Walk, index: int, _: ob.ReturnFits) -> None:
 def check_return(w: Walk, index: int, register: int) -> None:
     """What the program returns (or throws) fits its type."""
     value = w.vals[register]
+    callback = w.frame.callback
+    if w.returns_nothing and callback is None and not w.state.frames[0].function.number:
+        return
     if value is None:
         raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
-    callback = w.frame.callback
     if callback is not None:
         where = "At async callback return"
         if not value.is_scalar:

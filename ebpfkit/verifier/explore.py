@@ -18,7 +18,7 @@ from ebpfkit.abi.versions import BEHAVIOURS, is_at_least, is_in_force
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.verifier import causes, check, functions, special, unprivileged
-from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of
+from ebpfkit.verifier.attach import SLEEPABLE, check_attachment, make_context, return_range_of, returns_nothing
 from ebpfkit.verifier.checkpoints import Checkpoints
 from ebpfkit.verifier.domain.objects import BTF, TRUSTED, Object
 from ebpfkit.verifier.domain.older import scalar_type
@@ -71,10 +71,11 @@ class Walk:
         self.is_gpl = spec.license in GPL_COMPATIBLE
         self.big_endian = spec.big_endian
         self.objects = Objects(self)
-        check_attachment(spec, prog_type)
+        check_attachment(spec, prog_type, profile.kernel)
         self.sleepable = bool(spec.flags & SLEEPABLE)
         self._context = make_context(code, prog_type, self.values, "whole-arguments" in self.behaviours)
         self.return_range = return_range_of(spec, prog_type, self._context, "hook-returns" in self.behaviours)
+        self.returns_nothing = returns_nothing(prog_type, self._context)
         self.narrow_memo = self.values.new_memo()
         self.distance_memo = self.values.new_memo()
         self.sum_memo = self.values.new_memo()

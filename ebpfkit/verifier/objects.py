@@ -17,6 +17,7 @@ from ebpfkit.verifier.context import ContextTable
 from ebpfkit.verifier.domain import objects as kinds
 from ebpfkit.verifier.domain.objects import Buffer, Object
 from ebpfkit.verifier.domain.pointer import Pointer
+from ebpfkit.verifier.operations import check_written, writable_of
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.structures import Found, MissingMember, find_member, has_safe_member
 
@@ -45,8 +46,6 @@ _SOCKET_VIEWS = {
     "xdp_sock": "bpf_xdp_sock",
 }
 _NOT_IN_ARENA = frozenset({"fetch_and", "fetch_or", "fetch_xor"})
-_WRITERS = frozenset({"sched_cls", "sched_act", "xdp", "struct_ops"})
-"""Program types that may write some members of some of the kernel's structures."""
 
 
 def is_trusted(w: Walk, p: Pointer, identity: int) -> bool:
@@ -139,9 +138,13 @@ def prove_object(w: Walk, index: int, demand: Access, p: Pointer) -> None:
             raise _refuse(index, register, message, "untrusted-pointer")
     allocated = bool(target.flags & kinds.ALLOC)
     if demand.write and not (allocated and not target.flags & kinds.UNTRUSTED):
-        if not target.local and not allocated and w.prog_type.name in _WRITERS:
-            raise Unmodelled(f"writing into struct {target.name}", index=index)
-        raise _refuse(index, register, "only read is supported", "read-only-memory")
+        row = writable_of(w.code.spec) if not target.local and not allocated else None
+        why = "only read is supported"
+        if row is not None and not target.flags & kinds.UNTRUSTED:
+            why = check_written(row, w.objects.btf_of(target), target.name, offset, demand.size)
+        if why:
+            raise _refuse(index, register, why, "read-only-memory")
+        return
     if allocated:
         _check_special(w, index, register, target, offset, demand.size)
     try:

@@ -15,6 +15,7 @@ from ebpfkit.abi.model import FieldResult
 from ebpfkit.btf.types import Enum, Func, FuncProto, Int, Param, Ptr, Struct, Typedef, Void
 from ebpfkit.verifier.domain import objects as kinds
 from ebpfkit.verifier.domain.objects import Buffer, Object
+from ebpfkit.verifier.operations import operations_of, prototype_of_member
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.structures import struct_pointer
 
@@ -41,8 +42,17 @@ class TypedContext:
         self._values = values
         self._attach = spec.attach_type or ""
         self._name = spec.attach_target or ""
-        self.function = BTF_TARGETS[self._attach][0] + self._name
-        self.proto = _prototype(spec, btf)
+        self._promoted: dict[str, str] = {}
+        self._stub: tuple[Param, ...] = ()
+        if spec.prog_type == "struct_ops":
+            row, member = operations_of(spec)
+            self.function, self._attach = member, "struct_ops"
+            self.proto = prototype_of_member(spec, btf)
+            self._promoted = dict(row.promoted)
+            self._stub = _stub(btf, f"{row.name}__{member}")
+        else:
+            self.function = BTF_TARGETS[self._attach][0] + self._name
+            self.proto = _prototype(spec, btf)
         skipped = 1 if self._attach == "trace_raw_tp" else 0
         self._params: tuple[Param, ...] = self.proto.params[skipped:]
         self._pointers: dict[int, Any] = {}
@@ -91,6 +101,9 @@ class TypedContext:
             return FieldResult.SCALAR if isinstance(pointee, Int | Void) else None
         flags = sum(flag for text, flag in _FLAGS.items() if f"{text}_" in word)
         target_id, tags = found
+        wider = self._promoted.get(self._btf.name(target_id))
+        if wider is not None:
+            target_id = self._btf.find_id(wider, Struct)
         thing = Object(target_id, self._btf.name(target_id), flags | tags)
         self._pointers[number] = self._values.pointer(kinds.BTF, thing, nullable="or_null" in word)
         return FieldResult.BTF
@@ -106,13 +119,21 @@ class TypedContext:
             letters = RAW_TRACEPOINTS.get(self._name, "")
             letter = letters[number : number + 1]
             return {"n": "trusted_ptr_or_null_", "e": "scalar"}.get(letter, "trusted_ptr_")
-        trusted = "trusted_" if self._attach in ("lsm_mac", "lsm_cgroup") else ""
-        nullable = number < len(self._params) and self._params[number].name.endswith("__nullable")
+        trusted = "trusted_" if self._attach in ("lsm_mac", "lsm_cgroup", "struct_ops") else ""
+        # Members of structures have no names for their parameters; a function beside them has.
+        named = self._stub or self._params
+        nullable = number < len(named) and named[number].name.endswith("__nullable")
         return f"{trusted}ptr_{'or_null_' if nullable else ''}"
 
     def pointer(self, offset: int) -> Any:
         """What a load of 8 bytes at the offset of a pointer yields."""
         return self._pointers[offset // 8]
+
+
+def _stub(btf: Btf, name: str) -> tuple[Param, ...]:
+    func = btf.find(name, Func)
+    proto = btf.get(func.type) if func is not None else None
+    return proto.params if isinstance(proto, FuncProto) else ()
 
 
 def _prototype(spec: ProgramSpec, btf: Btf) -> FuncProto:

@@ -14,6 +14,7 @@ from ebpfkit.verifier.domain.objects import BTF
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
+from ebpfkit.verifier.operations import may_call_in_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.special import LOCK
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
@@ -80,7 +81,8 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
         raise Rejection("unknown-helper", f"invalid func unknown#{number}", index=index)
     name = f"bpf_{helper.name}#{number}"
     places = helper.attach_types.get(w.prog_type.name)
-    if not w.may_call(helper) or (places is not None and w.code.spec.attach_type not in places):
+    elsewhere = places is not None and w.code.spec.attach_type not in places
+    if not w.may_call(helper) or elsewhere or not may_call_in_operation(w.code.spec, helper.name):
         message = f"program of this type cannot use helper {name}"
         raise Rejection("helper-not-allowed", message, index=index)
     if helper.name in _AT_SOME_FUNCTIONS and w.code.spec.attach_type != "trace_iter":
