@@ -91,6 +91,8 @@ def _plain(operand: Operand) -> str:
             return f"%t{number}"
         case Imm(value=value, type="i1"):
             return "true" if value else "false"
+        case Imm(value=value, type="ptr"):
+            return f"inttoptr (i64 {value} to ptr)"
         case Imm(value=value):
             return str(value)
         case Null():
@@ -128,8 +130,12 @@ class FunctionPrinter:
             out += [f"  {line}" for instr in block.instrs for line in self.instr(instr)]
         return [*out, "}", ""]
 
+    def location(self, instr: Instr) -> str:
+        """What follows an instruction's text: where it comes from."""
+        return f", !dbg !{self.debug.location(instr.place)}"
+
     def instr(self, instr: Instr) -> list[str]:
-        debug = f", !dbg !{self.debug.location(instr.place)}"
+        debug = self.location(instr)
         result = f"%t{instr.result.id}" if instr.result else ""
         type = instr.result.type if instr.result else ""
         args = instr.args
