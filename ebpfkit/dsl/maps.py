@@ -211,14 +211,21 @@ class MapFacade:
             self._memory = create_store(self.spec)
         return self._memory
 
-    def make_native(self) -> None:
-        """Put the map in memory into a store that native code works on, with what is in it."""
+    def make_native(self, cpus: int = 1) -> None:
+        """Put the map in memory into a store that native code works on, with what is in it.
+
+        A per-CPU map gets room for `cpus` CPUs at least; what is there stays with those that it belongs to.
+        """
         from ebpfkit.maps.native import NATIVE, create_native_store
 
         old = self.memory_store
         if old.spec.type in NATIVE and not isinstance(old, NATIVE[old.spec.type]):
             self._memory = create_native_store(old.spec.replace(contents=()))
             self._memory.set_many(old.items())
+        elif self.is_per_cpu and old.cpus < cpus:
+            self._memory = create_native_store(old.spec.replace(contents=()), cpus=cpus)
+            more = bytes(round_up(self._value_size(), 8) * (cpus - old.cpus))
+            self._memory.set_many((key, value + more) for key, value in old.items())
 
     def initial_contents(self) -> tuple[tuple[bytes, bytes], ...]:
         """What user space has put into the map in memory; slots of an array that are still zero are left out."""

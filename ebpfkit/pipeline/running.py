@@ -17,6 +17,7 @@ from ebpfkit.pipeline.sources import Source, build, with_contents
 from ebpfkit.pipeline.variables import decoded, first_values, in_machine
 
 if TYPE_CHECKING:
+    from ebpfkit.compiler.native import NativeRun
     from ebpfkit.dsl.maps import MapFacade
     from ebpfkit.dsl.program import Program
     from ebpfkit.maps.store import MapStore
@@ -39,7 +40,8 @@ class Result:
 
     `action` is what it returned (an `XdpAction` for XDP programs), `data` the packet afterwards, `maps` the contents of
     every map it uses, by name (key to value, in the types of the map), `variables` the values of the global variables,
-    `insns` the instructions executed, or None where nothing counts them.
+    `insns` the instructions executed, or None where nothing counts them, `traced` the lines of `trace` (empty for the
+    kernel, whose lines are in /sys/kernel/tracing/trace_pipe).
     """
 
     action: int
@@ -47,23 +49,25 @@ class Result:
     maps: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
     insns: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    traced: tuple[str, ...] = ()
 
 
 def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any) -> Result:
     """Run a decorated function on one packet.
 
     `on` is "python" (the function itself), "interpreter" (the virtual machine), "jit" (the virtual machine's native
-    code; with `trusted=True` without checks, for what our verifier accepts) or "kernel" (BPF_PROG_TEST_RUN); "native"
-    is not there yet and says so. In Python and in the virtual machine the maps of the module keep what the run did to
-    them; a run in the kernel starts from a copy of their contents, and `Result.maps` tells what became of it.
+    code; with `trusted=True` without checks, for what our verifier accepts), "kernel" (BPF_PROG_TEST_RUN) or "native" (as
+    over AF_XDP: the function's own machine code, not by way of BPF; what our verifier accepts). The maps of the module
+    keep what the run did to them, except that a run in the kernel starts from a copy of their contents, and
+    `Result.maps` tells what became of it.
     """
     if on not in EXECUTORS:
         raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")
-    runners = {"python": _run_python, "interpreter": _run_interpreter, "jit": _run_jit, "kernel": _run_kernel}
-    runner = runners.get(on)
-    if runner is None:
-        raise NotSupported(f"the executor {on!r}", why=f"use on={', '.join(map(repr, runners))}")
-    return runner(program, bytes(frame), **options)
+    runners = {
+        "python": _run_python, "interpreter": _run_interpreter, "jit": _run_jit, "kernel": _run_kernel,
+        "native": _run_native,
+    }  # fmt: skip
+    return runners[on](program, bytes(frame), **options)
 
 
 LOOPBACK = 1  # the interface that BPF_PROG_TEST_RUN shows to a program: every executor shows the same
@@ -73,7 +77,7 @@ def _run_python(program: Program, frame: bytes, **options: Any) -> Result:
     from ebpfkit.dsl.execute import run_python
 
     done = run_python(program, frame, **{"ingress_ifindex": LOOPBACK, **options})
-    return Result(done.action, done.data, _contents_of(program), None, _values_of(program))
+    return Result(done.action, done.data, _contents_of(program), None, _values_of(program), done.traced)
 
 
 def _run_interpreter(program: Program, frame: bytes, **options: Any) -> Result:
@@ -90,7 +94,7 @@ def _run_machine(
     with in_machine(machine, obj, program.variables):
         done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
     action = _action(done.r0 & 0xFFFF_FFFF)
-    return Result(action, done.data, _contents_of(program), done.insns, _values_of(program))
+    return Result(action, done.data, _contents_of(program), done.insns, _values_of(program), done.printed)
 
 
 _JITTED: WeakKeyDictionary[Program, tuple[tuple[object, ...], Machine]] = WeakKeyDictionary()
@@ -147,6 +151,33 @@ def _run_kernel(program: Program, frame: bytes) -> Result:
         contents = {name: snapshot(facade, collection.maps[name]) for name, facade in facades.items()}
         values = decoded(collection, variables)
     return Result(_action(done.retval), done.data, contents, None, values)
+
+
+_NATIVE: WeakKeyDictionary[Program, tuple[tuple[object, ...], NativeRun]] = WeakKeyDictionary()
+
+
+def _run_native(
+    program: Program, frame: bytes, *, ingress_ifindex: int = LOOPBACK, rx_queue: int = 0, cpu: int = 0
+) -> Result:
+    from ebpfkit.compiler.native import NativeRun
+
+    obj = _built_for_run(program)
+    stores = _native_stores(program.maps)
+    known = _NATIVE.get(program)
+    if (
+        known is None
+        or known[0][1:2] != (obj,)
+        or any(a is not b for a, b in zip(known[0][2:], stores))
+        or (
+            known[0][0] <= cpu  # type: ignore[operator]  # how many workers the per-CPU maps have room for
+        )
+    ):
+        require_verified(obj)
+        run = NativeRun(program, cpus=cpu + 1)
+        known = _NATIVE[program] = ((cpu + 1, obj, *_native_stores(program.maps)), run)
+    known[1].fill_targets()
+    verdict, data = known[1].run(frame, ifindex=ingress_ifindex, queue=rx_queue, cpu=cpu)
+    return Result(_action(verdict), data, _contents_of(program), None, _values_of(program))
 
 
 def _action(number: int) -> int:
