@@ -3,6 +3,7 @@
     python tools/guest_kernel.py --fetch 6.1 6.12                  Debian's cloud images, once
     python tools/guest_python.py 6.12 -m pytest tests/loader/test_targets.py
     python tools/guest_python.py --module nf_conntrack 6.12 -c "..."
+    python tools/guest_python.py --tool xdp-loader ...             with a program of this machine as /bin/xdp-loader
 
 What a container's kernel refuses (fentry, LSM, freplace, modules and their types) is tried so, through the very loader
 that users call. The interpreter that runs this is copied into the guest's initial file system, with its standard
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -124,7 +126,7 @@ def compiled_objects() -> dict[str, bytes]:
     return found
 
 
-def initial_files(guest: Guest, arguments: list[str], modules: list[str]) -> dict[str, Path | bytes]:
+def initial_files(guest: Guest, arguments: list[str], modules: list[str], tools: list[str]) -> dict[str, Path | bytes]:
     """What is in the guest's file system, by path."""
     python = Path(os.path.realpath(sys.executable))
     library = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix}))
@@ -138,9 +140,10 @@ def initial_files(guest: Guest, arguments: list[str], modules: list[str]) -> dic
     for path in packages.glob("pytest-*.dist-info"):
         files += tree(path)
     files += Path("/usr/lib").glob("*/bpf/*.o")
+    programs = {f"/bin/{name}": Path(shutil.which(name) or name) for name in tools}
     shared = [path for path in files if ".so" in path.name or path == python]
-    found: dict[str, Path | bytes] = {str(path): path for path in files}
-    for path in libraries(shared):
+    found: dict[str, Path | bytes] = {str(path): path for path in files} | programs
+    for path in libraries([*shared, *programs.values()]):
         found[str(path)] = path
     kernel_modules = module_files(guest, modules)
     path = f"/plugin:{ROOT}:{packages}"
@@ -177,14 +180,14 @@ def archive(files: dict[str, Path | bytes]) -> bytes:
     return b"".join(rows)
 
 
-def run(kernel: str, arguments: list[str], modules: list[str]) -> int:
+def run(kernel: str, arguments: list[str], modules: list[str], tools: list[str]) -> int:
     """Boot, run, show what is said; the exit status of the interpreter in the guest."""
     guest = Guest(kernel)
     if arguments[:2] == ["-m", "pytest"]:
         arguments = ["-m", "pytest", *PYTEST, *arguments[2:]]
     with tempfile.TemporaryDirectory(prefix="guest-") as folder:
         initrd = Path(folder) / "initrd"
-        initrd.write_bytes(archive(initial_files(guest, arguments, modules)))
+        initrd.write_bytes(archive(initial_files(guest, arguments, modules, tools)))
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MB),
             "-display", "none", "-no-reboot", "-nic", "none", "-serial", f"file:{folder}/console", "-serial", "stdio",
@@ -206,9 +209,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernel", help="a series that was fetched, or a path to a vmlinuz")
     parser.add_argument("--module", action="append", default=[], help="a kernel module to load, with what it needs")
+    parser.add_argument("--tool", action="append", default=[], help="a program of this machine to have in the guest")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the interpreter in the guest")
     options = parser.parse_args()
-    return run(options.kernel, options.arguments, options.module)
+    return run(options.kernel, options.arguments, options.module, options.tool)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from ebpfkit.kernel import bpf
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.loader.kernel_types import KernelTypes, close_all, open_module_types
 
-__all__ = ["Target", "Targets", "resolve_targets"]
+__all__ = ["Target", "Targets", "find_function", "resolve_targets"]
 
 _KINDS: Mapping[str, type[BtfType]] = {"func": Func, "typedef": Typedef}
 
@@ -103,7 +103,14 @@ def _name_of(spec: ProgramSpec) -> str:
 
 
 def _in_program(spec: ProgramSpec, program: bpf.HasFileno) -> Target:
-    name = _name_of(spec)
+    try:
+        return Target(find_function(program, _name_of(spec)), fd=program)
+    except LoadError as error:
+        raise LoadError(f"program {spec.name!r}: {error.message}", errno=errno.ENOENT) from error
+
+
+def find_function(program: bpf.HasFileno, name: str) -> int:
+    """The id of a function among the types of a live program. Raises LoadError."""
     number = bpf.prog_info(program).btf_id
     btf_id = 0
     if number:
@@ -111,8 +118,8 @@ def _in_program(spec: ProgramSpec, program: bpf.HasFileno) -> Target:
             btf_id = Btf.from_bytes(bpf.btf_data(fd), lazy=True).find_id(name, Func)
     if not btf_id:
         why = f"has no function {name!r}" if number else "has no types (compile it with -g)"
-        raise LoadError(f"program {spec.name!r}: its target program {why}", errno=errno.ENOENT)
-    return Target(btf_id, fd=program)
+        raise LoadError(f"its target program {why}", errno=errno.ENOENT)
+    return btf_id
 
 
 def _in_kernel(spec: ProgramSpec, row: tuple[str, str], types: KernelTypes) -> Target:
