@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ebpfkit.compiler.ir import Place, Scope
+from ebpfkit.compiler.ir import Function, Place, Scope
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, IntType, StructType, TypeInfo
 
 __all__ = ["DebugInfo", "quote"]
@@ -154,40 +154,63 @@ class DebugInfo:
         """A function: the program itself, whose argument points to a `context`, or (None) an inlined one."""
         if scope in self._known:
             return self._known[scope]
-        file = self.file(scope.file)
+        arguments = [] if context is None else [("ctx", self._context(context))]
         result = self.integer("int", 32, "signed")
-        if context is None:
-            types = self.node(f"!{{!{result}}}")
-            routine = self.node(f"!DISubroutineType(types: !{types})")
-            rest, flags = "", "DISPFlagLocalToUnit | DISPFlagDefinition | DISPFlagOptimized"
-        else:
-            nothing = self.node("!{}")
-            argument = self.pointer(
+        return self._subprogram(scope, result, arguments, local=context is None, kept=context is not None)
+
+    def function(self, function: Function) -> int:
+        """A subprogram with the types of its parameters."""
+        arguments = []
+        for param in function.params:
+            if param.info is None:
+                node = self._context(function.context, complete=function.linkage == "global")
+            else:
+                node = self.pointer(self.type(param.info)) if param.pointee else self.type(param.info)
+            arguments.append((param.arg.name, node))
+        given = function.result_info
+        result = self.integer("int", 32, "signed") if given is None else self.type(given)
+        return self._subprogram(function.scope, result, arguments, local=function.linkage == "static", kept=True)
+
+    def _context(self, name: str, *, complete: bool = False) -> int:
+        """A pointer to the context, which only its name tells; of a global function it must be a complete structure."""
+        if complete:
+            if ("context", name) not in self._known:
+                self._known["context", name] = self.structure(name, [], 0)
+            return self.pointer(self._known["context", name])
+        nothing = self.node("!{}")
+        return self.pointer(
+            self.node(
+                f'!DICompositeType(tag: DW_TAG_structure_type, name: "{name}", size: 0, '
+                f"flags: DIFlagFwdDecl, elements: !{nothing})"
+            )
+        )
+
+    def _subprogram(
+        self, scope: Scope, result: int, arguments: Sequence[tuple[str, int]], *, local: bool, kept: bool
+    ) -> int:
+        """The node of a function of these (name, type) arguments; `kept`: it has code of its own."""
+        number = self._known[scope] = self._reserve()
+        file = self.file(scope.file)
+        types = self.node("!{" + ", ".join(f"!{node}" for node in (result, *(node for _, node in arguments))) + "}")
+        routine = self.node(f"!DISubroutineType(types: !{types})")
+        rest = ""
+        if kept:
+            names = [
                 self.node(
-                    f'!DICompositeType(tag: DW_TAG_structure_type, name: "{context}", size: 0, '
-                    f"flags: DIFlagFwdDecl, elements: !{nothing})"
+                    f'!DILocalVariable(name: "{quote(name)}", arg: {position}, scope: !{number}, file: !{file}, '
+                    f"line: {scope.line}, type: !{node})"
                 )
-            )
-            types = self.node(f"!{{!{result}, !{argument}}}")
-            routine = self.node(f"!DISubroutineType(types: !{types})")
-            number = self._reserve()
-            self._known[scope] = number
-            local = self.node(
-                f'!DILocalVariable(name: "ctx", arg: 1, scope: !{number}, file: !{file}, line: {scope.line}, '
-                f"type: !{argument})"
-            )
-            kept = self.node(f"!{{!{local}}}")
-            rest, flags = f", retainedNodes: !{kept}", "DISPFlagDefinition | DISPFlagOptimized"
-        text = (
+                for position, (name, node) in enumerate(arguments, 1)
+            ]
+            retained = self.node("!{" + ", ".join(f"!{name}" for name in names) + "}")
+            rest = f", retainedNodes: !{retained}"
+        flags = ("DISPFlagLocalToUnit | " if local else "") + "DISPFlagDefinition | DISPFlagOptimized"
+        self._lines[number] = (
             f'distinct !DISubprogram(name: "{quote(scope.name)}", scope: !{file}, file: !{file}, line: {scope.line}, '
             f"type: !{routine}, scopeLine: {scope.line}, flags: DIFlagPrototyped, spFlags: {flags}, "
             f"unit: !{self._unit}{rest})"
         )
-        if context is None:
-            self._known[scope] = self.node(text)
-        else:
-            self._lines[self._known[scope]] = text
-        return self._known[scope]
+        return number
 
     def location(self, place: Place) -> int:
         """The node of a place, with its inlining chain."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ebpfkit.dsl.typeinfo import TypeInfo
 from ebpfkit.span import Span
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Module",
     "Null",
     "Operand",
+    "Param",
     "Place",
     "Scope",
     "Temp",
@@ -53,7 +55,7 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """The program's context argument."""
+    """An argument of the function; "ctx" is the program's context."""
 
     name: str = "ctx"
     type: str = "ptr"
@@ -61,7 +63,7 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class GlobalRef:
-    """The address of a map or of a global variable."""
+    """The address of a map, of a global variable or of a function."""
 
     name: str
     type: str = "ptr"
@@ -95,9 +97,9 @@ class Instr:
 
     alloca (args: bytes, note: a name) or, without args, a slot (note: type and name); load, store (align); gep (base,
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
-    bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
-    helper (align: id, note: name); atomic (note: operation, labels: ordering); memcpy (to, from, bytes), memset (to,
-    bytes); br, condbr (labels), ret.
+    ptrtoint bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
+    helper (align: id, note: name); call (note: the function's name); atomic (note: operation, labels: ordering);
+    memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
     """
 
     op: str
@@ -121,9 +123,25 @@ class Block:
         return bool(self.instrs) and self.instrs[-1].op in {"br", "condbr", "ret"}
 
 
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of a subprogram: the argument, and its type in BTF (`pointee`: what the pointer points to).
+
+    Without a type it is the context.
+    """
+
+    arg: Arg
+    info: TypeInfo | None = None
+    pointee: bool = False
+
+
 @dataclass(slots=True)
 class Function:
-    """A program: its allocas, then its blocks, the entry first; `context` is the structure its argument points to."""
+    """A program or subprogram: its allocas, then its blocks, the entry first.
+
+    `context` is the structure that a program's argument points to. A subprogram has `params`, its `result` is "i32" or
+    "i64" (`result_info`: its type in BTF) and its `linkage` "static" or "global"; a program's is "program".
+    """
 
     name: str
     section: str
@@ -132,6 +150,10 @@ class Function:
     allocas: list[Instr] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     context_name: str = "ctx"
+    linkage: str = "program"
+    params: tuple[Param, ...] = ()
+    result: str = "i32"
+    result_info: TypeInfo | None = None
 
 
 @dataclass(slots=True)
@@ -269,6 +291,10 @@ class Builder:
             return Temp(0, "void")
         return self._value("helper", type, args, align=id, note=name)
 
+    def call(self, name: str, type: str, args: tuple[Operand, ...]) -> Temp:
+        """A call of a subprogram."""
+        return self._value("call", type, args, note=name)
+
     def atomic(self, operation: str, pointer: Operand, *values: Operand, used: bool) -> Temp:
         """An atomic read-modify-write; the values of "cmpxchg" are the expected and the new one.
 
@@ -324,7 +350,11 @@ def _print_instr(instr: Instr) -> str:
 
 def print_function(function: Function) -> str:
     """The IR as text, each line with its source line and column: `--emit ir` and the golden files."""
-    out = [f'func {function.name}({function.context_name}: {function.context}) section "{function.section}"']
+    params = ", ".join(f"{p.arg.name}: {p.arg.type}" for p in function.params)
+    if function.linkage == "program":
+        out = [f'func {function.name}({function.context_name}: {function.context}) section "{function.section}"']
+    else:
+        out = [f"{function.linkage} func {function.name}({params}) -> {function.result}"]
     out += [_print_instr(i) for i in function.allocas]
     for block in function.blocks:
         out.append(f"{block.label}:")

@@ -10,14 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.compiler.debuginfo import DebugInfo, quote
 from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Null, Operand, Temp
 from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
 
 __all__ = ["BpfTarget", "DataDefinition", "Target", "print_module"]
 
-PACKET_BOUNDS = {"packet_data": 0, "packet_end": 4, "packet_meta": 8}
-"""Where struct xdp_md keeps the packet's bounds (offsets in bytes of 32-bit fields)."""
+PACKET_BOUNDS = {
+    name: {
+        "packet_data": next(field.offset for field in CONTEXTS[name].fields if field.name == "data"),
+        "packet_end": next(field.offset for field in CONTEXTS[name].fields if field.name == "data_end"),
+        "packet_meta": next(field.offset for field in CONTEXTS[name].fields if field.name == "data_meta"),
+    }
+    for name in ("xdp_md", "__sk_buff")
+}
+"""Where a context keeps the packet's bounds (offsets in bytes of 32-bit fields)."""
 
 
 class Target(Protocol):
@@ -27,7 +35,7 @@ class Target(Protocol):
 
     def attributes(self) -> str: ...
 
-    def packet_bound(self, result: str, which: str, debug: str) -> list[str]: ...
+    def packet_bound(self, result: str, context: str, which: str, debug: str) -> list[str]: ...
 
     def packet_length(self, result: str, start: str, end: str, debug: str) -> list[str]: ...
 
@@ -37,7 +45,7 @@ class Target(Protocol):
 
 
 class BpfTarget:
-    """The kernel: context in R1 as struct xdp_md, helpers by number, maps by relocation."""
+    """The kernel: context in R1, helpers by number, maps by relocation."""
 
     def __init__(self, cpu: str) -> None:
         self.cpu = cpu
@@ -50,8 +58,8 @@ class BpfTarget:
         # .rodata for a switch. Without mustprogress a loop is never assumed to end.
         return f'nounwind "target-cpu"="{self.cpu}" "no-builtins" "no-jump-tables"="true" "frame-pointer"="all"'
 
-    def packet_bound(self, result: str, which: str, debug: str) -> list[str]:
-        offset = PACKET_BOUNDS[which]
+    def packet_bound(self, result: str, context: str, which: str, debug: str) -> list[str]:
+        offset = PACKET_BOUNDS[context][which]
         return [
             f"{result}.p = getelementptr inbounds nuw i8, ptr %ctx, i64 {offset}{debug}",
             f"{result}.w = load i32, ptr {result}.p, align 4{debug}",
@@ -82,7 +90,7 @@ class BpfTarget:
 
 _BINARY = {"add", "sub", "mul", "udiv", "urem", "and", "or", "xor", "shl", "lshr", "ashr"}
 _COMPARE = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
-_CONVERT = {"zext", "sext", "trunc"}
+_CONVERT = {"zext", "sext", "trunc", "ptrtoint"}
 
 
 def _plain(operand: Operand) -> str:
@@ -97,8 +105,10 @@ def _plain(operand: Operand) -> str:
             return str(value)
         case Null():
             return "null"
-        case Arg():
+        case Arg(name="ctx"):
             return "%ctx"
+        case Arg(name=name):
+            return f'%"p.{quote(name)}"'
         case GlobalRef(name=name):
             return f'@"{quote(name)}"'
 
@@ -114,21 +124,28 @@ class FunctionPrinter:
         self.target = target
         self.debug = debug
         self.likely = likely
+        self.context = ""
 
     def print(self, function: Function) -> list[str]:
-        subprogram = self.debug.subprogram(function.scope, context=function.context)
-        out = [
-            (
-                f'define dso_local i32 @"{quote(function.name)}"(ptr %ctx) #0 section "{quote(function.section)}" '
-                f"!dbg !{subprogram} {{"
-            )
-        ]
+        self.context = function.context
+        out = [self._head(function)]
         for number, block in enumerate(function.blocks):
             out.append(f'"{block.label}":')
             if number == 0:
                 out += [f"  {line}" for alloca in function.allocas for line in self.instr(alloca)]
             out += [f"  {line}" for instr in block.instrs for line in self.instr(instr)]
         return [*out, "}", ""]
+
+    def _head(self, function: Function) -> str:
+        """The line that begins a function; static ones lie in `.text`, and none but programs have a section."""
+        name = quote(function.name)
+        if function.linkage == "program":
+            node = self.debug.subprogram(function.scope, context=function.context)
+            return f'define dso_local i32 @"{name}"(ptr %ctx) #0 section "{quote(function.section)}" !dbg !{node} {{'
+        node = self.debug.function(function)
+        linkage = "internal" if function.linkage == "static" else "dso_local"
+        params = ", ".join(_typed(param.arg) for param in function.params)
+        return f'define {linkage} {function.result} @"{name}"({params}) #1 !dbg !{node} {{'
 
     def location(self, instr: Instr) -> str:
         """What follows an instruction's text: where it comes from."""
@@ -180,7 +197,7 @@ class FunctionPrinter:
         return self.target.context_load(result, offset.value, type, instr.align, debug)
 
     def _packet_data(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return self.target.packet_bound(result, instr.op, debug)
+        return self.target.packet_bound(result, self.context, instr.op, debug)
 
     _packet_end = _packet_data
     _packet_meta = _packet_data
@@ -191,6 +208,10 @@ class FunctionPrinter:
 
     def _helper(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return self.target.helper(result, type or "void", instr.align, ", ".join(_typed(a) for a in instr.args), debug)
+
+    def _call(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        arguments = ", ".join(_typed(a) for a in instr.args)
+        return [f'{result} = call {type} @"{quote(instr.note)}"({arguments}){debug}']
 
     def _atomic(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         pointer, *values = instr.args
@@ -302,4 +323,6 @@ def print_module(
     out.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
     out.append("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
     out.append(f"attributes #0 = {{ {target.attributes()} }}")
+    if any(function.linkage != "program" for function in functions):
+        out.append(f"attributes #1 = {{ noinline {target.attributes()} }}")
     return "\n".join(out) + "\n" + debug.finish()

@@ -63,6 +63,11 @@ class Record(Enum):
     CLOSED = "was submitted or discarded"
     TORN = "is submitted or discarded on some paths only"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still wait for its end."""
+        return self in (Record.MAYBE, Record.OPEN, Record.TORN)
+
 
 @dataclass(slots=True)
 class State:

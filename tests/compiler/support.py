@@ -166,7 +166,7 @@ def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
             spec = facade.spec
             out.maps[facade.name] = _contents(facade.memory_store.items(), "percpu" in facade.map_type, spec.value_size)
         elif facade.map_type == "ringbuf":
-            out.maps[facade.name] = [bytes(r) for r in facade.poll(0)]
+            out.maps[facade.name] = [bytes(r) for r in facade.memory_store.read()]
         elif isinstance(facade, Queue):
             out.maps[facade.name] = _waiting(facade.memory_store)
     return out
@@ -181,8 +181,10 @@ def initial(prog: Program) -> dict[str, list[tuple[bytes, bytes]]]:
     return {facade.name: list(facade.initial_contents()) for facade in prog.maps}
 
 
-def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence[bytes]) -> Outcome:
-    machine = Machine(open_object(compiled.elf), program=prog.name)
+def run_in_vm(
+    prog: Program, compiled: Compiled, contents: Any, frames: Sequence[bytes], jit: str | None = None
+) -> Outcome:
+    machine = Machine(open_object(compiled.elf), program=prog.name, jit=jit)
     for name, entries in contents.items():
         if name in machine.maps:
             for key, value in entries:
@@ -195,6 +197,8 @@ def run_in_vm(prog: Program, compiled: Compiled, contents: Any, frames: Sequence
         if _has_entries(facade) and facade.name in machine.maps:
             store = machine.maps[facade.name]
             out.maps[facade.name] = _contents(store.items(), "percpu" in facade.map_type, facade.spec.value_size)
+        elif facade.map_type == "ringbuf" and facade.name in machine.maps:
+            out.maps[facade.name] = [bytes(r) for r in machine.maps[facade.name].read()]
         elif isinstance(facade, Queue) and facade.name in machine.maps:
             out.maps[facade.name] = _waiting(machine.maps[facade.name])
     return out
@@ -229,6 +233,8 @@ def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequ
             if _has_entries(facade):
                 items = list(live.maps[facade.name].items())
                 out.maps[facade.name] = _contents(items, "percpu" in facade.map_type, facade.spec.value_size)
+            elif facade.map_type == "ringbuf":
+                out.maps[facade.name] = live.maps[facade.name].poll(0)
             elif isinstance(facade, Queue):
                 out.maps[facade.name] = _waiting(live.maps[facade.name])
     return out
