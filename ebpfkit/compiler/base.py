@@ -101,12 +101,15 @@ class Base:
     state: State | None
     short_label: str
     short_used: bool
+    no_short: str = ""
+    """Why what is being lowered cannot end by the short exit; "" when it can."""
 
     def __init__(self) -> None:
         self.state = State()
         self.frames = 0
         self.slots: dict[tuple[int, str, int, str], Temp] = {}
         self.map_names: list[str] = []
+        self.guarded = {}
 
     # Places and errors
 
@@ -351,8 +354,39 @@ class Base:
 
     def short_exit(self, failed: Operand, node: ast.AST, why: str) -> None:
         """Leave by the shared short exit when `failed` holds, else go on."""
-        for status, span in self.live.records.values():
-            if status in (Record.MAYBE, Record.OPEN, Record.TORN):
+        if self.no_short:
+            raise self.error(
+                node, "no-short-exit", f"{why} may end the program, and {self.no_short}", "use get() or peek()"
+            )
+        self.may_leave(node, why)
+        self.short_used = True
+        onward = self.builder.label("go")
+        leaving = self.builder.label("leave") if self.guarded else self.short_label
+        self.builder.condbr(failed, leaving, onward, likely=False)
+        if leaving != self.short_label:
+            self.builder.start(leaving)
+            self.discard_guarded()
+            self.builder.br(self.short_label)
+        self.builder.start(onward)
+
+    def leave_short(self, node: ast.AST, why: str) -> None:
+        """Leave by the shared short exit, whatever happens."""
+        self.may_leave(node, why)
+        self.short_used = True
+        self.discard_guarded()
+        self.go(self.short_label)
+
+    guarded: dict[int, Temp]
+    """Records that `with` blocks hold, and where their pointers stand."""
+
+    def discard_guarded(self) -> None:
+        """On the way to the short exit: discard the records that `with` blocks hold."""
+        raise NotImplementedError
+
+    def may_leave(self, node: ast.AST, why: str) -> None:
+        """Refuse the short exit where something is held that nobody would give back."""
+        for number, (status, span) in self.live.records.items():
+            if status in (Record.MAYBE, Record.OPEN, Record.TORN) and number not in self.guarded:
                 raise self.error(
                     node,
                     "record-leak",
@@ -367,10 +401,6 @@ class Base:
                 f"{why} may end the program while the lock of line {self.live.lock[1].line} is held",
                 "do it before the with",
             )
-        self.short_used = True
-        onward = self.builder.label("go")
-        self.builder.condbr(failed, self.short_label, onward, likely=False)
-        self.builder.start(onward)
 
     def place_of(self, value: Value) -> Location | None:
         return value.place if isinstance(value, Scalar) else None

@@ -1,6 +1,6 @@
-"""Loops, and blocks that hold a lock: what is known at a loop's head, and what leaving a block early has to do.
+"""Loops: what is known at a loop's head, and where leaving one goes.
 
-Belongs here: `while`, `for`, `break`, `continue` and `with`.
+Belongs here: `while`, `for`, `break` and `continue`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ebpfkit.compiler.base import Frame, Loop, assigned_names
-from ebpfkit.compiler.calls import Calls
+from ebpfkit.compiler.base import Loop, assigned_names
+from ebpfkit.compiler.blocks import Blocks
 from ebpfkit.compiler.ir import Imm, Operand
 from ebpfkit.compiler.state import Binding, Known, State, constant_type, join
 from ebpfkit.compiler.values import (
     INT,
     Const,
     Scalar,
-    Space,
     Tuple,
     Value,
     View,
@@ -26,7 +25,6 @@ from ebpfkit.compiler.values import (
     limits,
     scalar,
 )
-from ebpfkit.dsl.locks import SpinLock
 from ebpfkit.dsl.typeinfo import ArrayType
 
 __all__ = ["Loops"]
@@ -36,8 +34,8 @@ _UNROLLED = 32
 """Rounds up to which LLVM may unroll a loop whole; the counters of longer ones stay as they are written."""
 
 
-class Loops(Calls):
-    """Execution of loops and locked blocks."""
+class Loops(Blocks):
+    """Execution of loops."""
 
     # Loops
 
@@ -248,53 +246,16 @@ class Loops(Calls):
         return done
 
     def _do_Break(self, node: ast.Break) -> None:
-        self._leave_lock_for_loop()
+        self.leave_for_loop()
         loop = self.frame.loops[-1]
         loop.breaks.append(self.live)
         self.go(loop.break_label)
 
     def _do_Continue(self, node: ast.Continue) -> None:
-        self._leave_lock_for_loop()
+        self.leave_for_loop()
         loop = self.frame.loops[-1]
         loop.continues.append(self.live)
         self.go(loop.continue_label)
-
-    # Locks
-
-    def _do_With(self, node: ast.With) -> None:
-        """`with value.lock:`; the lock is given back however the block is left."""
-        item = node.items[0]
-        if len(node.items) != 1 or item.optional_vars is not None:
-            raise self.error(node, "unsupported-syntax", "with takes one lock and gives no name", "with value.lock:")
-        lock = self.expr(item.context_expr)
-        if not isinstance(lock, View) or lock.type != SpinLock.__ebpf_type__:
-            raise self.error(item.context_expr, "bad-type", f"{describe(lock)} is no lock", "with value.lock:")
-        if lock.space is not Space.MAP:
-            raise self.error(item.context_expr, "bad-lock", f"this lock lies in {lock.space.value}", "lock a map value")
-        if self.live.lock is not None:
-            raise self.error(item.context_expr, "bad-lock", "a second lock inside of another", "give back the first")
-        self.call("spin_lock", "void", lock.pointer)
-        self.live.lock = (lock.pointer, self.span(item.context_expr))
-        loops, self.lock_loops = self.lock_loops, len(self.frame.loops)
-        frame, self.lock_frame = self.lock_frame, self.frame
-        self.block(node.body)
-        if self.state is not None:
-            self.unlock()
-        self.lock_loops, self.lock_frame = loops, frame
-
-    lock_loops: int = 0
-    lock_frame: Frame | None = None
-
-    def unlock(self) -> None:
-        """Give back the lock that is held here, if any."""
-        if self.live.lock is not None:
-            self.call("spin_unlock", "void", self.live.lock[0])
-            self.live.lock = None
-
-    def _leave_lock_for_loop(self) -> None:
-        """Give back the lock where `break` or `continue` leaves the block that took it."""
-        if self.frame is self.lock_frame and len(self.frame.loops) <= self.lock_loops:
-            self.unlock()
 
     # What `statements` gives
 

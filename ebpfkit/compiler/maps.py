@@ -9,10 +9,10 @@ import ast
 from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.ir import GlobalRef, Imm, Operand
+from ebpfkit.compiler.ir import GlobalRef, Imm, Operand, Scope
 from ebpfkit.compiler.memory import merged, occupied
 from ebpfkit.compiler.packet import U32, Packets
-from ebpfkit.compiler.state import Record
+from ebpfkit.compiler.state import Binding, Conflict, Record
 from ebpfkit.compiler.values import (
     HOLE,
     Bytes,
@@ -37,6 +37,7 @@ from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import EbpfError
 from ebpfkit.maps.store import BPF_ANY, BPF_EXIST
+from ebpfkit.span import Span
 
 __all__ = ["Maps"]
 
@@ -183,7 +184,7 @@ class Maps(Packets):
             reference, value = self._keyless(facade, args[0], map_node, node.args[0])
             self.call("map_push_elem", "i64", reference, value, Imm(BPF_ANY, "i64"))
             return Void("add()")
-        if facade.map_type == "ringbuf" and name in ("output", "reserve"):
+        if facade.map_type == "ringbuf" and name in ("output", "reserve", "record"):
             return self._ring(facade, name, args, kwargs, node)
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
         raise self.error(
@@ -246,20 +247,46 @@ class Maps(Packets):
             pointer = self.in_memory("record", args[0], info, facade.value_type, node.args[0])
             result = self.call("ringbuf_output", "i64", reference, pointer, Imm(info.size, "i64"), Imm(0, "i64"))
             return scalar(result, S64)
+        if name == "record":
+            raise self.error(node, "unsupported-syntax", "record() is for a with block", "with ring.record() as event:")
+        return self.ring_reserve(facade, name, args, kwargs, node)
+
+    def ring_reserve(
+        self, facade: MapFacade, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> OptionalView:
+        """Room for a record of a ring buffer, zeroed, or nothing."""
+        info = facade.value_type.__ebpf_type__
+        assert isinstance(node.func, ast.Attribute)
+        reference = self.map_ref(facade, node.func.value)
         self.arguments(name, args, kwargs, (), node)
         if not issubclass(facade.value_type, Struct):
-            raise self.error(node, "bad-type", f"reserve() of {facade.name} wants a structure", "write output(value)")
+            raise self.error(node, "bad-type", f"{name}() of {facade.name} wants a structure", "write output(value)")
         for status, span in self.live.records.values():
             if status in (Record.MAYBE, Record.OPEN, Record.TORN) and span == self.span(node):
                 raise self.error(node, "record-leak", "the record of the loop's last round is still open here")
         pointer = self.call("ringbuf_reserve", "ptr", reference, Imm(info.size, "i64"), Imm(0, "i64"))
         self._clear(pointer, info.size)
-        self.records += 1
-        self.live.records[self.records] = (Record.MAYBE, self.span(node))
-        view = View(pointer, info, facade.value_type, Space.RECORD, 8, owner=self.records)
-        return OptionalView(view, f"{facade.name}.reserve()")
+        number = self._record_number(node)
+        self.live.records[number] = (Record.MAYBE, self.span(node))
+        view = View(pointer, info, facade.value_type, Space.RECORD, 8, owner=number)
+        return OptionalView(view, f"{facade.name}.{name}()")
 
-    records: int = 0
+    def _record_number(self, node: ast.Call) -> int:
+        """The number of the record reserved here: the same in every round of a loop. What saw the last one is dead."""
+        number = self.reservations.setdefault((self.frame.scope, self.span(node)), len(self.reservations) + 1)
+        for key, binding in self.live.names.items():
+            shape = binding.shape if isinstance(binding, Binding) else None
+            view = shape.view if isinstance(shape, OptionalView) else shape
+            if isinstance(view, View) and view.owner == number:
+                message = f"{key[1]} is the record of the loop's last round, which was submitted or discarded"
+                self.live.names[key] = Conflict("dead-view", message)
+        return number
+
+    reservations: dict[tuple[Scope, Span], int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reservations = {}
 
     def _clear(self, pointer: Operand, size: int) -> None:
         """Zero a record where there is one: what it held before is not for readers."""
@@ -280,6 +307,8 @@ class Maps(Packets):
             raise self.error(node, "no-record", f"{name}() of a {describe(view)} that no RingBuf.reserve() gave")
         self.check_alive(view, node)
         self.call(f"ringbuf_{name}", "void", view.pointer, Imm(0, "i64"))
+        if view.owner in self.guarded:  # its block has nothing left to do
+            self.builder.store(self.null(), self.guarded[view.owner], 8)
         self.live.records[view.owner] = (Record.CLOSED, self.live.records[view.owner][1])
         return Void(f"{name}()")
 

@@ -1,7 +1,7 @@
-"""Statements: assignment in all its forms, branches, match, return, and the refusal of everything else.
+"""Statements: assignment in all its forms, branches, assert, return, and the refusal of everything else.
 
-Belongs here: control flow between statements and the joining of what is known where paths meet. Loops, and blocks that
-hold a lock, are `loops.py`.
+Belongs here: control flow between statements and the joining of what is known where paths meet. Loops are `loops.py`,
+`with` is `blocks.py`, `match` is `matching.py`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.ir import Imm
-from ebpfkit.compiler.loops import Loops
+from ebpfkit.compiler.matching import Matching
 from ebpfkit.compiler.operators import SYMBOLS
 from ebpfkit.compiler.state import State
 from ebpfkit.compiler.values import (
     Bytes,
     Const,
-    OptionalScalar,
-    OptionalView,
-    Scalar,
+    ContextValue,
     Space,
     Tuple,
     Value,
@@ -42,7 +39,6 @@ _NO_STATEMENT = {
     "Raise": ("a program cannot raise", "return a verdict"),
     "Try": ("nothing in a program raises", "test for None, or use get() and peek()"),
     "TryStar": ("nothing in a program raises", "test for None, or use get() and peek()"),
-    "Assert": ("a program cannot raise", "write if not ...: return XDP_ABORTED"),
     "Import": ("an import inside a program", "move it to the top of the module"),
     "ImportFrom": ("an import inside a program", "move it to the top of the module"),
     "Global": ("a program cannot rebind names of the module", "keep the value in a map"),
@@ -51,7 +47,7 @@ _NO_STATEMENT = {
 }
 
 
-class Statements(Loops):
+class Statements(Matching):
     """Execution of statements."""
 
     def block(self, statements: list[ast.stmt]) -> None:
@@ -181,8 +177,9 @@ class Statements(Loops):
                 raise self.error(
                     target, "read-only", f"{target.attr} of {describe(owner)} cannot be assigned in a program"
                 )
-            if type(owner).__name__ == "ContextValue":
-                raise self.error(target, "read-only", "the context of an XDP program is read-only")
+            if isinstance(owner, ContextValue):
+                self.store_context(target.attr, value, target, node)
+                return
             raise self.wrong_kind(owner, target.value, "a structure")
         found = self.field(owner, target.attr, target)
         if found is None:
@@ -246,6 +243,19 @@ class Statements(Loops):
                     continue
             raise self.error(target, "unsupported-syntax", "del is for entries of maps", "write del m[key]")
 
+    def _do_Assert(self, node: ast.Assert) -> None:
+        """`assert test`: where it does not hold the program ends as `short=` says."""
+        if node.msg is not None and not isinstance(node.msg, ast.Constant):
+            raise self.error(
+                node.msg, "unsupported-syntax", "the text of an assert is for readers", "write a plain string"
+            )
+        holds, fails = self.builder.label("holds"), self.builder.label("fails")
+        true, false = self.branch(node.test, holds, fails)
+        self.enter(fails, [false])
+        if self.state is not None:
+            self.leave_short(node, "this assert")
+        self.enter(holds, [true])
+
     # Branches
 
     def _do_If(self, node: ast.If) -> None:
@@ -261,84 +271,7 @@ class Statements(Loops):
                     self.go(end)
         self.enter(end, ends)
 
-    def _do_Match(self, node: ast.Match) -> None:
-        subject = self.expr(node.subject)
-        if isinstance(subject, (OptionalView, OptionalScalar)):
-            raise self.wrong_kind(subject, node.subject, "a number")
-        end = self.builder.label("endmatch")
-        ends: list[State | None] = []
-        for case in node.cases:
-            if self.state is None:
-                break
-            hit, miss = self.builder.label("case"), self.builder.label("nextcase")
-            with self.at(case.pattern):
-                true, false = self.test(self.pattern(subject, case.pattern), hit, miss)
-            missed: list[State | None] = [false]
-            self.enter(hit, [true])
-            if self.state is not None:
-                if isinstance(case.pattern, ast.MatchAs) and case.pattern.name:
-                    self.bind(case.pattern.name, subject, case.pattern)
-                if case.guard is not None:
-                    inside = self.builder.label("guarded")
-                    true, false = self.branch(case.guard, inside, miss)
-                    missed.append(false)
-                    self.enter(inside, [true])
-            if self.state is not None:
-                self.block(case.body)
-                if self.state is not None:
-                    ends.append(self.state)
-                    self.go(end)
-            self.enter(miss, missed)
-        if self.state is not None:
-            ends.append(self.state)
-            self.go(end)
-        self.enter(end, ends)
-
-    def pattern(self, subject: Value, pattern: ast.pattern) -> Const | Scalar:
-        """Whether a pattern matches, as a truth value."""
-        match pattern:
-            case ast.MatchValue(value=value):
-                wanted = self.expr(value)
-                return self.truth(self.compare("==", subject, wanted, pattern), pattern)
-            case ast.MatchSingleton(value=value):
-                if value is None:
-                    return Const(subject == Const(None))
-                return self._singleton(subject, value, pattern)
-            case ast.MatchAs(pattern=None):
-                return Const(True)
-            case ast.MatchAs(pattern=inner) if inner is not None:
-                return self.pattern(subject, inner)
-            case ast.MatchOr(patterns=patterns):
-                total: Scalar | None = None
-                for one in patterns:
-                    if isinstance(one, ast.MatchAs) and one.name:
-                        raise self.error(
-                            one, "unsupported-syntax", "a name inside an or-pattern", "name the whole pattern"
-                        )
-                    result = self.pattern(subject, one)
-                    if isinstance(result, Const):
-                        if result.value:
-                            return Const(True)
-                        continue
-                    total = result if total is None else self.boolean(self.builder.binary("or", total.op, result.op))
-                return total if total is not None else Const(False)
-            case _:
-                name = type(pattern).__name__
-                raise self.error(
-                    pattern, "unsupported-syntax", f"the pattern {name} has no meaning here", "match integers"
-                )
-
-    def _singleton(self, subject: Value, value: object, pattern: ast.pattern) -> Const | Scalar:
-        if isinstance(subject, Const):
-            return Const(subject.value is value)
-        if isinstance(subject, Scalar) and subject.type.is_bool:
-            if value:
-                return subject
-            return self.boolean(self.builder.binary("xor", subject.op, Imm(1, "i1")))
-        return Const(False)
-
     def _do_Return(self, node: ast.Return) -> None:
         value = self.expr(node.value) if node.value is not None else Const(None)
-        if self.frame is self.lock_frame:
-            self.unlock()
+        self.leave_function()
         self.finish_function(value, node)

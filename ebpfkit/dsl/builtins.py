@@ -61,7 +61,7 @@ class _Int(int):
 
 
 def _print(*values: Any, **options: Any) -> NoReturn:
-    refuse("not-callable", "a program cannot print", "hand the value out through a RingBuf")
+    refuse("not-callable", "a program cannot print", 'write bpf.trace(f"..."), or use a RingBuf')
 
 
 BUILTINS: Mapping[str, Any] = {

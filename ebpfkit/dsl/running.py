@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ebpfkit.dsl.kinds import Kind
     from ebpfkit.dsl.maps import MapFacade
-    from ebpfkit.dsl.packet import Packet
+    from ebpfkit.dsl.packet import Reader
 
 __all__ = ["Run", "ShortExit", "current_run"]
 
@@ -26,15 +27,17 @@ class ShortExit(Exception):
 class Run:
     """What a running program sees. `clock` gives nanoseconds, `random` 32 bits; `stores` overrides maps' own."""
 
-    packet: Packet
+    packet: Reader
     license: str = ""
     cpu: int = 0
     clock: Callable[[], int] = lambda: 0
     random: Callable[[], int] = lambda: 0
     stores: Mapping[MapFacade, Any] = field(default_factory=dict)
     reserved: list[Any] = field(default_factory=list)  # ring buffer records that are neither submitted nor discarded
+    kind: Kind | None = None  # of the program; None: a handler of AF_XDP, which is as XDP
     locked: bool = False  # inside of `with value.lock:`
     redirect: tuple[str, int] | None = None  # the map and key, or ("", interface index), of the last redirect
+    traced: list[str] = field(default_factory=list)  # lines of `trace`
 
 
 RUN: ContextVar[Run | None] = ContextVar("ebpfkit_run", default=None)

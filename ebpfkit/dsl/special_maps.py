@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from ebpfkit.dsl.maps import ENOENT, MapFacade
@@ -134,7 +135,7 @@ class RingBuf(MapFacade, Generic[T]):
     """
 
     map_type = "ringbuf"
-    in_program = "output, reserve"
+    in_program = "output, reserve, record"
     parameters: ClassVar[tuple[str, ...]] = ("value_type",)
 
     def _key_size(self) -> int:
@@ -159,9 +160,32 @@ class RingBuf(MapFacade, Generic[T]):
 
         Every path must end in its `.submit()` or `.discard()`.
         """
-        run = self._running("reserve")
+        return self._reserve("reserve")
+
+    @contextmanager
+    def record(self) -> Iterator[T | None]:
+        """Room for a record in a `with` block, or None: however the block is left, the record is submitted.
+
+            with events.record() as event:
+                if event is not None:
+                    event.length = len(pkt)
+
+        `event.discard()` inside gives it back unread; so does leaving the program by the short exit.
+        """
+        record: Any = self._reserve("record")
+        try:
+            yield record
+        except BaseException:
+            if record is not None and not record._region.dead:
+                record.discard()
+            raise
+        if record is not None and not record._region.dead:
+            record.submit()
+
+    def _reserve(self, what: str) -> T | None:
+        run = self._running(what)
         if not issubclass(self.value_type, Struct):
-            refuse("bad-type", f"reserve() of '{self.name}' wants a structure", "write output(value)")
+            refuse("bad-type", f"{what}() of '{self.name}' wants a structure", "write output(value)")
         store = self._run_store(run)
         record = store.reserve(self.value_type.__ebpf_type__.size)
         if record is None:

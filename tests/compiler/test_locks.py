@@ -76,7 +76,7 @@ REFUSED = {
     "two locks": ("a = slots[0]\nb = slots[1]\nwith a.lock:\n    with b.lock:\n        a.tokens = b.tokens", "4:14 bad-lock: a second lock inside of another"),
     "a lock of its own": ("b = Bucket.zero()\nwith b.lock:\n    b.tokens = 1", "2:10 bad-lock: this lock lies in a local structure"),
     "no lock": ("with d.arr:\n    d.x8 = 1", "1:10 bad-type: array[u8, 8] is no lock"),
-    "a name": ("b = slots[0]\nwith b.lock as n:\n    b.tokens = 1", "2:5 unsupported-syntax: with takes one lock and gives no name"),
+    "a name": ("b = slots[0]\nwith b.lock as n:\n    b.tokens = 1", "2:10 unsupported-syntax: a lock has no name"),
     "an assignment": ("a = slots[0]\na.lock = a.lock", "2:14 read-only: a bpf_spin_lock cannot be assigned"),
     "a look inside": ("d.t32 = slots[0].lock.val", "1:13 read-only: only the kernel looks into a bpf_spin_lock"),
 }  # fmt: skip

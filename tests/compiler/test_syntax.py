@@ -14,7 +14,7 @@ from ebpfkit.compiler.source import find_source
 from ebpfkit.dsl.program import Program
 from ebpfkit.errors import CompileError
 from tests.compiler.support import PRELUDE, check, load_module, packets, program
-from tests.compiler.test_maps import MAPS
+from tests.compiler.test_maps import MAPS, RING
 
 MUST_COMPILE = {
     "Module": "pass",  # the file a program stands in
@@ -36,6 +36,13 @@ MUST_COMPILE = {
     "MatchSingleton": "match d.x8 > 5:\n    case True:\n        d.r0 = 1\n    case False:\n        d.r0 = 2",
     "MatchOr": "match d.x8:\n    case 1 | 2 | 7:\n        d.r0 = 1",
     "MatchAs": "match d.x8:\n    case 0:\n        pass\n    case other:\n        d.r0 = other",
+    "MatchSequence": "match d.x8, d.y8:\n    case (7, n):\n        d.r0 = n\n    case [0, _]:\n        d.r0 = 1",
+    "MatchClass": "match pairs.get(d.x8 & 7):\n    case Pair(a=0):\n        d.r0 = 1\n    case None:\n        d.r0 = 2",
+    "Assert": "assert d.x8 > 5, 'more'",
+    "With": "with events.record() as event:\n    if event is not None:\n        event.a = d.x8",
+    "withitem": "with events.record() as event:\n    if event is not None:\n        event.a = d.x8",
+    "JoinedStr": "bpf.trace(f'{d.x8} of {d.x32:08x}')",
+    "FormattedValue": "bpf.trace(f'{d.x8} of {d.x32:08x}')",
     "Expr": "csum_fold(d.x32)",
     "Pass": "pass",
     "Break": "for i in range(9):\n    if i == d.x8:\n        break\n    d.r0 += 1",
@@ -91,13 +98,10 @@ REFUSED = {
     "AsyncFor": "async def inner():\n    async for x in d:\n        pass",
     "AsyncWith": "async def inner():\n    async with d:\n        pass",
     "Await": "async def inner():\n    await d",
-    "With": "with d.x8 as x:\n    pass",
-    "withitem": "with d.x8 as x:\n    pass",
     "Raise": "raise ValueError(5)",
     "Try": "try:\n    d.r0 = 1\nfinally:\n    d.r1 = 2",
     "TryStar": "try:\n    d.r0 = 1\nexcept* ValueError:\n    d.r1 = 2",
     "ExceptHandler": "try:\n    d.r0 = 1\nexcept ValueError:\n    d.r1 = 2",
-    "Assert": "assert d.x8 > 5",
     "Import": "import os",
     "ImportFrom": "from os import path",
     "alias": "import os as o",
@@ -111,15 +115,11 @@ REFUSED = {
     "comprehension": "n = [i for i in PORTS if i]",
     "Yield": "yield d.x8",
     "YieldFrom": "yield from PORTS",
-    "FormattedValue": "n = f'{d.x8}'",
-    "JoinedStr": "n = f'{d.x8}'",
     "Starred": "n = (*PORTS, d.x8)",
     "Slice": "n = d.arr[1:2]",
     "MatMult": "d.r0 = d.x64 @ d.y64",
     "Div": "d.r0 = d.x64 / d.y64",
-    "MatchSequence": "match PORTS:\n    case [a, b]:\n        d.r0 = 1",
     "MatchMapping": "match d.x8:\n    case {1: 2}:\n        d.r0 = 1",
-    "MatchClass": "match d.x8:\n    case int():\n        d.r0 = 1",
     "MatchStar": "match PORTS:\n    case [a, *b]:\n        d.r0 = 1",
     "TypeAlias": "type T = u32",
     "TemplateStr": "n = t'{d.x8}'",
@@ -172,7 +172,7 @@ def _nodes_in(prog: Program) -> set[str]:
 @pytest.mark.kernel
 @pytest.mark.parametrize(("name", "body"), MUST_COMPILE.items(), ids=MUST_COMPILE)
 def test_it_compiles_and_runs_right(name: str, body: str, tmp_path: Path):
-    prog = program("d = pkt.read(Data)\n" + body.replace("; ", "\n") + "\nreturn XDP_PASS\n", tmp_path, MAPS)
+    prog = program("d = pkt.read(Data)\n" + body.replace("; ", "\n") + "\nreturn XDP_PASS\n", tmp_path, MAPS + RING)
     assert name in _nodes_in(prog)
     check(prog, packets(3), kernel=True)
 
