@@ -16,12 +16,13 @@ from typing import Any
 from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
-from ebpfkit.compiler.helper_calls import HelperCalls
 from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.maps import ATOMICS
-from ebpfkit.compiler.packet import RESIZERS
+from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
+from ebpfkit.compiler.subprograms import Subprograms
+from ebpfkit.compiler.tracing import Tracing
 from ebpfkit.compiler.values import (
     INT,
     Bytes,
@@ -37,10 +38,13 @@ from ebpfkit.compiler.values import (
     limits,
     scalar,
 )
+from ebpfkit.dsl.functions import subprogram_of
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.structs import Struct, offsetof, sizeof
+from ebpfkit.dsl.tracing import trace
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, IntType, StructType
+from ebpfkit.dsl.types import NetworkInteger
 from ebpfkit.errors import CompileError, EbpfError
 
 __all__ = ["Calls"]
@@ -61,7 +65,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(HelperCalls):
+class Calls(Tracing, Subprograms):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -76,6 +80,8 @@ class Calls(HelperCalls):
             callee = self.expr(node.func)
         if not isinstance(callee, Const):
             raise self.error(node.func, "not-callable", f"{describe(callee)} cannot be called")
+        if callee.value is trace:
+            return self.trace(node)
         args, kwargs = self.evaluate(node)
         return self.call_constant(callee.value, args, kwargs, node)
 
@@ -256,10 +262,16 @@ class Calls(HelperCalls):
                 return view
             if isinstance(function, types.FunctionType):
                 return self.inline(function, [Const(owner), *args], kwargs, node)
-        if all(isinstance(v, Const) for v in [*args, *kwargs.values()]) and isinstance(
-            getattr(type(owner), "__ebpf_type__", None), IntType
-        ):
+        constant = all(isinstance(v, Const) for v in [*args, *kwargs.values()])
+        if constant and isinstance(getattr(type(owner), "__ebpf_type__", None), IntType):
             return self.evaluate_constant(callee, args, kwargs, node)
+        if isinstance(owner, type) and issubclass(owner, NetworkInteger) and function.__name__ == "from_raw":
+            if constant:
+                return self.evaluate_constant(callee, args, kwargs, node)
+            self.arguments("from_raw", args, kwargs, ("raw",), node)
+            info = owner.__ebpf_type__
+            raw = self.coerce(args[0], IntType(f"u{info.bits}", info.bits), node.args[0], "the bytes")
+            return scalar(self.builder.bswap(raw), info)
         raise self.error(
             node, "not-callable", f"{getattr(callee, '__qualname__', callee)} cannot be called in a program"
         )
@@ -282,7 +294,7 @@ class Calls(HelperCalls):
         if callee is int:
             raise self.error(node, "no-width", "int(...) has no width", "write u64(...) or another type")
         if callee is print:
-            raise self.error(node, "not-callable", "a program cannot print", "hand the value out through a RingBuf")
+            raise self.error(node, "not-callable", "a program cannot print", 'write bpf.trace(f"..."), or use a RingBuf')
         if callee is range:
             raise self.error(
                 node, "not-callable", "range() only has a meaning in a for loop", "write for i in range(...)"
@@ -345,28 +357,35 @@ class Calls(HelperCalls):
                 raise self.wrong_kind(owner, node.func.value, f"something with .{name}()")
 
     def _packet_method(self, owner: ContextValue, name: str, node: ast.Call) -> Value:
+        methods = packet_methods(self.kind)
+        if name not in methods:
+            if not self.kind.has_packet:
+                raise self.error(node, "no-such-field", f"the context of a {self.kind.decorator} has no method {name}")
+            message = f"the packet of a {self.kind.decorator} program has no method {name}"
+            raise self.error(node, "no-such-field", message, f"it has {', '.join(methods)}")
         if name in ("read", "peek"):
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("type",), node)
             return self.packet_read(args, node) if name == "read" else self.packet_peek(args, node)
+        if name == "pull":
+            args, kwargs = self.evaluate(node)
+            self.arguments(name, args, kwargs, ("size",), node)
+            return self.packet_pull(args, node)
         if name == "skip":
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("size",), node)
             return self.packet_skip(args, node)
+        if name == "write":
+            args, kwargs = self.evaluate(node)
+            self.arguments(name, args, kwargs, ("value",), node)
+            return self.packet_write(args, node)
         if name in RESIZERS:
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("size",), node)
             return self.packet_resize(name, args, node)
-        if name in ("push_meta", "meta"):
-            args, kwargs = self.evaluate(node)
-            self.arguments(name, args, kwargs, ("type",), node)
-            return self.packet_push_meta(args, node) if name == "push_meta" else self.packet_meta(args, node)
-        raise self.error(
-            node,
-            "no-such-field",
-            f"the packet has no method {name}",
-            f"it has read, peek, skip, {', '.join(RESIZERS)}, push_meta, meta",
-        )
+        args, kwargs = self.evaluate(node)
+        self.arguments(name, args, kwargs, ("type",), node)
+        return self.packet_push_meta(args, node) if name == "push_meta" else self.packet_meta(args, node)
 
     def _scalar_method(self, owner: Scalar, name: str, node: ast.Call) -> Value:
         args, kwargs = self.evaluate(node)
@@ -376,6 +395,10 @@ class Calls(HelperCalls):
             self.arguments(name, args, kwargs, (), node)
             type = IntType(f"u{owner.type.bits}", owner.type.bits)
             return scalar(owner.op, type, *limits(type))
+        if name == "raw" and owner.type.network:
+            self.arguments(name, args, kwargs, (), node)
+            type = IntType(f"u{owner.type.bits}", owner.type.bits)
+            return scalar(self.builder.bswap(owner.op), type, *limits(type))
         hint = "it is in host order already" if name == "to_host" else ""
         raise self.error(node, "no-such-attribute", f"a {owner.type.name} has no method {name}", hint)
 
@@ -413,14 +436,14 @@ class Calls(HelperCalls):
         widen: bool = False,
     ) -> Value:
         """Compile a function where it is called. `widen`: annotated integer types apply, as for global functions."""
+        if subprogram_of(function) is not None:
+            return self.call_subprogram(function, args, kwargs, node)
         depth, outer = 0, self.frame
         walk: Frame | None = outer
         while walk is not None:
             depth += 1
-            if walk.function.__code__ is function.__code__:
-                raise self.error(node, "recursion", f"{function.__name__} calls itself, and functions are inlined",
-                          "write a loop")  # fmt: skip
             walk = walk.parent
+        self.refuse_recursion(function, node)
         if depth > _DEPTH:
             raise self.error(node, "too-deep", f"calls are nested more than {_DEPTH} deep")
         annotations = self.annotations(function, node)

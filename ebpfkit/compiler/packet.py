@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ebpfkit.abi.helpers import HELPERS_BY_NAME
-from ebpfkit.compiler.expressions import Expressions
+from ebpfkit.compiler.contexts import Contexts
 from ebpfkit.compiler.ir import Arg, Imm, Operand, Temp
 from ebpfkit.compiler.state import Binding, Conflict
 from ebpfkit.compiler.values import (
@@ -33,14 +33,14 @@ from ebpfkit.compiler.values import (
     scalar,
     type_text,
 )
-from ebpfkit.dsl.packet import LARGEST_META, MOST_RESIZED, MOST_SKIPPED
+from ebpfkit.dsl.kinds import Kind
+from ebpfkit.dsl.packet import LARGEST_META, MOST_RESIZED, MOST_SKIPPED, Packet
+from ebpfkit.dsl.skbuff import SkBuff
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.errors import CompileError
 
-__all__ = ["Packets"]
+__all__ = ["Packets", "packet_methods"]
 
-XDP_FIELDS = {"ingress_ifindex": 12, "rx_queue_index": 16}
-"""Fields of struct xdp_md that every XDP program may read, by offset."""
 U32 = IntType("u32", 32)
 RESIZERS = {
     "push_head": ("xdp_adjust_head", -1),
@@ -51,7 +51,16 @@ RESIZERS = {
 """Methods of the packet that move its ends: the helper behind each and the sign of its argument."""
 
 
-class Packets(Expressions):
+def packet_methods(kind: Kind) -> tuple[str, ...]:
+    """The methods that the packet of a type of program has."""
+    if kind.context is Packet:
+        return ("read", "peek", "skip", "write", *RESIZERS, "push_meta", "meta")
+    if not kind.has_packet:
+        return ()
+    return ("read", "peek", "skip", "write", "pull", "meta") if kind.access == "write" else ("read", "peek", "skip")
+
+
+class Packets(Contexts):
     """Operations on the packet."""
 
     cursor: Temp
@@ -61,21 +70,21 @@ class Packets(Expressions):
     epochs: int = 0
 
     def packet_end(self) -> Operand:
+        if not self.has_packet:
+            name = self.frame.function.__name__
+            message = f"{name}() does not know where the packet ends"
+            raise CompileError(
+                message, span=self.builder.place.span, code="no-packet", hint=f"give {name}() the packet as well"
+            )
         return self.builder.load("ptr", self.data_end, 8)
 
-    def context_field(self, owner: ContextValue, name: str, node: ast.Attribute) -> Value:
-        if name in XDP_FIELDS:
-            return scalar(self.builder.ctx_load(XDP_FIELDS[name], 4, name), U32)
-        if name == "egress_ifindex":
-            raise self.error(
-                node,
-                "context-field",
-                "egress_ifindex is only known to programs in a devmap",
-                "use ingress_ifindex, or redirect",
-            )
-        if hasattr(owner.cls, name):
-            raise self.error(node, "bad-type", f"{name} is a method", f"call it: {name}(...)")
-        raise self.error(node, "no-such-field", f"the packet has no field {name}", f"it has {', '.join(XDP_FIELDS)}")
+    has_packet: bool = True
+
+    def packet_slots(self) -> None:
+        """Room for the packet's bounds and the cursor in this function."""
+        self.cursor = self.builder.slot("ptr", "$cursor")
+        self.data_end = self.builder.slot("ptr", "$end")
+        self.data_start = self.builder.slot("ptr", "$start")
 
     def type_argument(self, value: Value, node: ast.AST) -> tuple[TypeInfo, Any]:
         """The layout and class that a type argument names."""
@@ -103,8 +112,12 @@ class Packets(Expressions):
         info, cls = self.type_argument(args[0], node.args[0])
         start = self._position()
         end = self.builder.gep(start, info.size)
-        self.short_exit(self.builder.compare("ugt", end, self.packet_end()), node, "read()")
-        view = View(start, info, cls, Space.PACKET, 8, self.live.epoch)  # type: ignore[arg-type]
+        if self.kind.access:
+            self.short_exit(self.builder.compare("ugt", end, self.packet_end()), node, "read()")
+            view = View(start, info, cls, Space.PACKET, 8, self.live.epoch)  # type: ignore[arg-type]
+        else:
+            failed, view = self.copy_packet(start, info, cls)
+            self.short_exit(self.builder.compare("ne", failed, Imm(0, "i64")), node, "read()")
         header = info.header_length if isinstance(info, StructType) else None
         if header is not None:
             field = info.field(header.field) if isinstance(info, StructType) else None
@@ -134,10 +147,29 @@ class Packets(Expressions):
         self.builder.store(self.builder.gep(self._position(), step), self.cursor, 8)
         return Void("skip()")
 
+    def packet_write(self, args: list[Value], node: ast.Call) -> Value:
+        """`pkt.write(value)`: the structure's bytes at the cursor, which moves behind them, and a view of them."""
+        value = args[0]
+        if not isinstance(value, View) or not isinstance(value.type, StructType):
+            raise self.wrong_kind(value, node.args[0], "a structure")
+        self.check_alive(value, node.args[0])
+        start = self._position()
+        end = self.builder.gep(start, value.type.size)
+        self.short_exit(self.builder.compare("ugt", end, self.packet_end()), node, "write()")
+        view = View(start, value.type, value.cls, Space.PACKET, 8, self.live.epoch)
+        self.copy(view, value, value.type)
+        self.builder.store(end, self.cursor, 8)
+        return view
+
     def packet_peek(self, args: list[Value], node: ast.Call) -> Value:
         """`pkt.peek(T)`: the next bytes or None."""
         info, cls = self.type_argument(args[0], node.args[0])
         start = self._position()
+        if not self.kind.access:
+            failed, copy = self.copy_packet(start, info, cls)
+            missing = self.builder.compare("ne", failed, Imm(0, "i64"))
+            found = self.builder.select(missing, self.null(), copy.pointer)
+            return self.optional(replace(copy, pointer=found), info, cls, "peek()", node)
         end = self.builder.gep(start, info.size)
         outside = self.builder.compare("ugt", end, self.packet_end())
         pointer = self.builder.select(outside, self.null(), start)
@@ -146,6 +178,8 @@ class Packets(Expressions):
 
     def packet_length(self) -> Scalar:
         """`len(pkt)`, a u32."""
+        if self.kind.context is SkBuff:
+            return self.skb_length()
         if self.frags:
             result = self.call("xdp_get_buff_len", "i64", Arg())
             return scalar(self.builder.convert("trunc", result, "i32"), U32)
@@ -162,6 +196,14 @@ class Packets(Expressions):
         return self.builder.helper(HELPERS_BY_NAME[name].id, name, type, args)
 
     # Moving the packet's ends
+
+    def packet_pull(self, args: list[Value], node: ast.Call) -> Value:
+        """`skb.pull(n)`: the first `n` bytes in one piece, or the short exit."""
+        size = self.scalar_of(args[0], node.args[0])
+        if size.type.network or size.type.is_bool or size.type.enum or size.lo < 0:
+            raise self.error(node.args[0], "bad-type", f"pull() takes a number of bytes, not a {size.type.name}")
+        self._move_bounds("skb_pull_data", self.builder.convert("zext", size.op, "i64"), "pull()", node)
+        return Void("pull()")
 
     def packet_resize(self, name: str, args: list[Value], node: ast.Call) -> Value:
         """`pkt.push_head(n)` and its siblings: the packet's end moves by `n`, or the short exit."""
@@ -217,7 +259,13 @@ class Packets(Expressions):
         """Call a helper that moves the packet's bounds: every view dies, and the cursor is at the packet's start."""
         result = self.call(helper, "i64", Arg(), delta)
         self.short_exit(self.builder.compare("ne", result, Imm(0, "i64")), node, what)
-        self.read_bounds()
+        self.packet_moved(what, node)
+
+    def packet_moved(self, what: str, node: ast.AST) -> None:
+        """The packet's bounds are others now: every view is dead, and the cursor is at the packet's start."""
+        if self.has_packet:
+            self.read_bounds()
+        self.moved()
         self.epochs += 1
         self.live.epoch, self.live.epoch_span = self.epochs, self.span(node)
         line = self.span(node).line
@@ -226,8 +274,14 @@ class Packets(Expressions):
                 message = f"{key[1]} died in line {line}, where {what} moved the packet's bounds"
                 self.live.names[key] = Conflict("dead-view", message, "read the header again")
 
+    def moved(self) -> None:
+        """Note for the callers of the function being lowered that it moves the packet's bounds."""
+
     def read_bounds(self) -> None:
         """Fetch the packet's bounds from the context; the cursor is at its first byte."""
+        if not self.kind.access:  # it counts from null
+            self.builder.store(self.null(), self.cursor, 8)
+            return
         start = self.builder.packet_bound("packet_data")
         self.builder.store(start, self.cursor, 8)
         self.builder.store(start, self.data_start, 8)

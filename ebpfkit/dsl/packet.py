@@ -14,6 +14,7 @@ from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import ShortExit
+from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.dsl.types import info_of, type_name, u32
 
@@ -59,6 +60,22 @@ class Reader:
     def peek(self, what: type[T], /) -> T | None:
         """A view of the next bytes as `what`, or None when the packet is too short; the cursor stays."""
         return self._look(what)
+
+    def write(self, value: T, /) -> T:
+        """Write a structure over the next bytes, as it lies in memory; the cursor moves behind it. Gives a view of it.
+
+        A packet that is too short ends the program with its `short=` verdict.
+        """
+        given: object = value
+        if not isinstance(given, Struct):
+            refuse("bad-type", f"write() takes a structure, not a {type_name(given)}")
+        kind = type(value)
+        start, size = self._cursor, given.__ebpf_type__.size
+        if start + size > len(self._region.data):
+            raise ShortExit(f"{len(self)} bytes are too short for {kind.__name__} at {start}")
+        type(given).__ebpf_store__(self._region, start, given)
+        self._cursor = start + size
+        return self._load(kind, self._region, start)
 
     def skip(self, size: int, /) -> None:
         """Move the cursor over `size` bytes, at most 16383; whether they are there is only checked by the next read."""

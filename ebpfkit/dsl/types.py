@@ -61,6 +61,9 @@ class NetworkInteger:
             refuse("does-not-fit", f"{value} does not fit {info.name}")
         return int(value)
 
+    def _swapped(self) -> int:
+        return int.from_bytes(self._value.to_bytes(self.__ebpf_type__.size, "big"), "little")
+
     def _number(self, other: object, symbol: str) -> int | None:
         """The number that `other` is for a comparison; None when it is none."""
         if isinstance(other, NetworkInteger):
@@ -144,6 +147,15 @@ class be16(NetworkInteger, bits=16):
         """The number as an integer of this machine, for arithmetic."""
         return u16(self._value)
 
+    def raw(self) -> u16:
+        """The bytes as a little-endian machine reads them: for sums that hold in either order (checksums), no swap."""
+        return u16(self._swapped())
+
+    @classmethod
+    def from_raw(cls, raw: u16, /) -> be16:
+        """The value whose bytes these are, as `raw` gave them."""
+        return cls(cls(raw)._swapped())
+
     if TYPE_CHECKING:
 
         def __set__(self, instance: object, value: be16 | int, /) -> None: ...
@@ -158,6 +170,15 @@ class be32(NetworkInteger, bits=32):
         """The number as an integer of this machine, for arithmetic."""
         return u32(self._value)
 
+    def raw(self) -> u32:
+        """The bytes as a little-endian machine reads them: for sums that hold in either order (checksums), no swap."""
+        return u32(self._swapped())
+
+    @classmethod
+    def from_raw(cls, raw: u32, /) -> be32:
+        """The value whose bytes these are, as `raw` gave them."""
+        return cls(cls(raw)._swapped())
+
     if TYPE_CHECKING:
 
         def __set__(self, instance: object, value: be32 | int, /) -> None: ...
@@ -171,6 +192,15 @@ class be64(NetworkInteger, bits=64):
     def to_host(self) -> u64:
         """The number as an integer of this machine, for arithmetic."""
         return u64(self._value)
+
+    def raw(self) -> u64:
+        """The bytes as a little-endian machine reads them: for sums that hold in either order (checksums), no swap."""
+        return u64(self._swapped())
+
+    @classmethod
+    def from_raw(cls, raw: u64, /) -> be64:
+        """The value whose bytes these are, as `raw` gave them."""
+        return cls(cls(raw)._swapped())
 
     if TYPE_CHECKING:
 

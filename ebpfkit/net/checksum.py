@@ -22,30 +22,28 @@ def csum_fold(total: u32) -> u16:
 
 def csum_replace2(checksum: be16, old: be16, new: be16) -> be16:
     """The checksum after a 16-bit word that it covers changed from `old` to `new`."""
-    total = u32(~checksum.to_host()) + u32(~old.to_host()) + u32(new.to_host())
-    return be16(csum_fold(total))
+    total = u32(~checksum.raw()) + u32(~old.raw()) + u32(new.raw())
+    return be16.from_raw(csum_fold(total))
 
 
 def csum_replace4(checksum: be16, old: be32, new: be32) -> be16:
     """The checksum after a 32-bit word that it covers (an IPv4 address) changed from `old` to `new`."""
-    before = ~old.to_host()
-    after = new.to_host()
-    total = u32(~checksum.to_host()) + (before >> 16) + (before & 0xFFFF) + (after >> 16) + (after & 0xFFFF)
-    return be16(csum_fold(total))
+    before = ~old.raw()
+    after = new.raw()
+    total = u32(~checksum.raw()) + (before >> 16) + (before & 0xFFFF) + (after >> 16) + (after & 0xFFFF)
+    return be16.from_raw(csum_fold(total))
 
 
 def ipv4_checksum(ip: IPv4) -> be16:
     """The checksum that a header without options should have; its checksum field counts as zero."""
-    source = ip.src.to_host()
-    target = ip.dst.to_host()
-    total = (u32(ip.version) << 12) + (u32(ip.ihl) << 8) + u32(ip.tos)
-    total += u32(ip.total_length.to_host())
-    total += u32(ip.id.to_host())
-    total += (u32(ip.flags) << 13) + u32(ip.fragment_offset)
-    total += (u32(ip.ttl) << 8) + u32(ip.protocol)
-    total += (source >> 16) + (source & 0xFFFF)
-    total += (target >> 16) + (target & 0xFFFF)
-    return be16(csum_fold(total))
+    source = ip.src.raw()
+    target = ip.dst.raw()
+    total = (u32(ip.version) << 4 | u32(ip.ihl)) + (u32(ip.tos) << 8)
+    total += u32(ip.total_length.raw()) + u32(ip.id.raw())
+    total += u32(be16(ip.flags << 13 | ip.fragment_offset).raw())
+    total += u32(ip.ttl) + (u32(ip.protocol) << 8)
+    total += (source >> 16) + (source & 0xFFFF) + (target >> 16) + (target & 0xFFFF)
+    return be16.from_raw(csum_fold(total))
 
 
 def ipv4_pseudo_sum(src: IPv4Addr, dst: IPv4Addr, protocol: u8, length: u16) -> u32:
@@ -57,9 +55,9 @@ def ipv4_pseudo_sum(src: IPv4Addr, dst: IPv4Addr, protocol: u8, length: u16) -> 
 
 
 def decrement_ttl(ip: IPv4) -> None:
-    """Take one from the time to live, and keep the header's checksum right."""
-    protocol = u16(ip.protocol)
-    before = (u16(ip.ttl) << 8) + protocol
+    """Take one from a time to live that is not 0, and keep the header's checksum right."""
+    total = u32(ip.checksum.raw()) + 1  # 0x0100 in network order
+    if total >= 0xFFFF:
+        total += 1
+    ip.checksum = be16.from_raw(u16(total))
     ip.ttl -= 1
-    after = (u16(ip.ttl) << 8) + protocol
-    ip.checksum = csum_replace2(ip.checksum, be16(before), be16(after))

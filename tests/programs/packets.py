@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
@@ -195,3 +197,23 @@ _FOR_CASE: dict[str, tuple[Packet | bytes, ...]] = {
     ),
 }
 FOR_CASE = {name: tuple(bytes(frame) for frame in frames) for name, frames in _FOR_CASE.items()}
+BORDERS = (14, 15, 18, 22, 23, 26, 33, 34, 38, 41, 42, 46, 53, 54, 58, 61, 62, 74)
+
+
+def frames_of(name: str) -> list[bytes]:
+    """The packets of a case: its own ones at every length and with bytes at random, then everybody's cut at borders."""
+    chance = random.Random(name)
+    out = []
+    for frame in FOR_CASE.get(name, ()):
+        out += [frame, frame]
+        out += [frame[:size] for size in range(14, min(len(frame), 120))]
+        for _ in range(6):
+            changed = bytearray(frame)
+            for _ in range(chance.randrange(1, 4)):
+                changed[chance.randrange(12, len(changed))] = chance.choice(
+                    (0, 1, 2, 8, 64, 255, chance.randrange(256))
+                )
+            out.append(bytes(changed))
+    for frame in GENERAL:
+        out += [frame, *(frame[:size] for size in BORDERS if size < len(frame))]
+    return out

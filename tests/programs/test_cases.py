@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import linecache
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +26,10 @@ from ebpfkit.elf import open_object
 from ebpfkit.verifier import verify_program
 from ebpfkit.vm.machine import Machine
 from tests.compiler.support import initial, on_one_cpu
-from tests.programs.packets import FOR_CASE, GENERAL
+from tests.programs.packets import frames_of
 
 CASES = Path(__file__).parent / "cases"
 NAMES = sorted(path.stem for path in CASES.glob("*.py"))
-BORDERS = (14, 15, 18, 22, 23, 26, 33, 34, 38, 41, 42, 46, 53, 54, 58, 61, 62, 74)
 TIMES = {"first", "last", "stamp"}
 """Fields that hold a clock's time, which no two runs share."""
 
@@ -47,25 +45,6 @@ def load_case(name: str) -> ModuleType:
     linecache.checkcache(str(path))
     spec.loader.exec_module(module)
     return module
-
-
-def frames_of(name: str) -> list[bytes]:
-    """The packets of a case: its own ones at every length and with bytes at random, then everybody's cut at borders."""
-    chance = random.Random(name)
-    out = []
-    for frame in FOR_CASE.get(name, ()):
-        out += [frame, frame]
-        out += [frame[:size] for size in range(14, min(len(frame), 120))]
-        for _ in range(6):
-            changed = bytearray(frame)
-            for _ in range(chance.randrange(1, 4)):
-                changed[chance.randrange(12, len(changed))] = chance.choice(
-                    (0, 1, 2, 8, 64, 255, chance.randrange(256))
-                )
-            out.append(bytes(changed))
-    for frame in GENERAL:
-        out += [frame, *(frame[:size] for size in BORDERS if size < len(frame))]
-    return out
 
 
 def entries(facade: MapFacade, items: Any) -> dict[bytes, bytes]:

@@ -1,0 +1,230 @@
+"""The language against C: instructions, ns per packet, compile time, source lines, and the same behaviour, in one run.
+
+    python benchmarks/language.py [NAME ...] [--rounds 9] [--json] [--markdown]
+
+For each program that has a twin in `benchmarks/c` (or in a Debian source package, see `benchmarks/public.py`): ours and
+clang 22's, compiled here, loaded into the running kernel, and run on the same packets in turn. Ratios are ours over
+clang's, with geometric means and the worst. Wants root, PyPI's ziglang and scapy, and Debian's libbpf-dev,
+linux-libc-dev and clang-format. Works in a network namespace of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns that nothing leads anywhere from here
+
+from road import clock  # noqa: E402
+from twins import (  # noqa: E402
+    Twin,
+    c_lines,
+    clang_process,
+    compile_c,
+    differences,
+    fill,
+    find_twins,
+    instructions,
+    python_lines,
+)
+
+from ebpfkit.compiler.driver import compile_programs  # noqa: E402
+from ebpfkit.elf import open_object  # noqa: E402
+from ebpfkit.errors import EbpfError  # noqa: E402
+from ebpfkit.loader.collection import Collection  # noqa: E402
+from ebpfkit.loader.program import Program as LiveProgram  # noqa: E402
+from tests.compiler.support import on_one_cpu  # noqa: E402
+from tests.programs.packets import FOR_CASE, GENERAL, frames_of  # noqa: E402
+
+BARS = {"instructions": 0.95, "ns": 1.00, "compile": 0.25, "lines": 0.75}
+TIMED_FRAMES = 4
+REPEAT = 50_000
+SINGLES = 400
+INSIDE = "EBPFKIT_BENCHMARK_NAMESPACE"
+
+
+@dataclass
+class Row:
+    """One program: ours and clang's, and how they behaved."""
+
+    name: str
+    instructions: tuple[int, int]
+    ns: tuple[float, float]
+    ns_spread: float
+    compile_ms: tuple[float, float]
+    lines: tuple[int, int]
+    packets: int
+    differs: list[str]
+    single: bool
+
+    def ratio(self, what: str) -> float:
+        ours, theirs = {"instructions": self.instructions, "ns": self.ns, "compile": self.compile_ms,
+                        "lines": self.lines}[what]  # fmt: skip
+        return ours / theirs
+
+
+def once(program: LiveProgram, frame: bytes, repeat: int) -> float:
+    """ns per packet of one measurement: `repeat` runs in the kernel, or single runs where a run changes the packet."""
+    if repeat > 1:
+        return float(program.test_run(frame, repeat=repeat).duration_ns)
+    return statistics.median(float(program.test_run(frame).duration_ns) for _ in range(SINGLES))
+
+
+def measure_ns(ours: LiveProgram, theirs: LiveProgram, frames: Sequence[bytes], rounds: int) -> tuple[
+    tuple[float, float], float, bool]:  # fmt: skip
+    """Sums over the frames, each measured in turn; the spread of the ratio's middle half; whether run one by one."""
+    totals = [0.0, 0.0]
+    ratios: list[list[float]] = []
+    single = False
+    for frame in frames:
+        changes = any(p.test_run(frame).data != frame for p in (ours, theirs))
+        repeat = 1 if changes else REPEAT
+        single |= changes
+        pairs = []
+        for number in range(rounds):
+            order = (ours, theirs) if number % 2 else (theirs, ours)
+            one = {id(p): once(p, frame, repeat) for p in order}
+            pairs.append((one[id(ours)], one[id(theirs)]))
+        totals[0] += statistics.median(a for a, _ in pairs)
+        totals[1] += statistics.median(b for _, b in pairs)
+        ratios.append([a / max(b, 1e-9) for a, b in pairs])
+    quarters = statistics.quantiles([statistics.fmean(r) for r in zip(*ratios, strict=True)], n=4)
+    return (totals[0], totals[1]), quarters[2] - quarters[0], single
+
+
+def measure_compile(twin: Twin, rounds: int) -> tuple[float, float]:
+    """Milliseconds, the medians of measurements in turn: function to ELF in this process, and a clang process."""
+    program = twin.program
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        command = clang_process(twin, os.path.join(folder, "x.o"))
+        subprocess.run(command, check=True)
+        compile_programs([program])
+        for _ in range(rounds):
+            ours.append(clock(lambda: compile_programs([program])) * 1e3)
+            theirs.append(clock(lambda: subprocess.run(command, check=True)) * 1e3)
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def timed_frames(name: str) -> list[bytes]:
+    """A few whole packets that the program is about, or of every kind."""
+    return list(dict.fromkeys(FOR_CASE.get(name, ()) or GENERAL))[:TIMED_FRAMES]
+
+
+def measure(twin: Twin, rounds: int) -> Row:
+    program = twin.program
+    compiled, c_object = open_object(compile_programs([program]).elf), open_object(compile_c(twin))
+    frames = frames_of(twin.name)
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.name]) as theirs:
+        fill(ours, program)
+        fill(theirs, program)
+        differs = differences(program, ours, theirs, frames)
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.name]) as theirs:
+        fill(ours, program)
+        fill(theirs, program)
+        ns, spread, single = measure_ns(
+            ours.programs[twin.name], theirs.programs[twin.name], timed_frames(twin.name), rounds
+        )
+    return Row(
+        twin.name,
+        (instructions(compiled, twin.name), instructions(c_object, twin.name)),
+        ns,
+        spread,
+        measure_compile(twin, max(3, rounds // 2)),
+        (python_lines(twin.python), c_lines(twin.c)),
+        len(frames),
+        differs,
+        single,
+    )
+
+
+def mean(rows: Sequence[Row], what: str) -> float:
+    """The geometric mean of a ratio."""
+    return math.exp(statistics.fmean(math.log(row.ratio(what)) for row in rows))
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    out = []
+    for what, bar in BARS.items():
+        worst = max(rows, key=lambda row: row.ratio(what))
+        found = mean(rows, what)
+        verdict = "held" if found <= bar else "MISSED"
+        out.append(f"{what}: {found:.3f} (bar {bar}, {verdict}); worst {worst.ratio(what):.2f} ({worst.name})")
+    different = [row.name for row in rows if row.differs]
+    out.append(f"SAME: {len(rows) - len(different)} of {len(rows)} programs" + (f", not {different}" * bool(different)))
+    return out
+
+
+HEADINGS = ("program", "instructions", "ratio", "ns", "ratio", "spread", "compile ms", "ratio", "lines", "ratio",
+            "packets", "same")  # fmt: skip
+
+
+def cells(row: Row) -> list[str]:
+    return [
+        row.name,
+        f"{row.instructions[0]} / {row.instructions[1]}", f"{row.ratio('instructions'):.2f}",
+        f"{row.ns[0]:.0f} / {row.ns[1]:.0f}{'*' * row.single}", f"{row.ratio('ns'):.2f}", f"{row.ns_spread:.2f}",
+        f"{row.compile_ms[0]:.1f} / {row.compile_ms[1]:.1f}", f"{row.ratio('compile'):.2f}",
+        f"{row.lines[0]} / {row.lines[1]}", f"{row.ratio('lines'):.2f}", str(row.packets),
+        "SAME" if not row.differs else "DIFFERS",
+    ]  # fmt: skip
+
+
+def in_namespace() -> int:
+    """This command again, in a network namespace of its own."""
+    command = ["unshare", "-n", sys.executable, *sys.argv]
+    return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+    if INSIDE not in os.environ:
+        return in_namespace()
+    rows, failed = [], []
+    with on_one_cpu():
+        for twin in find_twins():
+            if options.names and twin.name not in options.names:
+                continue
+            try:
+                row = measure(twin, options.rounds)
+            except (EbpfError, subprocess.CalledProcessError) as error:
+                failed.append(twin.name)
+                print(f"{twin.name}: {error}", file=sys.stderr)
+                continue
+            rows.append(row)
+            if not options.json and not options.markdown:
+                if len(rows) == 1:
+                    print("  ".join(HEADINGS))
+                print("  ".join(cells(row)), flush=True)
+                for line in row.differs[:5]:
+                    print(f"    differs: {line}")
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    elif options.markdown:
+        print("| " + " | ".join(HEADINGS) + " |\n|" + "---|" * len(HEADINGS))
+        for row in rows:
+            print("| " + " | ".join(cells(row)) + " |")
+    if not options.json:
+        print("\n".join(["", *summary(rows)]))
+    return 1 if failed or any(row.differs for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Programs and their twins in C: where they are, how they are compiled, and whether they do the same.
+
+For `benchmarks/language.py`. A twin has the name of its program, and maps of the same names and layouts; what the
+module puts into its maps goes into both. C is compiled by clang 22 (PyPI's ziglang), which keeps its own cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.program import Program
+from ebpfkit.dsl.typeinfo import StructType
+from ebpfkit.elf import ObjectFile, open_object
+from ebpfkit.loader.collection import Collection
+from ebpfkit.loader.ringbuf import RingBuffer
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+CASES = ROOT / "tests" / "programs" / "cases"
+INCLUDES = ("-D__x86_64__", "-I/usr/include", "-I/usr/include/x86_64-linux-gnu")
+FLAGS = ("-O2", "-g", "-mcpu=v3", *INCLUDES)
+TIMES = {"first", "last", "stamp", "time", "filled", "tokens"}
+"""Fields that hold a clock's time or follow from it, which no two runs share."""
+WITHOUT_ENTRIES = {"xskmap", "devmap", "devmap_hash", "cpumap", "prog_array", "bloom_filter", "queue", "stack"}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A program of the language and its C source."""
+
+    name: str
+    python: Path
+    c: Path
+    flags: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> ModuleType:
+        return load_module(self.python)
+
+    @property
+    def program(self) -> Program:
+        found = getattr(self.module, self.name)
+        assert isinstance(found, Program)
+        return found
+
+
+@lru_cache
+def load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"twin_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    linecache.checkcache(str(path))
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_twins() -> list[Twin]:
+    """Every C source of `benchmarks/c` that has a program of its name in `programs` or among the tests' cases."""
+    out = []
+    for source in sorted((HERE / "c").glob("*.c")):
+        for folder in (ROOT / "programs", CASES):
+            if (folder / f"{source.stem}.py").exists():
+                out.append(Twin(source.stem, folder / f"{source.stem}.py", source))
+                break
+    return out
+
+
+# Compiling C
+
+
+@lru_cache
+def zig() -> str:
+    """The executable of the ziglang package."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        sys.exit("clang 22 comes with PyPI's ziglang: pip install ziglang")
+    return str(Path(spec.origin).parent / "zig")
+
+
+def clang_process(twin: Twin, target: str) -> list[str]:
+    """A bare clang 22, without what zig's driver adds around it: what compile times are held against."""
+    own = f"-I{Path(zig()).parent / 'lib' / 'include'}"
+    return [zig(), "clang", "--target=bpfel", *FLAGS, own, *twin.flags, "-c", str(twin.c), "-o", target]
+
+
+def compile_c(twin: Twin) -> bytes:
+    """The object of a twin, kept by the content of its source, its neighbours and its command."""
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", *FLAGS, *twin.flags]
+    headers = b"".join(path.read_bytes() for path in sorted(twin.c.parent.glob("*.h")))
+    digest = hashlib.sha256("\0".join(command).encode() + headers + twin.c.read_bytes()).hexdigest()[:24]
+    folder = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "ebpfkit-twins"
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{twin.name}-{digest}.o"
+    if not kept.exists():
+        made = folder / f"{twin.name}-{os.getpid()}.o"
+        subprocess.run([*command, "-c", str(twin.c), "-o", str(made)], check=True)
+        made.rename(kept)
+    return kept.read_bytes()
+
+
+def instructions(obj: ObjectFile, name: str) -> int:
+    """Instructions of a linked program with its subprograms, in units of 8 bytes."""
+    return sum(insn.slots for insn in obj.programs[name].instructions)
+
+
+# Source lines
+
+
+def python_lines(path: Path) -> int:
+    """Lines of a program without blank lines, comments and docstrings, formatted at 100 columns by ruff.
+
+    What only runs in user space is no part of it: the `__main__` block, what is put into maps, and asserts.
+    """
+    import ast
+
+    text = path.read_text()
+    skipped: set[int] = set()
+    tree = ast.parse(text)
+    for node in tree.body:
+        if isinstance(node, (ast.For, ast.Assert)) or (isinstance(node, ast.If) and "__name__" in ast.dump(node.test)):
+            skipped |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            skipped |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    for owner in ast.walk(tree):
+        if isinstance(owner, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(owner) is not None:
+            node = owner.body[0]
+            if len(owner.body) > 1:
+                skipped |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    kept = "\n".join(line for number, line in enumerate(text.split("\n"), 1) if number not in skipped)
+    options = ["--line-length=100", "--config", "format.skip-magic-trailing-comma=true", "--isolated", "-"]
+    command = [sys.executable, "-m", "ruff", "format", *options]
+    done = subprocess.run(command, input=kept, capture_output=True, text=True, check=True)
+    return sum(1 for line in done.stdout.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
+C_STYLE = "{BasedOnStyle: LLVM, IndentWidth: 4, ColumnLimit: 100}"
+
+
+def c_lines(path: Path) -> int:
+    """Lines of a C source without blank lines and comments, formatted at 100 columns by clang-format."""
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+    text = re.sub(r"(?m)//.*$", "", text)
+    done = subprocess.run(
+        ["clang-format", f"--style={C_STYLE}"], input=text, capture_output=True, text=True, check=True
+    )
+    return sum(1 for line in done.stdout.splitlines() if line.strip())
+
+
+# Behaviour
+
+
+@dataclass
+class Behaviour:
+    """What a series of packets did in the kernel: verdict and bytes for each, then maps and ring records."""
+
+    results: list[tuple[int, bytes]] = field(default_factory=list)
+    maps: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, list[bytes]] = field(default_factory=dict)
+
+
+def without_times(facade: MapFacade, data: bytes) -> bytes:
+    """A value or record without its clock times."""
+    info = facade.value_type.__ebpf_type__
+    shown = bytearray(data)
+    if isinstance(info, StructType):
+        for one in info.fields:
+            if one.name in TIMES:
+                shown[one.offset : one.offset + one.type.size] = bytes(one.type.size)
+    return bytes(shown)
+
+
+def behave(live: Collection, program: Program, frames: Sequence[bytes]) -> Behaviour:
+    """Run frames through a loaded program of these maps."""
+    out = Behaviour()
+    facades = {facade.name: facade for facade in program.maps if facade.name in live.maps}
+    rings = {name: RingBuffer(live.maps[name]) for name, f in facades.items() if f.map_type == "ringbuf"}
+    out.records = {name: [] for name in rings}
+    running = live.programs[program.name]
+    for frame in frames:
+        ran = running.test_run(frame)
+        out.results.append((ran.retval, ran.data))
+        for name, ring in rings.items():
+            out.records[name] += [without_times(facades[name], bytes(record)) for record in ring.poll(0)]
+    for ring in rings.values():
+        ring.close()
+    for name, facade in facades.items():
+        if name in rings or facade.map_type in WITHOUT_ENTRIES:
+            continue
+        items = live.maps[name].items()
+        out.maps[name] = sorted((bytes(key), without_times(facade, bytes(value))) for key, value in items)
+    return out
+
+
+def fill(live: Collection, program: Program) -> None:
+    """Put what the module put into its maps into those of a loaded object."""
+    for facade in program.maps:
+        for key, value in facade.initial_contents():
+            live.maps[facade.name].set(key, value)
+
+
+def differences(program: Program, ours: Collection, theirs: Collection, frames: Sequence[bytes]) -> list[str]:
+    """What differs between two loaded objects over these frames, in words; nothing when they are the same."""
+    mine, other = behave(ours, program, frames), behave(theirs, program, frames)
+    out = []
+    for number, (one, two) in enumerate(zip(mine.results, other.results, strict=True)):
+        if one != two:
+            what = f"{one[0]} and {two[0]}" if one[0] != two[0] else f"bytes {one[1].hex()} and {two[1].hex()}"
+            out.append(f"frame {number} {frames[number].hex()}: {what}")
+    out += [f"map {name}" for name in mine.maps if mine.maps[name] != other.maps[name]]
+    out += [f"records of {name}" for name in mine.records if mine.records[name] != other.records[name]]
+    return out
+
+
+def open_twin(twin: Twin) -> ObjectFile:
+    return open_object(compile_c(twin))
