@@ -15,16 +15,52 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ebpfkit.dsl import helpers as helpers
+    from ebpfkit.dsl.actions import (
+        SK_DROP,
+        SK_PASS,
+        TC_ACT_OK,
+        TC_ACT_PIPE,
+        TC_ACT_QUEUED,
+        TC_ACT_RECLASSIFY,
+        TC_ACT_REDIRECT,
+        TC_ACT_REPEAT,
+        TC_ACT_SHOT,
+        TC_ACT_STOLEN,
+        TC_ACT_TRAP,
+        TC_ACT_UNSPEC,
+        SkAction,
+        TcAction,
+    )
     from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
     from ebpfkit.dsl.arrays import array
-    from ebpfkit.dsl.decorators import xdp
+    from ebpfkit.dsl.decorators import (
+        cgroup_skb,
+        fentry,
+        fexit,
+        kprobe,
+        kretprobe,
+        perf_event,
+        raw_tracepoint,
+        socket_filter,
+        tc,
+        tp_btf,
+        tracepoint,
+        xdp,
+    )
+    from ebpfkit.dsl.functions import global_func, noinline
     from ebpfkit.dsl.locks import SpinLock
-    from ebpfkit.dsl.maps import Array, Hash, LpmTrie, LruHash, LruPerCpuHash, PerCpuArray, PerCpuHash
+    from ebpfkit.dsl.maps import Array, Hash, LruHash
     from ebpfkit.dsl.packet import Packet
-    from ebpfkit.dsl.program import Program
+    from ebpfkit.dsl.percpu_maps import LruPerCpuHash, PerCpuArray, PerCpuHash
+    from ebpfkit.dsl.prog_arrays import ProgArray
+    from ebpfkit.dsl.program import Program, TracingProgram
     from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
+    from ebpfkit.dsl.skbuff import SkBuff
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
+    from ebpfkit.dsl.trace_context import Context, TraceEvent
+    from ebpfkit.dsl.tracing import trace
+    from ebpfkit.dsl.tries import LpmTrie
     from ebpfkit.dsl.typeinfo import HeaderLength
     from ebpfkit.dsl.types import be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
     from ebpfkit.dsl.variables import Var, config, var
@@ -49,17 +85,12 @@ if TYPE_CHECKING:
     from ebpfkit.pipeline import Link, Loaded, Report, Result, attach, build, load, run, verify
 
 __all__ = [
-    "MAC",
-    "XDP_ABORTED",
-    "XDP_DROP",
-    "XDP_PASS",
-    "XDP_REDIRECT",
-    "XDP_TX",
     "Array",
     "AsmError",
     "AttachError",
     "BloomFilter",
     "CompileError",
+    "Context",
     "CpuMap",
     "DevMap",
     "DevMapHash",
@@ -76,6 +107,7 @@ __all__ = [
     "LpmTrie",
     "LruHash",
     "LruPerCpuHash",
+    "MAC",
     "MachineFault",
     "MapError",
     "MapKeyError",
@@ -85,17 +117,40 @@ __all__ = [
     "PcapError",
     "PerCpuArray",
     "PerCpuHash",
+    "ProgArray",
     "Program",
     "Queue",
     "Report",
     "Result",
     "RingBuf",
+    "SK_DROP",
+    "SK_PASS",
+    "SkAction",
+    "SkBuff",
     "SpinLock",
     "Stack",
     "Struct",
+    "TC_ACT_OK",
+    "TC_ACT_PIPE",
+    "TC_ACT_QUEUED",
+    "TC_ACT_RECLASSIFY",
+    "TC_ACT_REDIRECT",
+    "TC_ACT_REPEAT",
+    "TC_ACT_SHOT",
+    "TC_ACT_STOLEN",
+    "TC_ACT_TRAP",
+    "TC_ACT_UNSPEC",
+    "TcAction",
+    "TraceEvent",
+    "TracingProgram",
     "UsageError",
     "Var",
     "VerifierError",
+    "XDP_ABORTED",
+    "XDP_DROP",
+    "XDP_PASS",
+    "XDP_REDIRECT",
+    "XDP_TX",
     "XdpAction",
     "XskError",
     "XskMap",
@@ -107,20 +162,34 @@ __all__ = [
     "bits",
     "bool_",
     "build",
+    "cgroup_skb",
     "config",
+    "fentry",
+    "fexit",
+    "global_func",
     "helpers",
+    "kprobe",
+    "kretprobe",
     "load",
+    "noinline",
     "offsetof",
+    "perf_event",
+    "raw_tracepoint",
     "run",
-    "s8",
     "s16",
     "s32",
     "s64",
+    "s8",
     "sizeof",
-    "u8",
+    "socket_filter",
+    "tc",
+    "tp_btf",
+    "trace",
+    "tracepoint",
     "u16",
     "u32",
     "u64",
+    "u8",
     "var",
     "verify",
     "xdp",

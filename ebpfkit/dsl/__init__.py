@@ -11,15 +11,29 @@ from typing import Any
 
 _HOMES = {
     "addresses": ("IPv4Addr", "IPv6Addr", "MAC"),
+    "actions": (
+        "SK_DROP", "SK_PASS", "TC_ACT_OK", "TC_ACT_PIPE", "TC_ACT_QUEUED", "TC_ACT_RECLASSIFY", "TC_ACT_REDIRECT",
+        "TC_ACT_REPEAT", "TC_ACT_SHOT", "TC_ACT_STOLEN", "TC_ACT_TRAP", "TC_ACT_UNSPEC", "SkAction", "TcAction",
+    ),
     "arrays": ("array",),
-    "decorators": ("xdp",),
+    "decorators": (
+        "cgroup_skb", "fentry", "fexit", "kprobe", "kretprobe", "perf_event", "raw_tracepoint", "socket_filter", "tc",
+        "tp_btf", "tracepoint", "xdp",
+    ),
+    "functions": ("global_func", "noinline"),
     "locks": ("SpinLock",),
-    "maps": ("Array", "Hash", "LpmTrie", "LruHash", "LruPerCpuHash", "MapFacade", "PerCpuArray", "PerCpuHash"),
+    "maps": ("Array", "Hash", "LruHash", "MapFacade"),
     "packet": ("Packet",),
-    "program": ("Program",),
+    "percpu_maps": ("LruPerCpuHash", "PerCpuArray", "PerCpuHash"),
+    "prog_arrays": ("ProgArray",),
+    "program": ("Program", "TracingProgram"),
     "queues": ("BloomFilter", "Queue", "Stack"),
     "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
+    "skbuff": ("SkBuff",),
     "structs": ("Header", "Struct", "bits", "offsetof", "sizeof"),
+    "tracing": ("trace",),
+    "trace_context": ("Context", "TraceEvent"),
+    "tries": ("LpmTrie",),
     "typeinfo": ("HeaderLength",),
     "types": (
         "be16", "be32", "be64", "bool_", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64",

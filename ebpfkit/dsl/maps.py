@@ -3,13 +3,13 @@
 Inside a run of a program an operation means what the kernel's helper does: structures are views of the value in the
 map, a failed update is not an exception. In user space it means what bpf(2) does: values are copies, a missing key is
 a `MapKeyError`. Unbound, the store is in memory, and what is put there becomes the initial contents at load. Byte
-stores live in `ebpfkit.maps`; ring buffers and maps of references are in `special_maps`.
+stores live in `ebpfkit.maps`; per-CPU maps are in `percpu_maps`, prefixes in `tries`, ring buffers and maps of
+references in `special_maps`.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,38 +17,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ebpfkit._bits import round_up
 from ebpfkit.abi.map_types import WITH_SPIN_LOCKS
-from ebpfkit.dsl.addresses import IPv4Addr, IPv6Addr, network_of, prefix_of
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
-from ebpfkit.dsl.typeinfo import ArrayType, StructType, TypeInfo
-from ebpfkit.dsl.types import Integer, encode, info_of, type_name, u32
+from ebpfkit.dsl.typeinfo import StructType, TypeInfo
+from ebpfkit.dsl.types import encode, info_of, u32
 from ebpfkit.elf.model import MapSpec
-from ebpfkit.errors import MapKeyError, NotSupported, UsageError
+from ebpfkit.errors import MapKeyError, UsageError
 from ebpfkit.maps.store import BPF_ANY, MapStore
 
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
-__all__ = [
-    "Array",
-    "Hash",
-    "LpmTrie",
-    "LruHash",
-    "LruPerCpuHash",
-    "MapFacade",
-    "PerCpuArray",
-    "PerCpuHash",
-    "add_up",
-]
+__all__ = ["Array", "Entries", "Hash", "LruHash", "MapFacade"]
 
 NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN without its terminating zero
-BPF_F_NO_PREALLOC = 1
 ENOENT = 2
 
 K = TypeVar("K")
 V = TypeVar("V")
-A = TypeVar("A", IPv4Addr, IPv6Addr)
 
 
 class MapFacade:
@@ -279,7 +263,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-class _Entries(MapFacade, Generic[K, V]):
+class Entries(MapFacade, Generic[K, V]):
     """What every map with values can do, in a program and outside."""
 
     def _key(self, key: Any) -> bytes:
@@ -378,45 +362,7 @@ class _Entries(MapFacade, Generic[K, V]):
         return sum(1 for _ in self._stored_keys("len()"))
 
 
-class _PerCpu(_Entries[K, V]):
-    """What user space can do with a map that has one value for each CPU."""
-
-    is_per_cpu = True
-
-    def per_cpu(self, key: K | int, /) -> list[V]:
-        """The value of every CPU."""
-        data = self._outside("per_cpu()").get(self._key(key))
-        if data is None:
-            raise MapKeyError(f"'{self.name}' has no key {key!s}", errno=ENOENT)
-        return cast(list[V], self.decode_value(data))
-
-    def sum(self, key: K | int, /) -> V:
-        """The sum over all CPUs; of a structure, field by field."""
-        return cast(V, add_up(self.value_type, self.per_cpu(key)))
-
-    def set_per_cpu(self, key: K | int, values: list[V] | list[int], /) -> None:
-        """Store one value for each CPU."""
-        pad = bytes(-self._value_size() % 8)
-        data = b"".join(encode(self.value_type, value) + pad for value in values)
-        self._outside("set_per_cpu()").set(self._key(key), data)
-
-
-def add_up(kind: Any, values: list[Any]) -> Any:
-    """The sum of values of one type; of structures, field by field. Raises UsageError for what is no number."""
-    info = info_of(kind)
-    if isinstance(info, StructType):
-        total = kind.zero()
-        for field in info.fields:
-            view = inspect.getattr_static(kind, field.name)
-            parts = [getattr(value, field.name) for value in values]
-            setattr(total, field.name, add_up(view.type_class, parts))
-        return total
-    if isinstance(info, ArrayType) or not issubclass(kind, Integer):
-        raise UsageError(f"values of type {kind.__name__} cannot be added: write per_cpu(key)")
-    return kind(sum(int(value) for value in values))
-
-
-class Hash(_Entries[K, V]):
+class Hash(Entries[K, V]):
     """A hash table (BPF_MAP_TYPE_HASH).
 
     `m[k]` of a missing key takes the short exit in an XDP program and raises MapKeyError in user space. In a program
@@ -464,19 +410,7 @@ class LruHash(Hash[K, V]):
     map_type = "lru_hash"
 
 
-class PerCpuHash(_PerCpu[K, V], Hash[K, V]):
-    """A hash table with one value for each CPU (BPF_MAP_TYPE_PERCPU_HASH)."""
-
-    map_type = "percpu_hash"
-
-
-class LruPerCpuHash(_PerCpu[K, V], Hash[K, V]):
-    """A hash table with one value for each CPU that forgets (BPF_MAP_TYPE_LRU_PERCPU_HASH)."""
-
-    map_type = "lru_percpu_hash"
-
-
-class Array(_Entries[u32, V], Generic[V]):
+class Array(Entries[u32, V], Generic[V]):
     """An array of `max_entries` values, all zero at first (BPF_MAP_TYPE_ARRAY); the keys are u32.
 
     An index past the end is a missing key.
@@ -509,66 +443,3 @@ class Array(_Entries[u32, V], Generic[V]):
 
     def __iter__(self) -> Iterator[V]:
         return self.values()
-
-
-class PerCpuArray(_PerCpu[u32, V], Array[V], Generic[V]):
-    """An array with one value for each CPU (BPF_MAP_TYPE_PERCPU_ARRAY)."""
-
-    map_type = "percpu_array"
-    parameters = ("value_type",)
-    key_type = u32
-
-
-class LpmTrie(_Entries[A, V], Generic[A, V]):
-    """Values by prefix (BPF_MAP_TYPE_LPM_TRIE): looking up an address finds its longest prefix.
-
-    In a program the key is an address; `m[addr] = v` stores it with all its bits. In user space it is also text
-    ("192.0.2.0/24") or an `ipaddress` network. As in the kernel, `[]` and `get` find the longest stored prefix that
-    holds it.
-    """
-
-    map_type = "lpm_trie"
-    extra_flags = BPF_F_NO_PREALLOC
-
-    def _check_types(self) -> None:
-        if self.key_type not in (IPv4Addr, IPv6Addr):
-            raise NotSupported(f"LpmTrie[{self.key_type.__name__}, ...]", why="keys are IPv4Addr or IPv6Addr")
-
-    def _key_size(self) -> int:
-        return 4 + info_of(self.key_type).size
-
-    def _key(self, key: Any) -> bytes:
-        if current_run() is not None and not isinstance(key, self.key_type):
-            refuse("bad-type", f"a {type_name(key)} is not an {self.key_type.__name__}")
-        length, address = prefix_of(key, self.key_type)
-        return length.to_bytes(4, sys.byteorder) + address
-
-    def _decode_key(self, data: bytes) -> Any:
-        return network_of(int.from_bytes(data[:4], sys.byteorder), data[4:])
-
-    def get(self, address: A | str, /) -> V | None:
-        """The value of the longest prefix that holds `address`, or None."""
-        return self._find(address)
-
-    def __getitem__(self, prefix: A | str | IPv4Network | IPv6Network, /) -> V:
-        return self._require(prefix)
-
-    def __setitem__(self, prefix: A | str | IPv4Network | IPv6Network, value: V | int, /) -> None:
-        self._put(prefix, value)
-
-    def __delitem__(self, prefix: A | str | IPv4Network | IPv6Network, /) -> None:
-        self._drop(prefix)
-
-    def __contains__(self, address: A | str, /) -> bool:
-        return self._has(address)
-
-    def keys(self) -> Iterator[IPv4Network | IPv6Network]:
-        """Every prefix; user space only."""
-        return (self._decode_key(key) for key in self._stored_keys("keys()"))
-
-    def __iter__(self) -> Iterator[IPv4Network | IPv6Network]:
-        return self.keys()
-
-    def items(self) -> Iterator[tuple[IPv4Network | IPv6Network, V]]:
-        """Every entry, the values as copies; user space only."""
-        return self._items()

@@ -9,10 +9,12 @@ import pytest
 from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
 from ebpfkit.dsl.decorators import xdp
 from ebpfkit.dsl.execute import run_python
-from ebpfkit.dsl.maps import Array, Hash, LpmTrie, LruHash, LruPerCpuHash, MapFacade, PerCpuArray, PerCpuHash
+from ebpfkit.dsl.maps import Array, Hash, LruHash, MapFacade
 from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.percpu_maps import LruPerCpuHash, PerCpuArray, PerCpuHash
 from ebpfkit.dsl.special_maps import RingBuf, XskMap
 from ebpfkit.dsl.structs import Struct
+from ebpfkit.dsl.tries import LpmTrie
 from ebpfkit.dsl.types import be16, s64, u8, u16, u32, u64
 from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
 from ebpfkit.errors import CompileError, MapError, MapKeyError, NotSupported, UsageError

@@ -12,7 +12,8 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 
-from ebpfkit.dsl.maps import MapFacade, add_up
+from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.percpu_maps import add_up
 from ebpfkit.dsl.program import Program
 from tests.programs.test_examples import PING, PROGRAMS, load_example
 
