@@ -16,13 +16,15 @@ from ebpfkit.dsl import helpers
 TARGET = Path(__file__).resolve().parent.parent / "ebpfkit" / "dsl" / "helpers.pyi"
 HEADER = '''"""Signatures of the helpers; tools/generate_helper_stubs.py writes this file from ebpfkit.abi.helpers."""
 
+from enum import IntEnum
 from typing import Any
 
 from ebpfkit.abi.model import ArgKind, HelperSpec
 from ebpfkit.dsl.arrays import array
 from ebpfkit.dsl.maps import MapFacade
-from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.packet import Reader
 from ebpfkit.dsl.structs import Struct
+from ebpfkit.dsl.trace_context import Context, TraceEvent
 from ebpfkit.dsl.types import Integer, s64, u32, u64
 from ebpfkit.dsl.verdicts import XdpAction
 
@@ -39,7 +41,7 @@ class Helper:
 
 def offered() -> dict[str, HelperSpec]: ...
 def reason_against(spec: HelperSpec) -> str: ...
-def result_type(spec: HelperSpec) -> type[Integer] | type[XdpAction]: ...
+def result_type(spec: HelperSpec, verdict: type[IntEnum] | None = ...) -> type[Integer] | type[IntEnum]: ...
 '''
 
 

@@ -21,7 +21,7 @@ from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
-from ebpfkit.compiler.subprograms import Subprograms
+from ebpfkit.compiler.tail_calls import TailCalls
 from ebpfkit.compiler.tracing import Tracing
 from ebpfkit.compiler.values import (
     INT,
@@ -65,7 +65,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, Subprograms):
+class Calls(Tracing, TailCalls):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:

@@ -232,10 +232,24 @@ class DebugInfo:
 
     # Maps
 
-    def map_variable(self, name: str, file: str, line: int, members: Sequence[tuple[str, int]]) -> int:
-        """A `.maps` variable: an anonymous structure whose members are pointers to these types."""
+    def map_variable(
+        self, name: str, file: str, line: int, members: Sequence[tuple[str, int]], values: int | None = None
+    ) -> int:
+        """A `.maps` variable: an anonymous structure whose members are pointers to these types.
+
+        `values` is the type of a flexible array behind them: what the map's slots hold at first.
+        """
         fields = [(member, self.pointer(type_), 8, 8 * i) for i, (member, type_) in enumerate(members)]
-        return self.variable(name, file, line, self.structure("", fields, 8 * len(fields)))
+        size = 8 * len(fields)
+        if values is not None:
+            fields.append(("values", values, 0, size))
+        return self.variable(name, file, line, self.structure("", fields, size))
+
+    def program_pointers(self) -> int:
+        """A flexible array of pointers to functions from a pointer to an int."""
+        nothing = self.node("!DIDerivedType(tag: DW_TAG_pointer_type, baseType: null, size: 64)")
+        types = self.node(f"!{{!{self.integer('int', 32, 'signed')}, !{nothing}}}")
+        return self.array(self.pointer(self.node(f"!DISubroutineType(types: !{types})")), 0, 0)
 
     def variable(self, name: str, file: str, line: int, type_: int) -> int:
         """A global variable of a type node."""

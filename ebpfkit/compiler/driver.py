@@ -17,6 +17,8 @@ from ebpfkit.compiler.ir import Function, print_function
 from ebpfkit.compiler.llvm_ir import BpfTarget, DataDefinition, print_module
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.source import find_source
+from ebpfkit.compiler.subprograms import CompiledFunction
+from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
 from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, UsageError
@@ -116,11 +118,20 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
     options = options or Options()
     if not programs:
         raise UsageError("there is no program to compile")
-    _check_names(programs)
+    programs = list(programs)
     maps: dict[str, MapFacade] = {}
     variables: dict[str, Config | Var[Any]] = {}
-    functions = [lower_program(p, cpu=options.cpu, maps=maps, variables=variables) for p in programs]
+    subprograms: dict[object, CompiledFunction] = {}
+    functions: list[Function] = []
+    for program in programs:  # it grows: programs in tables for tail calls come along
+        functions.append(
+            lower_program(program, cpu=options.cpu, maps=maps, variables=variables, subprograms=subprograms)
+        )
+        programs += [p for p in _in_tables(maps) if p not in programs]
+    functions += [subprogram.function for subprogram in subprograms.values()]
+    _check_names(programs)
     _check_symbols(programs, maps, variables)
+    _check_functions(functions, {*maps, *variables, LICENSE_SYMBOL})
     text = _module_text(programs, functions, maps, variables, options.cpu)
     try:
         emission = optimise(text, cpu=options.cpu)
@@ -128,6 +139,12 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
     except LlvmError as error:
         raise _located(error, functions) from error
     return Compiled(elf, maps, tuple(programs), options, text, tuple(functions), emission)
+
+
+def _in_tables(maps: Mapping[str, MapFacade]) -> list[Program]:
+    """The programs in the program arrays among these maps, each once."""
+    found = [p for facade in maps.values() if isinstance(facade, ProgArray) for p in facade.programs.values()]
+    return list(dict.fromkeys(found))
 
 
 def _check_names(programs: Sequence[Program]) -> None:
@@ -175,6 +192,19 @@ def _check_symbols(
             )
 
 
+def _check_functions(functions: Sequence[Function], taken: set[str]) -> None:
+    """Subprograms have names of their own, too."""
+    for function in functions:
+        if function.linkage != "program" and function.name in taken:
+            raise CompileError(
+                f"{function.name} names a function and something else of this object",
+                span=function.blocks[0].instrs[0].place.span,
+                code="duplicate-name",
+                hint="rename the function",
+            )
+        taken.add(function.name)
+
+
 def _span(program: Program) -> Span:
     source = find_source(program.function)
     return source.span(source.node)
@@ -205,8 +235,8 @@ def _define_variable(debug: DebugInfo, name: str, variable: Config | Var[Any], f
     return DataDefinition(name, variable.initial, isinstance(variable, Config), node)
 
 
-def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tuple[int, int]:
-    """The size of a map's definition variable and its debug node."""
+def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tuple[int, int, tuple[str | None, ...]]:
+    """The size of a map's definition variable, its debug node, and what its slots hold at first, by name."""
     from ebpfkit.abi.map_types import MAP_TYPES
 
     spec = facade.spec
@@ -219,7 +249,13 @@ def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tupl
     if spec.flags:
         members.append(("map_flags", debug.number(spec.flags)))
     file, line = (spec.span.file, spec.span.line) if spec.span else (function.scope.file, function.scope.line)
-    return 8 * len(members), debug.map_variable(spec.name, file, line, members)
+    slots: tuple[str | None, ...] = ()
+    values = None
+    if isinstance(facade, ProgArray) and facade.programs:
+        names = {index: program.name for index, program in facade.programs.items()}
+        slots = tuple(names.get(index) for index in range(max(names) + 1))
+        values = debug.program_pointers()
+    return 8 * len(members), debug.map_variable(spec.name, file, line, members, values), slots
 
 
 def _key_type(debug: DebugInfo, facade: MapFacade) -> int:

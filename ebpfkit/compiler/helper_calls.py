@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 
-from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
+from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Arg, Imm, Null, Operand
-from ebpfkit.compiler.maps import Maps
+from ebpfkit.compiler.map_methods import MapMethods
 from ebpfkit.compiler.values import INT, Bytes, Const, ContextValue, Scalar, Space, Value, View, Void, ir_type, scalar
 from ebpfkit.dsl.helpers import result_type
+from ebpfkit.dsl.kinds import KINDS
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
 
@@ -23,7 +24,7 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-class HelperCalls(Maps):
+class HelperCalls(MapMethods):
     """Evaluation of helper calls."""
 
     gpl: bool
@@ -31,7 +32,8 @@ class HelperCalls(Maps):
 
     def call_helper(self, spec: HelperSpec, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         """A helper as its row says: each argument by its kind, the result by its C type."""
-        names = tuple(argument.name for argument in spec.args or ())
+        arguments = spec.args_in(self.kind.prog_type)
+        names = tuple(argument.name for argument in arguments or ())
         given: dict[str, tuple[Value, ast.expr]] = {
             name: (value, where) for name, value, where in zip(names, args, node.args)
         }
@@ -39,19 +41,16 @@ class HelperCalls(Maps):
             if keyword.arg not in names or keyword.arg in given or keyword.arg is None:
                 raise self.error(keyword.value, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
             given[keyword.arg] = (kwargs[keyword.arg], keyword.value)
-        if spec.args is None or len(args) > len(names) or len(given) != len(names):
+        if arguments is None or len(args) > len(names) or len(given) != len(names):
             raise self.error(node, "bad-call", f"{spec.name}() takes ({', '.join(names)})")
-        if spec.gpl_only and not self.gpl:
-            said = f"LICENSE is {self.license!r}" if self.license else "the module has no LICENSE"
-            raise self.error(
-                node,
-                "gpl-only",
-                f"the helper {spec.name} is only for GPL-compatible programs, and {said}",
-                'write LICENSE = "GPL" or "Dual MIT/GPL" in the module',
-            )
+        self.require_licence(spec, node)
+        if not spec.prog_types & {self.kind.prog_type, "*"}:
+            allowed = [kind.decorator for kind in KINDS.values() if spec.prog_types & {kind.prog_type, "*"}]
+            what = f"a {self.kind.decorator} program may not call {spec.name}"
+            raise self.error(node, "program-type", what, f"it is for {', '.join(allowed)}")
         operands: list[Operand] = []
         facade: MapFacade | None = None
-        for argument in spec.args:
+        for argument in arguments:
             value, where = given[argument.name]
             if argument.kind is ArgKind.CONST_MAP_PTR:
                 if not isinstance(value, Const) or not isinstance(value.value, MapFacade):
@@ -66,10 +65,23 @@ class HelperCalls(Maps):
                 operands.append(self._helper_argument(argument.kind, argument.ctype, value, facade, where))
         self._check_sizes(spec, given)
         result = self.call(spec.name, "void" if spec.ret is RetKind.VOID else "i64", *operands)
+        if Effect.CHANGES_PACKET in spec.effects and self.kind.access:
+            self.packet_moved(f"{spec.name}()", node)
         if spec.ret is RetKind.VOID:
             return Void(f"{spec.name}()")
-        kind: IntType = result_type(spec).__ebpf_type__  # type: ignore[union-attr]  # set behind the enumeration
+        kind: IntType = result_type(spec, self.kind.verdict).__ebpf_type__  # type: ignore[union-attr]  # as for XdpAction
         return scalar(self.builder.convert("trunc", result, ir_type(kind)), kind)
+
+    def require_licence(self, spec: HelperSpec, node: ast.AST) -> None:
+        """Refuse a helper that the program's licence does not allow."""
+        if spec.gpl_only and not self.gpl:
+            said = f"LICENSE is {self.license!r}" if self.license else "the module has no LICENSE"
+            raise self.error(
+                node,
+                "gpl-only",
+                f"the helper {spec.name} is only for GPL-compatible programs, and {said}",
+                'write LICENSE = "GPL" or "Dual MIT/GPL" in the module',
+            )
 
     def _check_sizes(self, spec: HelperSpec, given: dict[str, tuple[Value, ast.expr]]) -> None:
         """A constant length must not pass the memory before it."""
@@ -95,7 +107,9 @@ class HelperCalls(Maps):
         if kind in (ArgKind.CTX, ArgKind.CTX_OR_NULL):
             if isinstance(value, ContextValue):
                 return Arg()
-            raise self.wrong_kind(value, node, "the packet")
+            if isinstance(value, View) and value.pointer == Arg():  # a tracepoint's record
+                return Arg()
+            raise self.wrong_kind(value, node, "the packet" if self.kind.has_packet else "the context")
         if kind in (ArgKind.MAP_KEY, ArgKind.MAP_VALUE):
             assert facade is not None
             if kind is ArgKind.MAP_KEY:
@@ -113,6 +127,8 @@ class HelperCalls(Maps):
         if not isinstance(value, View):
             raise self.wrong_kind(value, node, "a structure or an array")
         self.check_alive(value, node)
+        if value.space is Space.CONTEXT:
+            raise self.error(node, "bad-type", "a helper cannot read a record of the kernel's", "give it a .copy()")
         if kind in (ArgKind.MEM_UNINIT, ArgKind.MEM_RW, ArgKind.MEM_FIXED_UNINIT) and value.space is Space.PACKET:
             raise self.error(node, "bad-type", "a helper cannot write into the packet", "use a local structure")
         return value.pointer

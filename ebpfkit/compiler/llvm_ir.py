@@ -286,11 +286,11 @@ def print_module(
     functions: list[Function],
     target: Target,
     debug: DebugInfo,
-    maps: list[tuple[str, int, int]],
+    maps: list[tuple[str, int, int, tuple[str | None, ...]]],
     license: str,
     data: Sequence[DataDefinition] = (),
 ) -> str:
-    """A whole module: `maps` are (name, bytes of the definition variable, debug node)."""
+    """A whole module: `maps` are (name, bytes of the definition variable, debug node, what the slots hold at first)."""
 
     def likely(note: str) -> int:
         return debug.node(
@@ -299,9 +299,14 @@ def print_module(
 
     out = [*target.header(), ""]
     used = []
-    for name, size, node in maps:
+    for name, size, node, slots in maps:
         symbol = f'@"{quote(name)}"'
-        out.append(f'{symbol} = dso_local global [{size} x i8] zeroinitializer, section ".maps", align 8, !dbg !{node}')
+        definition = f"[{size} x i8] zeroinitializer"
+        if slots:
+            held = ", ".join("ptr null" if slot is None else f'ptr @"{quote(slot)}"' for slot in slots)
+            kind = f"[{len(slots)} x ptr]"
+            definition = f"{{ [{size} x i8], {kind} }} {{ {definition}, {kind} [{held}] }}"
+        out.append(f'{symbol} = dso_local global {definition}, section ".maps", align 8, !dbg !{node}')
         used.append(f"ptr {symbol}")
     if license:
         text = quote(license + "\0")

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.compiler.base import Frame, assigned_names
-from ebpfkit.compiler.ir import Builder, Function, Imm, Operand, Place, Scope
+from ebpfkit.compiler.ir import Arg, Builder, Function, Imm, Operand, Place, Scope
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Record
 from ebpfkit.compiler.statements import Statements
-from ebpfkit.compiler.values import Const, ContextValue, Scalar, Value
-from ebpfkit.dsl.packet import Packet
-from ebpfkit.dsl.typeinfo import IntType
-from ebpfkit.dsl.verdicts import XdpAction
+from ebpfkit.compiler.subprograms import CompiledFunction
+from ebpfkit.compiler.values import Const, ContextValue, Scalar, Space, Value, View, ir_type, scalar
+from ebpfkit.dsl.parameters import Parameters, parameters_of
 from ebpfkit.errors import CompileError
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.variables import Config, Var
 
 __all__ = ["is_gpl_compatible", "lower_program"]
-
-VERDICT: IntType = XdpAction.__ebpf_type__  # type: ignore[attr-defined]  # set behind the enumeration
-
 
 def is_gpl_compatible(license: str) -> bool:
     """Whether the kernel lets a program with this licence call GPL-only helpers."""
@@ -39,13 +35,20 @@ class Lowerer(Statements):
     """One program being lowered."""
 
     def __init__(
-        self, program: Program, cpu: str, maps: dict[str, MapFacade], variables: dict[str, Config | Var[Any]]
+        self,
+        program: Program,
+        cpu: str,
+        maps: dict[str, MapFacade],
+        variables: dict[str, Config | Var[Any]],
+        subprograms: dict[object, CompiledFunction],
     ) -> None:
         super().__init__()
         self.program = program
+        self.kind = program.kind
         self.cpu = cpu
         self.maps = maps
         self.variables = variables
+        self.subprograms = subprograms
         self.frags = program.frags
         self.license = program.license
         self.gpl = is_gpl_compatible(program.license)
@@ -56,7 +59,7 @@ class Lowerer(Statements):
         source = find_source(function)
         scope = Scope(self.program.name, source.file, source.node.lineno)
         place = Place(source.span(source.node), scope)
-        out = Function(self.program.name, self.program.section, scope, "xdp_md")
+        out = Function(self.program.name, self.program.section, scope, self.kind.struct)
         self.builder = Builder(out, place)
         names = frozenset({a.arg for a in source.node.args.args} | assigned_names(source.node.body))
         self.frame = Frame(0, function, source, scope, names)
@@ -64,11 +67,12 @@ class Lowerer(Statements):
         self.short_used = False
         self._enter(source.node)
         self.block(source.node.body)
+        if self.state is not None and not self.kind.has_packet:
+            self.finish_function(Const(None), source.node)
         if self.state is not None:
             last = source.node.body[-1]
-            raise self.error(
-                last, "no-return", f"{self.program.name} can end without a verdict", "return XDP_PASS at the end"
-            )
+            hint = f"return {self.kind.answer.split()[0]} at the end" if self.kind.verdict else "return a number"
+            raise self.error(last, "no-return", f"{self.program.name} can end without a verdict", hint)
         if self.short_used:
             self.builder.place = place
             self.builder.start(self.short_label)
@@ -78,21 +82,48 @@ class Lowerer(Statements):
 
     def _enter(self, node: ast.FunctionDef) -> None:
         arguments = node.args
+        if not self.kind.has_packet:
+            self._enter_tracing(node)
+            return
         if len(arguments.args) != 1 or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
             raise self.error(
                 node, "bad-signature", f"the program {self.program.name}() takes the packet and nothing else"
             )
-        self.cursor = self.builder.slot("ptr", "$cursor")
-        self.data_end = self.builder.slot("ptr", "$end")
-        self.data_start = self.builder.slot("ptr", "$start")
+        self.packet_slots()
         self.read_bounds()
-        self.bind(arguments.args[0].arg, ContextValue(Packet), arguments.args[0])
+        self.bind(arguments.args[0].arg, ContextValue(self.kind.context), arguments.args[0])
+
+    def _enter_tracing(self, node: ast.FunctionDef) -> None:
+        """Arguments are numbers in the context, a record is a view of it."""
+        self.has_packet = False
+        self.no_short = f"a {self.kind.decorator} program has no verdict for that"
+        found = self._parameters(node)
+        named = {argument.arg: argument for argument in node.args.args}
+        if found.context:
+            self.bind(found.context, ContextValue(self.kind.context), named[found.context])
+        if found.record_type is not None:
+            info = found.record_type.__ebpf_type__
+            view = View(Arg(), info, found.record_type, Space.CONTEXT, 8)
+            self.bind(found.record, view, named[found.record])
+        for name, type_, offset in found.arguments:
+            info = type_.__ebpf_type__
+            word = self.builder.ctx_load(offset, 8, name)
+            self.bind(name, scalar(self.builder.convert("trunc", word, ir_type(info)), info), named[name])
+
+    def _parameters(self, node: ast.FunctionDef) -> Parameters:
+        try:
+            return parameters_of(self.program)
+        except CompileError as error:
+            raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint) from None
 
     def finish_function(self, value: Value, node: ast.AST) -> None:
         if self.frame.parent is not None:
             self.bind("$return", value, node)
             self.frame.exits.append(self.live)
             self.go(self.frame.exit_label)
+            return
+        if self.subprogram is not None:
+            self.return_from(value, node)
             return
         for status, span in self.live.records.values():
             if status in (Record.MAYBE, Record.OPEN, Record.TORN):
@@ -107,27 +138,38 @@ class Lowerer(Statements):
         self.state = None
 
     def _verdict(self, value: Value, node: ast.AST) -> Operand:
+        kind, hint = self.kind, f"return {self.kind.answer}"
         if isinstance(value, Const):
             number = value.value
-            if isinstance(number, int) and not isinstance(number, bool) and 0 <= int(number) <= 4:
+            if number is None and not kind.has_packet:
+                return Imm(0, "i32")
+            if isinstance(number, int) and not isinstance(number, bool) and kind.lowest <= number <= kind.highest:
                 return Imm(int(number), "i32")
-            text = f"{number!r} is no verdict of XDP"
+            text = f"{number!r} is no verdict of {_WORDS.get(kind.decorator, f'a {kind.decorator} program')}"
             if number is None:
                 text = "the program ends without a verdict"
-            raise self.error(node, "bad-verdict", text, "return XDP_PASS or another XdpAction")
+            raise self.error(node, "bad-verdict", text, hint)
         if isinstance(value, Scalar) and (value.type.is_bool or value.type.network):
-            raise self.error(
-                node, "bad-verdict", f"a {value.type.name} is no verdict", "return XDP_PASS or another XdpAction"
-            )
-        return self.coerce(value, VERDICT, node, "the verdict")
+            raise self.error(node, "bad-verdict", f"a {value.type.name} is no verdict", hint)
+        if kind.lowest == kind.highest:
+            raise self.error(node, "bad-verdict", f"a {kind.decorator} program answers {kind.lowest}", hint)
+        return self.coerce(value, kind.number, node, "the verdict")
+
+
+_WORDS = {"xdp": "XDP", "tc": "traffic control", "cgroup_skb": "a control group"}
 
 
 def lower_program(
-    program: Program, *, cpu: str, maps: dict[str, MapFacade], variables: dict[str, Config | Var[Any]]
+    program: Program,
+    *,
+    cpu: str,
+    maps: dict[str, MapFacade],
+    variables: dict[str, Config | Var[Any]],
+    subprograms: dict[object, CompiledFunction],
 ) -> Function:
-    """Lower one program; `maps` and `variables` collect those of the object by name."""
+    """Lower one program; `maps` and `variables` collect those of the object by name, `subprograms` by their shapes."""
     try:
-        return Lowerer(program, cpu, maps, variables).lower()
+        return Lowerer(program, cpu, maps, variables, subprograms).lower()
     except RecursionError:
         source = find_source(program.function)
         raise CompileError(

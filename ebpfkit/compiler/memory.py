@@ -104,6 +104,10 @@ class Memory(Base):
                 node, "dead-view", f"the record reserved in line {status[1].line} was submitted or discarded"
             )
 
+    def check_writable(self, view: View, node: ast.AST) -> None:
+        """Refuse to write where this type of program may only read; `contexts` knows."""
+        raise NotImplementedError
+
     # Reading
 
     def _fetch(self, view: View, node: ast.AST) -> Value:
@@ -161,6 +165,7 @@ class Memory(Base):
     def store_place(self, view: View, offset: int, info: TypeInfo, cls: Any, value: Value, node: ast.AST) -> None:
         """Store a value at `offset` of a view, widened within its signedness; anything else is refused."""
         self.check_alive(view, node)
+        self.check_writable(view, node)
         if isinstance(info, StructType) and info.opaque:
             if isinstance(value, Const) and isinstance(value.value, bytes):
                 return  # a field that nobody names: storing the whole structure leaves it out

@@ -36,7 +36,7 @@ from ebpfkit.compiler.values import (
 from ebpfkit.dsl.kinds import Kind
 from ebpfkit.dsl.packet import LARGEST_META, MOST_RESIZED, MOST_SKIPPED, Packet
 from ebpfkit.dsl.skbuff import SkBuff
-from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
+from ebpfkit.dsl.typeinfo import ArrayType, HeaderLength, IntType, StructType, TypeInfo
 from ebpfkit.errors import CompileError
 
 __all__ = ["Packets", "packet_methods"]
@@ -118,16 +118,28 @@ class Packets(Contexts):
         else:
             failed, view = self.copy_packet(start, info, cls)
             self.short_exit(self.builder.compare("ne", failed, Imm(0, "i64")), node, "read()")
-        header = info.header_length if isinstance(info, StructType) else None
-        if header is not None:
-            field = info.field(header.field) if isinstance(info, StructType) else None
+        if isinstance(info, StructType) and info.header_length is not None:
+            end = self._header_end(start, view, info, info.header_length, node)
+        self.builder.store(end, self.cursor, 8)
+        return self.load_place(view, 0, info, cls, node) if not isinstance(info, StructType) else view
+
+    def _header_end(
+        self, start: Operand, view: View, info: StructType, header: HeaderLength, node: ast.Call
+    ) -> Operand:
+        """Where a header ends that says its own length; the next read checks."""
+        total: Operand | None = None
+        for name in header.fields:
+            field = info.field(name)
             assert field is not None
             length = self.load_place(view, field.offset, field.type, None, node)
             assert isinstance(length, Scalar)
-            step = self.builder.binary("mul", self.builder.convert("zext", length.op, "i64"), Imm(header.scale, "i64"))
-            end = self.builder.gep(start, step)
-        self.builder.store(end, self.cursor, 8)
-        return self.load_place(view, 0, info, cls, node) if not isinstance(info, StructType) else view
+            wide = self.builder.convert("zext", length.op, "i64")
+            total = wide if total is None else self.builder.binary("add", total, wide)
+        assert total is not None
+        step: Operand = self.builder.binary("mul", total, Imm(header.scale, "i64"))
+        if header.base:
+            step = self.builder.binary("add", step, Imm(header.base, "i64"))
+        return self.builder.gep(start, step)
 
     def packet_skip(self, args: list[Value], node: ast.Call) -> Value:
         """`pkt.skip(n)`: advance; the next read checks."""

@@ -53,6 +53,9 @@ class Space(Enum):
     MAP = "a map value"
     STACK = "a local structure"
     RECORD = "a ring buffer record"
+    CONTEXT = "the context"
+    COPY = "a copy of the packet"
+    CALLER = "the caller's memory"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,13 @@ class SkAction(IntEnum):
     SK_PASS = 1
 
 
-for _enum, _signed in ((TcAction, True), (SkAction, False)):
-    _members = tuple((member.name, member.value) for member in _enum)
-    _enum.__ebpf_type__ = IntType(_enum.__name__, 32, signed=_signed, enum=_members)  # type: ignore[attr-defined]
+def _number(enum: type[IntEnum], signed: bool) -> IntType:
+    members = tuple((member.name, member.value) for member in enum)
+    return IntType(enum.__name__, 32, signed=signed, enum=members)
+
+
+TcAction.__ebpf_type__ = _number(TcAction, signed=True)  # type: ignore[attr-defined]  # as for XdpAction
+SkAction.__ebpf_type__ = _number(SkAction, signed=False)  # type: ignore[attr-defined]
 
 TC_ACT_UNSPEC: Final = TcAction.TC_ACT_UNSPEC
 TC_ACT_OK: Final = TcAction.TC_ACT_OK

@@ -9,17 +9,20 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.dsl.builtins import BUILTINS
+from ebpfkit.dsl.functions import subprogram_of
 from ebpfkit.dsl.maps import MapFacade
-from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.packet import Packet, Reader
+from ebpfkit.dsl.parameters import context_fields, given_values
+from ebpfkit.dsl.prog_arrays import TailCall
 from ebpfkit.dsl.running import RUN, Run, ShortExit
+from ebpfkit.dsl.skbuff import SkBuff
 from ebpfkit.dsl.types import Integer, NetworkInteger
-from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import CompileError
 from ebpfkit.maps.store import MapStore
 from ebpfkit.span import Span
@@ -27,17 +30,18 @@ from ebpfkit.span import Span
 if TYPE_CHECKING:
     from ebpfkit.dsl.program import Frame, Program
 
-__all__ = ["PythonRun", "run_python"]
+__all__ = ["PythonRun", "run_python", "run_tracing"]
 
 
 @dataclass(frozen=True, slots=True)
 class PythonRun:
-    """What a run did: the verdict, the packet afterwards, whether it left by the short exit (why, or ""), redirects."""
+    """What a run did: the verdict, the packet afterwards, whether it left by the short exit (why, or ""), and more."""
 
-    action: XdpAction
+    action: int
     data: bytes
     short: str = ""
     redirect: tuple[str, int] | None = None  # map name and key, or "" and interface index
+    traced: tuple[str, ...] = ()  # the lines of `trace`
 
 
 def run_python(
@@ -50,24 +54,72 @@ def run_python(
     ingress_ifindex: int = 0,
     rx_queue: int = 0,
     maps: Mapping[MapFacade, MapStore] | None = None,
+    context: Mapping[str, int] | None = None,
 ) -> PythonRun:
     """Run `program` on one packet.
 
     `clock` gives nanoseconds (default: the monotonic clock) and `random` numbers of 32 bits (default: a fixed
-    sequence); `maps` puts other stores in the place of the maps' own. Raises CompileError for what the language
-    refuses, at the author's line.
+    sequence); `maps` puts other stores in the place of the maps' own; `context` gives fields of a `SkBuff` by name.
+    Raises CompileError for what the language refuses, at the author's line.
     """
-    packet = Packet(bytearray(bytes(frame)), ingress_ifindex=ingress_ifindex, rx_queue_index=rx_queue)
+    data = bytes(frame)
+    packet: Packet | SkBuff
+    if program.kind.context is Packet:
+        egress = (context or {}).get("egress_ifindex", 0) if program.at == "devmap" else None
+        packet = Packet(
+            bytearray(data), ingress_ifindex=ingress_ifindex, rx_queue_index=rx_queue, egress_ifindex=egress
+        )
+    else:
+        around = {"ifindex": ingress_ifindex, "ingress_ifindex": ingress_ifindex, "queue_mapping": rx_queue}
+        packet = SkBuff(data, program.kind, {**around, **(context or {})})
     run = Run(packet, program.license, cpu, clock or time.monotonic_ns, random or _Sequence(), maps or {})
+    action, short = _run(program, run, [packet])
+    after = bytes(packet._region.data) if isinstance(packet, Packet) else packet.frame
+    return PythonRun(action, after, short, run.redirect, tuple(run.traced))
+
+
+def run_tracing(
+    program: Program,
+    arguments: Sequence[Any],
+    *,
+    cpu: int = 0,
+    clock: Callable[[], int] | None = None,
+    random: Callable[[], int] | None = None,
+    context: Mapping[str, int] | None = None,
+    maps: Mapping[MapFacade, MapStore] | None = None,
+) -> PythonRun:
+    """Run a tracing program on its arguments or its record; `context` gives the fields of its `Context`."""
+    given = context or {}
+    values = given_values(program, arguments, {name: given.get(name, 0) for name in context_fields(program)})
+    run = Run(Reader(), program.license, cpu, clock or time.monotonic_ns, random or _Sequence(), maps or {})
+    action, short = _run(program, run, values)
+    return PythonRun(action, b"", short, run.redirect, tuple(run.traced))
+
+
+def _run(program: Program, run: Run, values: Sequence[object]) -> tuple[int, str]:
+    """Call the function as the language sees it: what it returned, and why it was cut short."""
     program.name_maps()
+    run.kind = program.kind
     function = in_language(program.function)
     token = RUN.set(run)
     short = ""
     try:
-        returned: object = function(packet)
+        returned: object = function(*values)
+    except TailCall as jump:
+        run.packet._cursor = 0
+        run.license = jump.program.license
+        return _run(jump.program, run, values)
     except ShortExit as leaving:
+        if not program.kind.has_packet:
+            what = f"{leaving}; a {program.kind.decorator} program has no verdict for that"
+            raise CompileError(what, code="no-short-exit", hint="use get() or peek()") from None
         returned = program.short
         short = str(leaving)
+    except AssertionError as failed:  # the author's `assert`; one of this package's own is a bug
+        if _is_raised_here(failed):
+            raise
+        returned = program.short
+        short = f"assert: {failed}"
     finally:
         RUN.reset(token)
     if run.reserved:
@@ -77,24 +129,49 @@ def run_python(
             code="record-leak",
             hint="call .submit() or .discard() on every path",
         )
-    return PythonRun(_verdict(program, returned), bytes(packet._region.data), short, run.redirect)
+    return _verdict(program, returned), short
 
 
-def _verdict(program: Program, returned: object) -> XdpAction:
+def _is_raised_here(error: AssertionError) -> bool:
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and last.tb_frame.f_globals.get("__name__", "").startswith("ebpfkit.")
+
+
+def _verdict(program: Program, returned: object) -> int:
     """The verdict that a program returned. Raises CompileError when it is none."""
+    kind = program.kind
+    if returned is None and not kind.has_packet:
+        return 0
+    if kind.verdict is None:
+        return _number(program, returned)
     if isinstance(returned, Integer | NetworkInteger) and (returned.__ebpf_type__.signed or not _fits_u32(returned)):
         raise CompileError(
             f"{program.name}() returned a {returned.__ebpf_type__.name}, and a verdict is unsigned with 32 bits",
             code="narrowing",
             hint="write the cast u32(...)",
         )
-    if isinstance(returned, int) and not isinstance(returned, bool) and returned in XdpAction._value2member_map_:
-        return XdpAction(int(returned))
+    if isinstance(returned, int) and not isinstance(returned, bool) and returned in kind.verdict._value2member_map_:
+        return kind.verdict(int(returned))
     raise CompileError(
-        f"{program.name}() returned {returned!r}, which is no verdict of XDP",
+        f"{program.name}() returned {returned!r}, which is no verdict of {_WORDS.get(kind.decorator, 'its type')}",
         code="bad-verdict",
-        hint="return XDP_PASS or another XdpAction",
+        hint=f"return {kind.answer}",
     )
+
+
+_WORDS = {"xdp": "XDP", "tc": "traffic control", "cgroup_skb": "a control group"}
+
+
+def _number(program: Program, returned: object) -> int:
+    """The number that a program returned, of a type that answers with one."""
+    kind = program.kind
+    if isinstance(returned, bool) or not isinstance(returned, int) or not kind.lowest <= returned <= kind.highest:
+        raise CompileError(
+            f"{program.name}() returned {returned!r}", code="bad-verdict", hint=f"return {kind.answer}"
+        )
+    return int(returned)
 
 
 def _fits_u32(value: Integer | NetworkInteger) -> bool:
@@ -161,6 +238,7 @@ def _callee(function: FunctionType) -> Callable[..., Any]:
     signature = inspect.signature(function)
     types = _annotated_types(function)
     result = types.pop("return", None)
+    noted = subprogram_of(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -168,7 +246,7 @@ def _callee(function: FunctionType) -> Callable[..., Any]:
         for name, kind in types.items():
             if name in bound.arguments:
                 bound.arguments[name] = _widen(kind, bound.arguments[name])
-        value = inside(*bound.args, **bound.kwargs)
+        value = inside(*bound.args, **bound.kwargs) if noted is None else noted.run(inside, bound)
         return value if result is None else _widen(result, value)
 
     function.__dict__[_CALLEE] = call

@@ -1,6 +1,6 @@
 """Helper functions of the kernel as typed calls: `helpers.ktime_get_ns()`, also by the full name `bpf_ktime_get_ns`.
 
-One function per row of `ebpfkit.abi.helpers` that an XDP program may call and whose arguments the language can write;
+One function per row of `ebpfkit.abi.helpers` that some type of program may call and whose arguments the language can write;
 arguments are those of the C prototype. The signatures for type checkers are in `helpers.pyi`, which
 `tools/generate_helper_stubs.py` writes from the same rows. What a map or the packet offers as a method is better
 written so. In plain Python a helper runs on what the run provides; one that only a kernel can answer is refused.
@@ -9,16 +9,20 @@ written so. In plain Python a helper runs on what the run provides; one that onl
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 from ebpfkit.abi.helpers import HELPERS, HELPERS_BY_NAME
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
+from ebpfkit.dsl.actions import TcAction
+from ebpfkit.dsl.kinds import KINDS
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.memory import Region
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import Run, current_run
+from ebpfkit.dsl.skb_meanings import SKB_MEANINGS
 from ebpfkit.dsl.special_maps import RedirectMap
 from ebpfkit.dsl.types import Integer, encode, s64, u32, u64
 from ebpfkit.dsl.verdicts import XdpAction
@@ -40,8 +44,8 @@ PYTHON_TYPES = {
     ArgKind.UNCHECKED: "int",
     ArgKind.SCALAR: "int",
     ArgKind.CONST: "int",
-    ArgKind.CTX: "Packet",
-    ArgKind.CTX_OR_NULL: "Packet | None",
+    ArgKind.CTX: "Reader | Context | TraceEvent",
+    ArgKind.CTX_OR_NULL: "Reader | Context | TraceEvent | None",
     ArgKind.CONST_MAP_PTR: "MapFacade",
     ArgKind.MAP_KEY: "Any",
     ArgKind.MAP_VALUE: "Any",
@@ -56,18 +60,18 @@ PYTHON_TYPES = {
 }
 """How an argument is annotated, for the kinds that the language can write."""
 
-RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64}
-VERDICTS = frozenset({"redirect", "redirect_map"})
+RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64, "void": s64}  # a helper that C calls void answers 0
+VERDICTS = frozenset({"redirect", "redirect_map", "redirect_neigh", "redirect_peer"})
 """Helpers whose result is the verdict to return."""
 
 
-def result_type(spec: HelperSpec) -> type[Integer] | type[XdpAction]:
-    """The type of what a call of this helper gives."""
-    return XdpAction if spec.name in VERDICTS else RESULT_TYPES[spec.ret_ctype]
+def result_type(spec: HelperSpec, verdict: type[IntEnum] | None = XdpAction) -> type[Integer] | type[IntEnum]:
+    """The type of what a call of this helper gives, in a program whose verdicts are of that type."""
+    return verdict if spec.name in VERDICTS and verdict is not None else RESULT_TYPES[spec.ret_ctype]
 
 
 UNSUPPORTED = {
-    "tail_call": "there is no prog array in the language yet",
+    "tail_call": "write table.tail_call(pkt, index)",
     "xdp_adjust_head": "write pkt.push_head(n) or pkt.pop_head(n)",
     "xdp_adjust_tail": "write pkt.trim(n) or pkt.extend(n)",
     "xdp_adjust_meta": "write pkt.push_meta(T)",
@@ -89,8 +93,8 @@ _REASONS = {
 
 def reason_against(spec: HelperSpec) -> str:
     """Why a row is not offered as a call; an empty string when it is."""
-    if not spec.prog_types & {"xdp", "*"}:
-        return "no XDP program may call it"
+    if not spec.prog_types & {"*", *(kind.prog_type for kind in KINDS.values())}:
+        return "no program of the language may call it"
     if spec.args is None:
         return "its arguments are not modelled"
     if spec.name in UNSUPPORTED:
@@ -136,6 +140,9 @@ class Helper:
         given.update(named)
         if len(args) > len(self.names) or unknown or len(given) != len(self.names):
             refuse("bad-call", f"{spec.name}() takes ({', '.join(self.names)})")
+        kind = run.kind or KINDS["xdp"]
+        if not spec.prog_types & {kind.prog_type, "*"}:
+            refuse("program-type", f"a {kind.decorator} program may not call {spec.name}")
         if spec.gpl_only and run.license not in GPL_COMPATIBLE:
             said = f"LICENSE is {run.license!r}" if run.license else "the module has no LICENSE"
             refuse(
@@ -147,7 +154,7 @@ class Helper:
         if meaning is None:
             raise NotSupported(f"the helper {spec.name} in plain Python", why='only a kernel can answer: on="kernel"')
         result = meaning(run, *(given[name] for name in self.names))
-        return None if spec.ret is RetKind.VOID else result_type(spec)(result)
+        return None if spec.ret is RetKind.VOID else result_type(spec, kind.verdict)(result)
 
 
 def __getattr__(name: str) -> Any:
@@ -175,10 +182,11 @@ def _clock(run: Run) -> int:
 
 def _redirect(run: Run, ifindex: int, flags: int) -> int:
     u32.accept(ifindex)
-    if flags:  # XDP knows none
-        return XdpAction.XDP_ABORTED
+    is_xdp = run.kind is None or run.kind.prog_type == "xdp"
+    if flags and (is_xdp or flags != 1):  # XDP knows none, traffic control the way in
+        return XdpAction.XDP_ABORTED if is_xdp else TcAction.TC_ACT_SHOT
     run.redirect = ("", int(ifindex))
-    return XdpAction.XDP_REDIRECT
+    return XdpAction.XDP_REDIRECT if is_xdp else TcAction.TC_ACT_REDIRECT
 
 
 def _redirect_map(run: Run, target: MapFacade, key: int, flags: int) -> int:
@@ -248,4 +256,5 @@ _MEANINGS: dict[str, Callable[..., int]] = {
     "xdp_get_buff_len": lambda run, packet: len(packet),
     "xdp_load_bytes": _xdp_load_bytes,
     "xdp_store_bytes": _xdp_store_bytes,
+    **SKB_MEANINGS,
 }

@@ -227,5 +227,5 @@ def _advance(info: TypeInfo, value: Any) -> int:
     """How far `read` moves the cursor: the size of the type, or the length that its header says."""
     if isinstance(info, StructType) and info.header_length is not None:
         header = info.header_length
-        return int(getattr(value, header.field)) * header.scale
+        return header.base + sum(int(getattr(value, name)) for name in header.fields) * header.scale
     return info.size

@@ -1,4 +1,4 @@
-"""`Program`: what `@xdp` makes of a function. It runs as plain Python here; everything else is the pipeline's.
+"""`Program`: what `@xdp` and its siblings make of a function. It runs as plain Python here; the rest is the pipeline's.
 
 The methods `build`, `verify`, `run`, `load` and `attach` import `ebpfkit.pipeline` when they are called: the one edge
 that leads up.
@@ -10,61 +10,76 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, SupportsBytes
+from typing import TYPE_CHECKING, Any, Generic, SupportsBytes
 
+from ebpfkit.dsl.kinds import KINDS, Kind
 from ebpfkit.dsl.maps import MapFacade
-from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import current_run
 from ebpfkit.dsl.variables import Var
-from ebpfkit.dsl.verdicts import XDP_ABORTED, XdpAction
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from ebpfkit.elf.model import ObjectFile
     from ebpfkit.pipeline import Link, Loaded, Report, Result
 
-__all__ = ["Frame", "Program"]
+    V = TypeVar("V", bound=int, covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    V = TypeVar("V")
+
+__all__ = ["Frame", "Program", "TracingProgram"]
 
 Frame = bytes | bytearray | memoryview | SupportsBytes
 
 
-class Program:
-    """A function of the language that is an XDP program.
+class Program(Generic[V]):
+    """A function of the language that is a program of the kernel's: of XDP, unless its decorator says otherwise.
 
-    `function` is the function itself, `section` its ELF section, `short` the verdict for packets too short to read,
-    `license` what its module says in `LICENSE`. Calling it with a frame runs it as plain Python.
+    `function` is the function itself, `kind` the row of its type, `section` its ELF section, `short` the verdict for
+    packets too short to read, `license` what its module says in `LICENSE`. Calling it with a frame runs it as plain
+    Python; its verdict is a `V`.
     """
-
-    prog_type = "xdp"
 
     def __init__(
         self,
-        function: Callable[[Packet], int],
+        function: Callable[..., int | None],
         *,
-        short: XdpAction = XDP_ABORTED,
+        kind: Kind = KINDS["xdp"],
+        short: int | None = None,
         frags: bool = False,
+        at: str = "",
         name: str = "",
     ) -> None:
         if not isinstance(function, FunctionType):
-            refuse("not-a-function", f"@xdp decorates a function, not a {type(function).__name__}")
-        if not isinstance(short, XdpAction):
-            refuse("bad-verdict", f"short= is a verdict such as XDP_DROP, not {short!r}")
+            refuse("not-a-function", f"@{kind.decorator} decorates a function, not a {type(function).__name__}")
         if name and not name.isidentifier():
             raise UsageError(f"the program name '{name}' is no identifier")
-        if len(inspect.signature(function).parameters) != 1:
+        if kind.has_packet and len(inspect.signature(function).parameters) != 1:
             refuse("bad-signature", f"the program {function.__name__}() takes the packet and nothing else")
         functools.update_wrapper(self, function)
         self.function: FunctionType = function
+        self.kind = kind
         self.name: str = name or function.__name__
-        self.short = short
+        self.short = _short_verdict(kind, short)
         self.frags = frags
+        self.at = at
         self._named = False
+
+    @property
+    def prog_type(self) -> str:
+        """The type of the program, in bpftool's words."""
+        return self.kind.prog_type
 
     @property
     def section(self) -> str:
         """The ELF section, in libbpf's words."""
-        return "xdp.frags" if self.frags else "xdp"
+        base = f"{self.kind.section}.frags" if self.frags else self.kind.section
+        return f"{base}/{self.at}" if self.at else base
 
     @property
     def license(self) -> str:
@@ -92,19 +107,24 @@ class Program:
             self._named = True
 
     def __repr__(self) -> str:
-        return f"<xdp program {self.name}>"
+        return f"<{self.kind.decorator} program {self.name}>"
 
-    def __call__(self, frame: Frame, /) -> XdpAction:
+    def __call__(self, frame: Frame, /) -> V:
         """Run as plain Python on one packet; its verdict. Maps keep what the run did to them."""
         from ebpfkit.dsl.execute import run_python
 
+        self._refuse_inside()
+        action: Any = run_python(self, frame).action
+        verdict: V = action
+        return verdict
+
+    def _refuse_inside(self) -> None:
         if current_run() is not None:
             refuse(
                 "calls-program",
                 f"{self.name} is a program, and programs do not call each other",
-                "move the common part into a function without @xdp",
+                f"move the common part into a function without @{self.kind.decorator}",
             )
-        return run_python(self, frame).action
 
     def run(self, frame: Frame, on: str = "python", **options: Any) -> Result:
         """Run on one packet in the executor `on`: "python", "interpreter", "jit", "kernel" or "native"."""
@@ -130,11 +150,53 @@ class Program:
 
         return pipeline.load(self, **variables)
 
-    def attach(self, dev: str, mode: str | None = None, **options: Any) -> Link:
-        """Load and attach to a device; `mode` is "native", "skb" or "hw" (None: the kernel chooses)."""
+    def attach(self, place: Any = None, mode: str | None = None, **options: Any) -> Link:
+        """Load and attach to a place that suits the program's type.
+
+        XDP: a device; `mode` is "native", "skb" or "hw" (None: the kernel chooses). Traffic control: a device, and
+        "ingress" or "egress". Control groups: the path of one. Socket filters: a socket. Probes and tracepoints know
+        their place themselves. Perf events: `pid=`, `cpu=`, `hz=`.
+        """
         from ebpfkit import pipeline
 
-        return pipeline.attach(self, dev, mode, **options)
+        return pipeline.attach(self, place, mode, **options)
+
+
+class TracingProgram(Program[int]):
+    """A program that the kernel calls with arguments or a record, not with a packet. `parameters` are its own names."""
+
+    def __init__(self, function: Callable[..., int | None], *, kind: Kind, target: str, name: str = "") -> None:
+        super().__init__(function, kind=kind, at=target, name=name)
+        if kind.needs_target and not target:
+            raise UsageError(f"@{kind.decorator}(...) names {kind.needs_target}")
+        self.target = target
+
+    def __call__(self, *arguments: Any) -> int:
+        """Run as plain Python on these arguments, in the order of its parameters (or on a record); what it returns."""
+        from ebpfkit.dsl.execute import run_tracing
+
+        self._refuse_inside()
+        return run_tracing(self, arguments).action
+
+    def run(self, *arguments: Any, on: str = "python", **options: Any) -> Result:
+        """Run on these arguments, or on a record, in the executor `on`; see `Program.run`."""
+        from ebpfkit import pipeline
+
+        return pipeline.run_tracing(self, arguments, on=on, **options)
+
+
+def _short_verdict(kind: Kind, short: int | None) -> int:
+    """The verdict for a packet that is too short: what was said, or that which lets no packet pass."""
+    if short is None:
+        return next((member for member in kind.verdict or () if member.name in _DROPS), 0)
+    if kind.verdict is not None and not isinstance(short, kind.verdict):
+        refuse("bad-verdict", f"short= is a verdict such as {kind.answer.split()[0]}, not {short!r}")
+    if isinstance(short, bool) or not kind.lowest <= short <= kind.highest:
+        refuse("bad-verdict", f"short= is {kind.answer}, not {short!r}")
+    return short
+
+
+_DROPS = frozenset({"XDP_ABORTED", "TC_ACT_SHOT", "SK_DROP"})
 
 
 def _globals_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade | Var[Any]]:
@@ -153,6 +215,10 @@ def _globals_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade | 
                 seen.add(id(found))
                 found.adopt_name(name)
                 yield found
+                if isinstance(found, ProgArray):
+                    for program in found.programs.values():
+                        if id(program.function) not in seen:
+                            yield from _globals_of(program.function, seen)
             elif isinstance(found, Var):
                 seen.add(id(found))
                 yield found

@@ -329,8 +329,9 @@ def _lay_out(
     layout.finish_bits()
     size = round_up(layout.end, layout.align)
     info = StructType(cls.__name__, tuple(layout.fields), size, layout.align, packed, header)
-    if header is not None and info.field(header.field) is None:
-        refuse("no-such-field", f"{cls.__name__}: header_length names the field '{header.field}', which it lacks")
+    for name in header.fields if header is not None else ():
+        if info.field(name) is None:
+            refuse("no-such-field", f"{cls.__name__}: header_length names the field '{name}', which it lacks")
     return info
 
 

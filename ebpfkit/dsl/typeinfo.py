@@ -88,11 +88,20 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class HeaderLength:
-    """A protocol header whose real length is `field * scale` bytes, at least its size and at most `maximum`."""
+    """A protocol header whose real length is `base + field * scale` bytes, at most `maximum`.
+
+    `field` may be several names in a row, "has_key has_sequence": their values are added up.
+    """
 
     field: str
     scale: int
     maximum: int
+    base: int = 0
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields that say the length."""
+        return self.field.split()
 
 
 @dataclass(frozen=True, slots=True)

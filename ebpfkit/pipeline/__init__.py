@@ -26,6 +26,8 @@ from ebpfkit.pipeline.loading import (
     attach,
     attach_source,
     hold_source,
+    join_source,
+    leave,
     load,
     unload,
     unload_name,
@@ -52,6 +54,7 @@ from ebpfkit.pipeline.sources import (
     with_contents,
 )
 from ebpfkit.pipeline.tables import read_tables
+from ebpfkit.pipeline.tracing_runs import run_tracing
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.report import Report
@@ -76,6 +79,8 @@ __all__ = [
     "encode_entry",
     "entries_of",
     "hold_source",
+    "join_source",
+    "leave",
     "import_file",
     "load",
     "open_kernel_btf",
@@ -87,6 +92,7 @@ __all__ = [
     "refuse_initial_contents",
     "require_verified",
     "run",
+    "run_tracing",
     "running_kernel",
     "snapshot",
     "unload",

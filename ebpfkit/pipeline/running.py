@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakKeyDictionary
 
+from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import MapError, NotSupported, UsageError
 from ebpfkit.pipeline.contents import read_entries
@@ -56,8 +57,8 @@ def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any)
     """Run a decorated function on one packet.
 
     `on` is "python" (the function itself), "interpreter" (the virtual machine), "jit" (the virtual machine's native
-    code; with `trusted=True` without checks, for what our verifier accepts), "kernel" (BPF_PROG_TEST_RUN) or "native" (as
-    over AF_XDP: the function's own machine code, not by way of BPF; what our verifier accepts). The maps of the module
+    code; with `trusted=True` without checks, for what our verifier accepts), "kernel" (BPF_PROG_TEST_RUN) or "native"
+    (as over AF_XDP: machine code of its own, not by way of BPF; for what our verifier accepts). The maps of the module
     keep what the run did to them, except that a run in the kernel starts from a copy of their contents, and
     `Result.maps` tells what became of it.
     """
@@ -84,16 +85,17 @@ def _run_interpreter(program: Program, frame: bytes, **options: Any) -> Result:
     from ebpfkit.vm import Machine
 
     obj = _built_for_run(program)
-    machine = Machine(obj, maps=[_memory_of(facade) for facade in program.maps])
-    return _run_machine(program, obj, machine, frame, options)
+    machine = Machine(obj, maps=[_memory_of(facade) for facade in program.maps], program=program.name)
+    return machine_result(program, obj, machine, frame, options)
 
 
-def _run_machine(
+def machine_result(
     program: Program, obj: ObjectFile, machine: Machine, frame: bytes, options: Mapping[str, Any]
 ) -> Result:
+    """Run a machine on a packet, or a context, with the variables of the program; what came of it."""
     with in_machine(machine, obj, program.variables):
         done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
-    action = _action(done.r0 & 0xFFFF_FFFF)
+    action = _action(program, done.r0)
     return Result(action, done.data, _contents_of(program), done.insns, _values_of(program), done.printed)
 
 
@@ -101,7 +103,7 @@ _JITTED: WeakKeyDictionary[Program, tuple[tuple[object, ...], Machine]] = WeakKe
 
 
 def _run_jit(program: Program, frame: bytes, *, trusted: bool = False, **options: Any) -> Result:
-    return _run_machine(program, _built_for_run(program), _jit_machine(program, trusted), frame, options)
+    return machine_result(program, _built_for_run(program), _jit_machine(program, trusted), frame, options)
 
 
 def _jit_machine(program: Program, trusted: bool) -> Machine:
@@ -114,7 +116,8 @@ def _jit_machine(program: Program, trusted: bool) -> Machine:
     known = _JITTED.get(program)
     if known is None or len(known[0]) != len(key) or any(a is not b for a, b in zip(known[0], key)):
         report = require_verified(obj) if trusted else None
-        machine = Machine(obj, maps=stores, jit="trusted" if trusted else "safe", report=report)
+        mode = "trusted" if trusted else "safe"
+        machine = Machine(obj, maps=stores, program=program.name, jit=mode, report=report)
         known = _JITTED[program] = (key, machine)
     return known[1]
 
@@ -140,17 +143,31 @@ def require_verified(obj: ObjectFile) -> Report:
     return report
 
 
-def _run_kernel(program: Program, frame: bytes) -> Result:
+def _run_kernel(program: Program, frame: bytes, *, context: Mapping[str, int] | None = None) -> Result:
+    if not context:
+        return kernel_run(program, frame)
+    from ebpfkit.abi.contexts import CONTEXTS
+
+    layout = CONTEXTS[program.kind.layout]
+    ctx = bytearray(layout.size)
+    for field_ in layout.fields:
+        if field_.name in context:
+            ctx[field_.offset : field_.offset + field_.size] = context[field_.name].to_bytes(field_.size, "little")
+    return kernel_run(program, frame, ctx=bytes(ctx))
+
+
+def kernel_run(program: Program, frame: bytes, **options: Any) -> Result:
+    """Load the program with copies of its maps and run it once (BPF_PROG_TEST_RUN)."""
     from ebpfkit.loader import Collection
 
     facades = {facade.name: facade for facade in program.maps}
     variables = program.variables
     obj = with_contents(_built_for_run(program), facades)
     with Collection.load(obj, variables=first_values(variables)) as collection:
-        done = collection.programs[program.name].test_run(frame)
+        done = collection.programs[program.name].test_run(frame, **options)
         contents = {name: snapshot(facade, collection.maps[name]) for name, facade in facades.items()}
         values = decoded(collection, variables)
-    return Result(_action(done.retval), done.data, contents, None, values)
+    return Result(_action(program, done.retval), done.data, contents, None, values)
 
 
 _NATIVE: WeakKeyDictionary[Program, tuple[tuple[object, ...], NativeRun]] = WeakKeyDictionary()
@@ -177,15 +194,17 @@ def _run_native(
         known = _NATIVE[program] = ((cpu + 1, obj, *_native_stores(program.maps)), run)
     known[1].fill_targets()
     verdict, data = known[1].run(frame, ifindex=ingress_ifindex, queue=rx_queue, cpu=cpu)
-    return Result(_action(verdict), data, _contents_of(program), None, _values_of(program))
+    return Result(_action(program, verdict), data, _contents_of(program), None, _values_of(program))
 
 
-def _action(number: int) -> int:
-    """A verdict as `XdpAction`; a number that is none stays a number."""
-    from ebpfkit.dsl.verdicts import XdpAction
-
+def _action(program: Program, number: int) -> int:
+    """What a program returned, as a verdict of its type; a number that is none stays a number."""
+    kind = program.kind
+    number &= 0xFFFF_FFFF
+    if kind.number.signed and number >> 31:
+        number -= 1 << 32
     try:
-        return XdpAction(number)
+        return kind.verdict(number) if kind.verdict is not None else number
     except ValueError:
         return number
 
@@ -200,9 +219,11 @@ def _built_for_run(program: Program) -> ObjectFile:
         for name, value in program.function.__globals__.items()
         if isinstance(value, (int, str, bytes)) and not name.startswith("__")
     )
+    tables = tuple((f.name, *f.programs.items()) for f in program.maps if isinstance(f, ProgArray))
+    key = (*constants, *tables)
     known = _BUILT.get(program)
-    if known is None or known[0] != constants:
-        known = _BUILT[program] = (constants, build(program))
+    if known is None or known[0] != key:
+        known = _BUILT[program] = (key, build(program))
     return known[1]
 
 
@@ -225,7 +246,12 @@ def _values_of(program: Program) -> dict[str, Any]:
 
 
 def snapshot(facade: MapFacade, store: MapStore) -> dict[Any, Any]:
-    """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists."""
+    """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists.
+
+    None of program arrays: each executor has numbers of its own for programs.
+    """
+    if facade.map_type == "prog_array":
+        return {}
     view = facade.view(store)
     return {view.decode_key(key): view.decode_value(value) for key, value in entries_of(store)}
 

@@ -230,7 +230,7 @@ def test_helpers_without_a_meaning_here_say_so():
         helpers.ktime_get_ns()
     for name, why in (("tail_call", "prog array"), ("loop", "callback"), ("map_lookup_elem", r"m.get\(key\)"),
                       ("dynptr_read", "dynptr"), ("ringbuf_reserve", "reserve"), ("sk_release", "pointer"),
-                      ("skb_load_bytes", "no XDP program")):  # fmt: skip
+                      ("sk_redirect_hash", "no program of the language")):  # fmt: skip
         with pytest.raises(NotSupported, match=why):
             getattr(helpers, name)
     with pytest.raises(AttributeError, match="no helper 'nothing'"):
