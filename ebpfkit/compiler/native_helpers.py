@@ -237,7 +237,7 @@ define internal i64 @helper_get_prandom_u32(ptr %ctx) alwaysinline nounwind {{
   ret i64 %number
 }}
 
-define internal i64 @clock(i32 %which) nounwind {{
+define internal i64 @clock(i32 %which) noinline nounwind {{
   %time = alloca [2 x i64], align 8
   call i32 @clock_gettime(i32 %which, ptr %time)
   %seconds = load i64, ptr %time, align 8
@@ -268,7 +268,7 @@ out:
   ret i64 %total
 }}
 
-define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed) nounwind {{
+define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed) alwaysinline nounwind {{
   %both = or i64 %old_size, %new_size
   %odd = and i64 %both, 3
   %uneven = icmp ne i64 %odd, 0
@@ -290,7 +290,7 @@ sum:
 """
 _CLOCK_FUNCTIONS = "".join(
     f"""
-define internal i64 @helper_{name}(ptr %ctx) nounwind {{
+define internal i64 @helper_{name}(ptr %ctx) alwaysinline nounwind {{
   %now = call i64 @clock(i32 {number})
   ret i64 %now
 }}

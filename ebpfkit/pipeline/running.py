@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakKeyDictionary
@@ -64,7 +64,7 @@ def run(program: Program, frame: bytes, on: str = "interpreter", **options: Any)
     """
     if on not in EXECUTORS:
         raise UsageError(f"no executor {on!r}; there are {', '.join(EXECUTORS)}")
-    runners = {
+    runners: dict[str, Callable[..., Result]] = {
         "python": _run_python, "interpreter": _run_interpreter, "jit": _run_jit, "kernel": _run_kernel,
         "native": _run_native,
     }  # fmt: skip

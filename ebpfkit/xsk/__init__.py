@@ -1,7 +1,8 @@
 """AF_XDP: packets between a NIC's queue and this process without the kernel's network stack.
 
 Belongs here: the memory that packets live in (`umem`), the four rings (`ring`), sockets (`socket`), several queues at
-once (`group`), the program that steers packets to them (`redirect`). The words are libxdp's. System calls are
+once (`group`), the program that steers packets to them (`redirect`), handlers in native code (`running`). The words are
+libxdp's. System calls are
 `kernel/xdp_socket.py`'s, loading and attaching programs is `loader/`'s.
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ebpfkit.xsk.metadata import TxTimestamp
     from ebpfkit.xsk.redirect import redirect_object
     from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
+    from ebpfkit.xsk.running import HandedFrame, LoopCounters, Running, run
     from ebpfkit.xsk.setup import BusyPoll
     from ebpfkit.xsk.socket import XskSocket
     from ebpfkit.xsk.stats import XskStatistics
@@ -27,8 +29,11 @@ __all__ = [
     "ConsumerRing",
     "Frame",
     "FrameOwner",
+    "HandedFrame",
     "Handle",
+    "LoopCounters",
     "ProducerRing",
+    "Running",
     "TxTimestamp",
     "Umem",
     "XskGroup",
@@ -36,6 +41,7 @@ __all__ = [
     "XskStatistics",
     "hand_over",
     "redirect_object",
+    "run",
     "take_over",
 ]
 
@@ -45,8 +51,11 @@ _HOMES = {
     "ConsumerRing": "ring",
     "Frame": "frame",
     "FrameOwner": "umem",
+    "HandedFrame": "running",
     "Handle": "handover",
+    "LoopCounters": "running",
     "ProducerRing": "ring",
+    "Running": "running",
     "TxTimestamp": "metadata",
     "Umem": "umem",
     "XskGroup": "group",
@@ -54,6 +63,7 @@ _HOMES = {
     "XskStatistics": "stats",
     "hand_over": "handover",
     "redirect_object": "redirect",
+    "run": "running",
     "take_over": "handover",
 }
 

@@ -30,6 +30,8 @@ from ebpfkit.xsk.socket import LONGEST_WAIT, XskSocket
 from ebpfkit.xsk.stats import XskStatistics
 
 if TYPE_CHECKING:
+    from ebpfkit.dsl.program import Program as DslProgram
+    from ebpfkit.xsk.running import Running
     from ebpfkit.xsk.workers import Processes, Stop, Threads
 
 __all__ = ["XskGroup"]
@@ -153,6 +155,19 @@ class XskGroup:
             if not self._poller.poll(min(left, LONGEST_WAIT) * 1000):
                 for sock in self.sockets.values():
                     sock.check_device()
+
+    def run(self, handler: DslProgram, **options: Any) -> Running:
+        """Serve all sockets with a handler compiled to native code, a thread for each UMEM, until the block is left.
+
+        The handler is a function that `@xdp` decorates, as for `attach`; options are those of
+        `ebpfkit.xsk.running.Running`. With a UMEM for each socket there is a thread for each queue.
+        """
+        from ebpfkit.xsk.running import Running
+
+        by_umem: dict[int, list[XskSocket]] = {}
+        for sock in self:
+            by_umem.setdefault(id(sock.umem), []).append(sock)
+        return Running(list(by_umem.values()), handler, **options)
 
     def threads(self, work: Callable[[XskSocket, Stop], object], cpus: Iterable[int] | None = None) -> Threads:
         """A thread for each socket, pinned to a CPU, running `work(sock, stop)`; leaving the block ends them."""

@@ -62,7 +62,7 @@ class Handle:
             "sizes": asdict(sock.sizes),
             "options": asdict(sock.options),
             "tx_budget": sock.tx_budget,
-            "fill_target": sock._fill_target,
+            "fill_target": sock.fill_target,
             "umem": [umem.frame_count, umem.frame_size, umem.headroom, umem.unaligned, umem.tx_metadata_size > 0],
         }
         opened = sock._check_open()

@@ -7,7 +7,7 @@ Names are libxdp's: reserve and submit, peek and release (kernel: Documentation/
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ DESCRIPTOR = np.dtype([("addr", np.uint64), ("len", np.uint32), ("options", np.u
 
 _U32 = 0xFFFF_FFFF
 _NEED_WAKEUP = 1  # XDP_RING_NEED_WAKEUP
+
+
+class Places(NamedTuple):
+    """The addresses of a ring's parts, for native code; `flags` is 0 for a ring without."""
+
+    producer: int
+    consumer: int
+    entries: int
+    flags: int
 
 
 class Ring:
@@ -50,6 +59,8 @@ class Ring:
         self.producer_index: SharedIndex = shared_index(memory[producer : producer + 4])
         self.consumer_index: SharedIndex = shared_index(memory[consumer : consumer + 4])
         self._flags = None if flags is None else shared_index(memory[flags : flags + 4])
+        base: int = np.frombuffer(memory, np.uint8).ctypes.data
+        self.places = Places(base + producer, base + consumer, base + entries, 0 if flags is None else base + flags)
         # Our own index runs ahead of the one published; the other side's is read only when it has to be.
         self._producer = self.producer_index.load()
         self._consumer = self.consumer_index.load()
@@ -62,6 +73,11 @@ class Ring:
     def __len__(self) -> int:
         """How many entries are submitted and not yet released, as the shared indices say."""
         return (self.producer_index.load() - self.consumer_index.load()) & _U32
+
+    def resume(self) -> None:
+        """Go on where native code left the ring."""
+        self._producer = self.producer_index.load()
+        self._consumer = self.consumer_index.load()
 
     def detach(self) -> None:
         """The memory goes: from now on the ring is empty and private, so that using it late cannot crash."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,11 @@ from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing
 from ebpfkit.xsk.setup import MODES, BusyPoll, Opened, Options, Pool, Sizes, open_bound
 from ebpfkit.xsk.stats import XskStatistics
 from ebpfkit.xsk.umem import FrameOwner, Umem
+
+if TYPE_CHECKING:
+    from ebpfkit.dsl.program import Program
+    from ebpfkit.xsk.loop import Loop
+    from ebpfkit.xsk.running import Running
 
 __all__ = ["XskSocket"]
 
@@ -137,7 +142,8 @@ class XskSocket:
         self.completion: ConsumerRing = opened.pool.completion
         self._rx, self._tx = opened.rx, opened.tx
         self.tx_budget = opened.tx_budget
-        self.counters = Counters()
+        self.tallies = Counters()
+        self.loop: Loop | None = None  # the compiled loop that works on this socket
         self.timestamps: deque[TxTimestamp] = deque(maxlen=4096)
         self._timed: dict[int, tuple[int, int]] = {}  # frames whose time of sending was asked for: address, tag
         self._number = opened.fd.fileno()
@@ -146,7 +152,7 @@ class XskSocket:
         self._unsent = False
         self._outbox: list[tuple[int, int, int]] = []  # sent, not yet in the TX ring
         self._room = 0 if self._tx is None else self._tx.free()
-        self._fill_target = min(fill_target or _fill_target(umem.frame_count, sizes), self.fill.size)
+        self.fill_target = min(fill_target or _share_of(umem.frame_count, sizes), self.fill.size)
         self.zero_copy = bool(xdp_socket.get_options(opened.fd) & uapi.XDP_OPTIONS_ZEROCOPY)
 
     def _fill_first(self) -> None:
@@ -196,6 +202,35 @@ class XskSocket:
             raise XskError("this AF_XDP socket is closed")
         return self._opened
 
+    def _check_idle(self) -> Opened:
+        opened = self._check_open()
+        if self.loop is not None:
+            raise XskError("a compiled loop works on this socket; take packets from what `run` gave, or stop it first")
+        return opened
+
+    @property
+    def counters(self) -> Counters:
+        """What the application's side did, a compiled loop included."""
+        if self.loop is not None:
+            self.loop.tally(self)
+        return self.tallies
+
+    # --- compiled
+
+    def run(self, handler: Program, **options: Any) -> Running:
+        """Serve this socket with a handler compiled to native code, in a thread of its own, until the block is left.
+
+        The handler is a function that `@xdp` decorates, as for `attach`. See `ebpfkit.xsk.running.Running`.
+        """
+        from ebpfkit.xsk.running import run
+
+        return run([self], handler, **options)
+
+    def resume(self) -> None:
+        """Go on after a compiled loop: packets may be on their way out."""
+        self._room = 0 if self._tx is None else self._tx.free()
+        self._unsent = self._tx is not None and bool(len(self._tx))
+
     # --- receiving
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -203,14 +238,14 @@ class XskSocket:
 
         Raises XskError (ENETDOWN) when the device has gone.
         """
-        self._check_open()
+        self._check_idle()
         if self._unsent or self._outbox:
             self.flush()
         if self.rx.available():
             return True
         self.refill()
         if self.fill.needs_wakeup:
-            self.counters.wakeups += 1
+            self.tallies.wakeups += 1
             xdp_socket.kick_rx(self._number)
         if timeout is not None and timeout <= 0:
             return bool(self.rx.available())
@@ -271,7 +306,7 @@ class XskSocket:
                 self.umem.move(descriptors["addr"][seen:], _USER, _FILL)
                 self.rx.cancel(len(descriptors) - seen)
                 self.rx.release(seen)
-                self.counters.received += packets
+                self.tallies.received += packets
                 if self._outbox or self._unsent:
                     self.flush()
                 self.refill()
@@ -305,7 +340,7 @@ class XskSocket:
         self.umem.move(descriptors["addr"], _FILL, _USER)
         if len(descriptors):
             self.rx.release(len(descriptors))
-        self.counters.received += self._packets(descriptors)
+        self.tallies.received += self._packets(descriptors)
         self.refill()  # here too: under steady load the RX ring is never empty, and nobody waits
         return descriptors
 
@@ -334,18 +369,18 @@ class XskSocket:
 
     def release_batch(self, descriptors: NDArray[Any]) -> None:
         """Give frames back and top up the fill ring. Raises XskError naming a frame that is not the application's."""
-        self._check_open()
+        self._check_idle()
         self.umem.release(descriptors["addr"])
         self.refill()
 
     def refill(self) -> int:
         """Take back sent frames, and put free ones into the fill ring up to its share; how many were put in."""
-        self._check_open()
+        self._check_idle()
         self.reap()
         if self._rx is None:
             return 0
         waiting = self.fill.size - self.fill.free()
-        wanted = min(self._fill_target - waiting, len(self.umem))
+        wanted = min(self.fill_target - waiting, len(self.umem))
         if wanted <= 0:
             return 0
         if self.umem.journal is not None and not self.umem.is_spread:
@@ -362,7 +397,7 @@ class XskSocket:
 
     def allocate(self, length: int = 0) -> Frame:
         """A free frame for a packet of `length` bytes, to be filled in and sent. Raises XskError when none is free."""
-        self._check_open()
+        self._check_idle()
         address = self._allocate(length)
         return Frame(self, address, self.umem.memory[address : address + length], kept=True)
 
@@ -391,7 +426,7 @@ class XskSocket:
         leaves when the loop ends, else at once, or with `flush=False` some packets later or when `flush` is called.
         Raises XskError (ETIMEDOUT, ENETDOWN), UsageError.
         """
-        self._check_open()
+        self._check_idle()
         if len(self._outbox) >= self._room:
             self._await_room(1, timeout)
         if isinstance(packet, Frame) and packet.socket.umem is self.umem:
@@ -435,7 +470,7 @@ class XskSocket:
                 self.umem.holders[frames] = self._pool.number
             self.tx.produce(descriptors)
         self._room = self.tx.free()
-        self.counters.sent += self._packets(descriptors)
+        self.tallies.sent += self._packets(descriptors)
         self._pool.sent += len(descriptors)
         self._unsent = True
 
@@ -444,7 +479,7 @@ class XskSocket:
 
         Raises XskError naming a frame that is not the application's, or ETIMEDOUT; then none has been sent.
         """
-        self._check_open()
+        self._check_idle()
         if len(descriptors) > self.tx.size:
             raise UsageError(f"{len(descriptors)} descriptors do not fit the TX ring of {self.tx.size}")
         self._await_room(len(descriptors), timeout)
@@ -456,14 +491,14 @@ class XskSocket:
 
         Copy mode needs it always; zero-copy only when the ring says so. Raises XskError (ENETDOWN, ENXIO).
         """
-        self._check_open()
+        self._check_idle()
         self._post()
         left = len(self.tx)
         idle = 0
         while left and idle < 3:
             if self.zero_copy and not self.tx.needs_wakeup:
                 break
-            self.counters.wakeups += 1
+            self.tallies.wakeups += 1
             number = xdp_socket.kick_tx(self._number)
             if number and number not in _LATER:
                 raise self._send_error(number)
@@ -476,7 +511,7 @@ class XskSocket:
 
     def reap(self) -> int:
         """Take frames that have been sent back from the completion ring; how many."""
-        self._check_open()
+        self._check_idle()
         if not self.completion.available():
             return 0
         index, found = self.completion.peek(self.completion.size)
@@ -488,7 +523,7 @@ class XskSocket:
                     self.timestamps.append(read_timestamp(self.umem, *asked))
         self.umem.free_from(addresses, _TX)
         self.completion.release(found)
-        self.counters.completed += found
+        self.tallies.completed += found
         self._pool.completed += found
         return found
 
@@ -546,6 +581,8 @@ class XskSocket:
         """
         if self._opened is None:
             return
+        if self.loop is not None:
+            self.loop.end()
         try:
             if self._outbox or self._unsent:
                 self.flush()
@@ -602,7 +639,7 @@ def _find_device(dev: str | int) -> netlink.Device:
     return find_device(dev)
 
 
-def _fill_target(frame_count: int, sizes: Sizes) -> int:
+def _share_of(frame_count: int, sizes: Sizes) -> int:
     """How many frames the fill ring is kept at: all of it, or its share when there are not frames enough for TX too."""
     if not sizes.tx or frame_count >= sizes.fill + sizes.tx:
         return min(sizes.fill, frame_count)

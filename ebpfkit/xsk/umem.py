@@ -300,6 +300,15 @@ class Umem:
         self.owners[gone] = _FREE
         self.rebuild()
 
+    @property
+    def free_stack(self) -> NDArray[np.intp]:
+        """The numbers of the free frames, the next one last: for native code, which gives its height to `resume`."""
+        return self._free
+
+    def resume(self, top: int) -> None:
+        """Go on with the stack of free frames as native code left it."""
+        self._top = top
+
     def close_memory(self) -> None:
         """The descriptor of shared memory is needed only to give it away; the mapping stays as long as views do."""
         if self.shared_memory is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ebpfkit.xsk.group import XskGroup
     from ebpfkit.xsk.socket import XskSocket
 
-__all__ = ["Processes", "Stop", "Threads"]
+__all__ = ["Processes", "Stop", "Threads", "cpus_for"]
 
 _TURN = 0.05
 _PATIENCE = 5.0  # seconds that a worker has to end after it was asked to
@@ -35,7 +35,7 @@ class Stop(Protocol):
     def is_set(self) -> bool: ...
 
 
-def _cpus_for(queues: Iterable[int], cpus: Iterable[int] | None) -> dict[int, int]:
+def cpus_for(queues: Iterable[int], cpus: Iterable[int] | None) -> dict[int, int]:
     """A CPU for each queue, in turn; by default all that this process may run on."""
     queues = list(queues)
     chosen = list(cpus) if cpus is not None else sorted(os.sched_getaffinity(0))
@@ -82,7 +82,7 @@ class Threads(_Workers):
         work: Callable[[XskSocket, Stop], object],
         cpus: Iterable[int] | None = None,
     ) -> None:
-        self.cpus = _cpus_for(sockets, cpus)
+        self.cpus = cpus_for(sockets, cpus)
         self.event = threading.Event()
         self.results: dict[int, object] = {}
         self.failures: dict[int, BaseException] = {}
@@ -137,7 +137,7 @@ class Processes(_Workers):
         arguments: tuple[Any, ...] = (),
         cpus: Iterable[int] | None = None,
     ) -> None:
-        self.cpus = _cpus_for(group.sockets, cpus)
+        self.cpus = cpus_for(group.sockets, cpus)
         self._context = multiprocessing.get_context("spawn")
         self.event = self._context.Event()
         self._work, self._arguments = work, arguments
