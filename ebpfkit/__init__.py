@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     )
     from ebpfkit.dsl.functions import global_func, noinline
     from ebpfkit.dsl.locks import SpinLock
-    from ebpfkit.dsl.maps import Array, Hash, LruHash
+    from ebpfkit.dsl.maps import BPF_ANY, BPF_EXIST, BPF_NOEXIST, Array, Hash, LruHash
     from ebpfkit.dsl.packet import Packet
     from ebpfkit.dsl.percpu_maps import LruPerCpuHash, PerCpuArray, PerCpuHash
     from ebpfkit.dsl.prog_arrays import ProgArray
@@ -85,6 +85,9 @@ if TYPE_CHECKING:
     from ebpfkit.pipeline import Link, Loaded, Report, Result, attach, build, load, run, verify
 
 __all__ = [
+    "BPF_ANY",
+    "BPF_EXIST",
+    "BPF_NOEXIST",
     "Array",
     "AsmError",
     "AttachError",

@@ -20,6 +20,7 @@ from ebpfkit.compiler.ir import Function, GlobalRef, Imm, Instr, Operand
 from ebpfkit.compiler.llvm_ir import BpfTarget, FunctionPrinter
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.native_helpers import CONTEXT, PREAMBLE, map_functions, supports
+from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.dsl.variables import Config
 from ebpfkit.errors import CompileError, UsageError
 
@@ -133,7 +134,15 @@ def lower_handler(program: Program, *, cpus: int = 1) -> Handler:
     """
     maps: dict[str, MapFacade] = {}
     variables: dict[str, Config | Var[Any]] = {}
-    function = lower_program(program, cpu="v3", maps=maps, variables=variables)
+    subprograms: dict[object, CompiledFunction] = {}
+    function = lower_program(program, cpu="v3", maps=maps, variables=variables, subprograms=subprograms)
+    for one in subprograms.values():
+        raise CompileError(
+            f"{one.function.name}() is a function of its own, which native code in user space has not",
+            span=one.function.blocks[0].instrs[0].place.span,
+            code="not-native",
+            hint="remove the decorator for this use: it is inlined then",
+        )
     _check(function, maps)
     lines: list[str] = []
     held: list[Any] = []

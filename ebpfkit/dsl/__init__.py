@@ -22,7 +22,7 @@ _HOMES = {
     ),
     "functions": ("global_func", "noinline"),
     "locks": ("SpinLock",),
-    "maps": ("Array", "Hash", "LruHash", "MapFacade"),
+    "maps": ("BPF_ANY", "BPF_EXIST", "BPF_NOEXIST", "Array", "Hash", "LruHash", "MapFacade"),
     "packet": ("Packet",),
     "percpu_maps": ("LruPerCpuHash", "PerCpuArray", "PerCpuHash"),
     "prog_arrays": ("ProgArray",),

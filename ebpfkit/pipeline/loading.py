@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from ebpfkit.loader.links.base import Link as LiveLink
 
 __all__ = [
-    "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "load", "unload", "unload_name",
+    "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "join_source", "leave", "load", "unload",
+    "unload_name",
     "verify_before_load",
 ]  # fmt: skip
 
@@ -40,6 +43,16 @@ class Loaded:
         self.facades = [facade for facade in facades if facade.name in collection.maps]
         for facade in self.facades:
             facade.bind(collection.maps[facade.name])
+            if isinstance(facade, ProgArray):
+                facade.bind_programs(collection.maps[facade.name], self._descriptor_of)
+
+    def _descriptor_of(self, program: Program) -> int:
+        """The descriptor of a decorated function that was loaded along."""
+        live = self.collection.programs.get(program.name)
+        if live is None:
+            names = ", ".join(self.collection.programs)
+            raise UsageError(f"{program.name} is not in this load, which has {names}: load it along")
+        return live.fileno()
 
     @property
     def programs(self) -> Mapping[str, Any]:
@@ -186,6 +199,57 @@ def attach_source(
         loaded.close()
         raise
     return Attached(link, loaded, name, dev)
+
+
+def join_source(
+    source: Source,
+    name: str,
+    dev: str,
+    *,
+    mode: str | None = None,
+    priority: int | None = None,
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Put one program of a FILE beside the others on a device, behind a dispatcher, where it stays until `leave`."""
+    from ebpfkit.elf.run_config import read_run_config
+    from ebpfkit.loader import dispatcher
+
+    obj = with_contents(source.object, source.facades)
+    config = read_run_config(obj.programs[name].btf, name)
+    if priority is not None:
+        config = replace(config, priority=priority)
+    variables = dict(_setting(text) for text in settings)
+    with dispatcher.add(dev, obj, name, mode=mode, config=config, variables=variables) as loaded:
+        return {
+            "device": dev,
+            "program": name,
+            "program_id": loaded.programs[name].id,
+            "map_ids": sorted(live.info.id for live in loaded.maps.values()),
+            "runs": _order(dev),
+        }
+
+
+def leave(dev: str, program: str) -> dict[str, Any]:
+    """Take a program, by name or id, out from behind a device's dispatcher; what was taken away."""
+    from ebpfkit.loader import dispatcher
+
+    gone = dispatcher.remove(dev, int(program) if program.isdecimal() else program)
+    return {"device": dev, "program": gone.name, "program_id": gone.program_id, "runs": _order(dev)}
+
+
+def _order(dev: str) -> list[dict[str, Any]]:
+    """The programs behind a device's dispatcher, in the order in which they run."""
+    from ebpfkit.loader import dispatcher
+
+    return [
+        {
+            "program": each.name,
+            "program_id": each.program_id,
+            "priority": each.config.priority,
+            "chain": sorted(each.config.chain),
+        }
+        for each in dispatcher.components(dev)
+    ]
 
 
 class Held:

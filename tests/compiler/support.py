@@ -16,6 +16,7 @@ from typing import Any
 from ebpfkit.compiler.driver import Compiled, Options, compile_programs
 from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import RedirectMap, RingBuf
@@ -153,7 +154,7 @@ def _contents(items: Any, per_cpu: bool, size: int) -> dict[bytes, bytes]:
 
 
 def _has_entries(facade: MapFacade) -> bool:
-    return not isinstance(facade, (RedirectMap, RingBuf, Queue, BloomFilter))
+    return not isinstance(facade, (RedirectMap, RingBuf, Queue, BloomFilter, ProgArray))
 
 
 def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:

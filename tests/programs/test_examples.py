@@ -53,6 +53,19 @@ def test_firewall(example):
     assert example.blocked["192.0.2.0/24"] == example.Hits(packets=1, bytes=len(hostile))
 
 
+def test_tailcall_parser(example):
+    example.blocked[53] = 1
+    verdict = example.tailcall_parser
+    assert verdict(ETHER / IP() / UDP(dport=53)) is XDP_DROP
+    assert verdict(ETHER / IPv6() / UDP(dport=53)) is XDP_DROP
+    assert verdict(ETHER / IP(options=b"\1" * 4) / UDP(dport=54)) is XDP_PASS
+    assert verdict(ETHER / IP() / TCP(flags="S")) is XDP_PASS
+    assert verdict(ETHER / IPv6() / TCP(flags="SA")) is XDP_PASS
+    assert verdict(ETHER / ARP()) is XDP_PASS
+    assert verdict(bytes(ETHER / IP() / UDP())[:41]) is XDP_DROP  # cut short in the program that was jumped to
+    assert example.opened.sum(0) == 1
+
+
 class Socket:
     def fileno(self) -> int:
         return 5
