@@ -21,12 +21,12 @@ from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
-from ebpfkit.dsl.types import encode, info_of, u32
+from ebpfkit.dsl.types import encode, info_of, s64, u32
 from ebpfkit.elf.model import MapSpec
 from ebpfkit.errors import MapKeyError, UsageError
-from ebpfkit.maps.store import BPF_ANY, MapStore
+from ebpfkit.maps.store import BPF_ANY, BPF_EXIST, BPF_NOEXIST, MapStore
 
-__all__ = ["Array", "Entries", "Hash", "LruHash", "MapFacade"]
+__all__ = ["BPF_ANY", "BPF_EXIST", "BPF_NOEXIST", "Array", "Entries", "Hash", "LruHash", "MapFacade"]
 
 NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN without its terminating zero
 ENOENT = 2
@@ -46,7 +46,8 @@ class MapFacade:
     map_type: ClassVar[str] = ""
     extra_flags: ClassVar[int] = 0
     is_per_cpu: ClassVar[bool] = False
-    in_program: ClassVar[str] = "get, [], in, del"
+    in_program: ClassVar[str] = "get, set, delete, [], in, del"
+    least_entries: ClassVar[int] = 1
     key_type: Any = None
     value_type: Any = None
     parameters: ClassVar[tuple[str, ...]] = ("key_type", "value_type")
@@ -76,7 +77,7 @@ class MapFacade:
             wanted = ", ".join(name.removesuffix("_type").capitalize() for name in self.parameters)
             refuse("bad-map", f"{type(self).__name__} needs its types", f"write {type(self).__name__}[{wanted}](...)")
         given: object = max_entries
-        if not isinstance(given, int) or not 0 < given < 1 << 32:
+        if not isinstance(given, int) or not self.least_entries <= given < 1 << 32:
             raise UsageError(f"max_entries is a positive number of 32 bits, not {max_entries!r}")
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ebpfkit.dsl"):
@@ -156,6 +157,7 @@ class MapFacade:
         """Make `store` the one that user space works on (a load or a run does this)."""
         if store not in self._bound:
             self._bound.append(store)
+            self.fill(store)
 
     def unbind(self, store: MapStore | None = None) -> None:
         """Let go of one store, or of all; with none left the map is in memory again."""
@@ -165,6 +167,9 @@ class MapFacade:
         """Let go of every store, and forget what is in memory."""
         self.unbind()
         self._memory = None
+
+    def fill(self, store: MapStore) -> None:
+        """Put into a live map what does not go along as bytes: the maps in a map of maps."""
 
     def view(self, store: MapStore) -> Self:
         """This map on one store alone, as `collection[blocked]` gives it."""
@@ -320,6 +325,24 @@ class Entries(MapFacade, Generic[K, V]):
             self._refuse_per_cpu("[] =")
             self.store.set(self._stored_key(key), data)
 
+    def _set(self, key: Any, value: Any, flags: int) -> s64:
+        if flags not in (BPF_ANY, BPF_NOEXIST, BPF_EXIST):
+            refuse("bad-flags", f"set() with the flags {flags}", "BPF_ANY, BPF_NOEXIST or BPF_EXIST")
+        data = encode(self.value_type, value)
+        run = current_run()
+        if run is not None:
+            return s64(self._run_store(run).update(self._stored_key(key), data, int(flags), self._cpu(run)))
+        self._refuse_per_cpu("set")
+        self.store.set(self._stored_key(key), data, int(flags))
+        return s64(0)
+
+    def _delete(self, key: Any) -> s64:
+        run = current_run()
+        if run is not None:
+            return s64(self._run_store(run).remove(self._stored_key(key)))
+        self.store.delete(self._stored_key(key))
+        return s64(0)
+
     def _drop(self, key: Any) -> None:
         run = current_run()
         if run is not None:
@@ -381,6 +404,18 @@ class Hash(Entries[K, V]):
     def __setitem__(self, key: K | int, value: V | int, /) -> None:
         self._put(key, value)
 
+    def set(self, key: K | int, value: V | int, /, flags: int = BPF_ANY) -> s64:
+        """Store a value: 0, or a negative errno (bpf_map_update_elem); user space raises MapError instead.
+
+        With BPF_NOEXIST only a new key (else -EEXIST), with BPF_EXIST only one that is there (else -ENOENT); a full map
+        gives -E2BIG.
+        """
+        return self._set(key, value, flags)
+
+    def delete(self, key: K | int, /) -> s64:
+        """Remove an entry: 0, or -ENOENT (bpf_map_delete_elem); user space raises MapKeyError instead."""
+        return self._delete(key)
+
     def __delitem__(self, key: K | int, /) -> None:
         self._drop(key)
 
@@ -429,6 +464,10 @@ class Array(Entries[u32, V], Generic[V]):
 
     def __setitem__(self, index: int, value: V | int, /) -> None:
         self._put(index, value)
+
+    def set(self, index: int, value: V | int, /, flags: int = BPF_ANY) -> s64:
+        """Store a value: 0, or a negative errno such as -E2BIG past the end; user space raises MapError instead."""
+        return self._set(index, value, flags)
 
     def __contains__(self, index: int, /) -> bool:
         return self._has(index)

@@ -34,7 +34,7 @@ class RedirectMap(MapFacade):
     parameters: ClassVar[tuple[str, ...]] = ()
     in_program = "redirect"
     key_type = u32
-    value_type = u32
+    value_type: Any = u32
 
     def redirect(self, key: int, /, otherwise: XdpAction = XdpAction.XDP_ABORTED) -> XdpAction:
         """Send the packet to the target at `key` (bpf_redirect_map): XDP_REDIRECT, or `otherwise` without one."""
@@ -83,13 +83,59 @@ class XskMap(RedirectMap):
         self._outside("[] =").set(encode(u32, index), encode(u32, socket.fileno()))
 
 
-class DevMap(RedirectMap):
-    """Network devices by index (BPF_MAP_TYPE_DEVMAP); from user space by name or interface index."""
+class TargetWithProgram(Struct):
+    """A redirect target as the kernel stores it: an interface or a queue size, and a program's descriptor or id."""
+
+    number: u32
+    program: u32
+
+
+class _WithPrograms(RedirectMap):
+    """Targets that may have a program of their own, which sees each packet on its way there."""
+
+    def __init__(self, *, max_entries: int, name: str = "", flags: int = 0, programs: bool = False) -> None:
+        super().__init__(max_entries=max_entries, name=name, flags=flags)
+        if programs:
+            self.value_type = TargetWithProgram
+
+    def _store_target(self, index: int, number: int, program: HasFileno | None) -> None:
+        if self.value_type is u32:
+            if program is not None:
+                raise UsageError(f"'{self.name}' has no room for programs: declare it with programs=True")
+            value = encode(u32, number)
+        else:
+            descriptor = program.fileno() if program is not None else 0
+            value = encode(u32, number) + encode(u32, descriptor)
+        self._outside("[] =").set(encode(u32, index), value)
+
+    def program_id(self, index: int, /) -> int:
+        """The kernel's id of the program at `index`, 0 for none; user space only."""
+        data = self._outside("program_id()").get(encode(u32, index))
+        return int.from_bytes(data[4:8], sys.byteorder) if data is not None else 0
+
+
+class DevMap(_WithPrograms):
+    """Network devices by index (BPF_MAP_TYPE_DEVMAP); from user space by name or interface index.
+
+    With `programs=True` (kernel 5.8) also `devs[1] = "eth0", program`: a loaded program, decorated with
+    `@bpf.xdp(at="devmap")`, that runs on each packet which is sent there.
+    """
 
     map_type = "devmap"
+    in_program = "redirect, broadcast"
 
-    def __setitem__(self, index: int, device: str | int, /) -> None:
-        self._outside("[] =").set(encode(u32, index), encode(u32, _interface(device)))
+    def broadcast(self, *, exclude_ingress: bool = False) -> XdpAction:
+        """Send a copy to every device of the map (BPF_F_BROADCAST, kernel 5.14), but for the one it came from."""
+        run = current_run()
+        if run is None:
+            refuse("program-only", f"{self.name}.broadcast() has a meaning only in a running program")
+        self._run_store(run)
+        run.redirect = (self.name, 0)
+        return XdpAction.XDP_REDIRECT
+
+    def __setitem__(self, index: int, device: str | int | tuple[str | int, HasFileno], /) -> None:
+        where, program = device if isinstance(device, tuple) else (device, None)
+        self._store_target(index, _interface(where), program)
 
     def __getitem__(self, index: int, /) -> int:
         """The interface index of the device at `index`. Raises MapKeyError where there is none."""
@@ -105,16 +151,18 @@ class DevMapHash(DevMap):
     map_type = "devmap_hash"
 
 
-class CpuMap(RedirectMap):
+class CpuMap(_WithPrograms):
     """CPUs by number, each with a queue of packets that are handled there (BPF_MAP_TYPE_CPUMAP).
 
-    User space says how long a CPU's queue is: `cpus[2] = 192`.
+    User space says how long a CPU's queue is: `cpus[2] = 192`. With `programs=True` (kernel 5.9) also
+    `cpus[2] = 192, program`: a loaded program, decorated with `@bpf.xdp(at="cpumap")`, that runs there.
     """
 
     map_type = "cpumap"
 
-    def __setitem__(self, cpu: int, queue_size: int, /) -> None:
-        self._outside("[] =").set(encode(u32, cpu), encode(u32, queue_size))
+    def __setitem__(self, cpu: int, queue_size: int | tuple[int, HasFileno], /) -> None:
+        size, program = queue_size if isinstance(queue_size, tuple) else (queue_size, None)
+        self._store_target(cpu, size, program)
 
 
 def _interface(device: str | int) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ebpfkit.dsl.addresses import IPv4Addr, IPv6Addr, network_of, prefix_of
-from ebpfkit.dsl.maps import Entries
+from ebpfkit.dsl.maps import BPF_ANY, Entries
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import current_run
-from ebpfkit.dsl.types import info_of, type_name
+from ebpfkit.dsl.types import info_of, s64, type_name
 from ebpfkit.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -60,6 +60,14 @@ class LpmTrie(Entries[A, V], Generic[A, V]):
 
     def __setitem__(self, prefix: A | str | IPv4Network | IPv6Network, value: V | int, /) -> None:
         self._put(prefix, value)
+
+    def set(self, prefix: A | str | IPv4Network | IPv6Network, value: V | int, /, flags: int = BPF_ANY) -> s64:
+        """As `Hash.set`; in a program the prefix is an address with all its bits."""
+        return self._set(prefix, value, flags)
+
+    def delete(self, prefix: A | str | IPv4Network | IPv6Network, /) -> s64:
+        """As `Hash.delete`."""
+        return self._delete(prefix)
 
     def __delitem__(self, prefix: A | str | IPv4Network | IPv6Network, /) -> None:
         self._drop(prefix)
