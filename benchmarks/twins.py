@@ -27,6 +27,7 @@ from ebpfkit.dsl.typeinfo import StructType
 from ebpfkit.elf import ObjectFile, open_object
 from ebpfkit.loader.collection import Collection
 from ebpfkit.loader.ringbuf import RingBuffer
+from tests.programs.contents import prepare
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -49,6 +50,7 @@ class Twin:
 
     @property
     def module(self) -> ModuleType:
+        """Its module, with what user space would have put into its maps."""
         return load_module(self.python)
 
     @property
@@ -65,6 +67,7 @@ def load_module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     linecache.checkcache(str(path))
     spec.loader.exec_module(module)
+    prepare(path.stem, module)
     return module
 
 

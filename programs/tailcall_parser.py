@@ -6,10 +6,10 @@ from ebpfkit.net import ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPPROTO_UDP, TCP, UDP
 
 LICENSE = "Dual MIT/GPL"
 
-by_protocol = bpf.ProgArray(max_entries=256)     # by the protocol of an IP packet
-by_version = bpf.ProgArray(max_entries=2)        # 0: IPv4, 1: IPv6
-opened = bpf.PerCpuArray[u64](max_entries=1)     # connections that begin
-blocked = bpf.Hash[u16, u8](max_entries=1024)    # UDP ports
+by_protocol = bpf.ProgArray(max_entries=256)  # by the protocol of an IP packet
+by_version = bpf.ProgArray(max_entries=2)  # 0: IPv4, 1: IPv6
+opened = bpf.PerCpuArray[u64](max_entries=1)  # connections that begin
+blocked = bpf.Hash[u16, u8](max_entries=1024)  # UDP ports
 
 
 @bpf.xdp(short=bpf.XDP_DROP)

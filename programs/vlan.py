@@ -17,7 +17,7 @@ def vlan(pkt: Packet) -> bpf.XdpAction:
         if kind not in (ETH_P_8021Q, ETH_P_8021AD):
             break
         tag = pkt.read(VLAN)
-        if (tag.tci.to_host() & 0xFFF) not in allowed:
+        if tag.vlan_id not in allowed:
             return bpf.XDP_DROP
         kind = tag.type
     return bpf.XDP_PASS

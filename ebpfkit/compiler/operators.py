@@ -88,6 +88,20 @@ _MAX_BITS = 4096
 """Plain integers beyond this many bits are not worth folding (and `1 << 10**9` would never end)."""
 
 
+def _most(symbol: str, one: int, two: int, highest: int) -> int:
+    """The most that an operation on unsigned values up to `one` and `two` gives, or `highest` where it may wrap."""
+    match symbol:
+        case "&":
+            return min(one, two)
+        case "|" | "^":
+            return (1 << max(one.bit_length(), two.bit_length())) - 1
+        case "+" | "*":
+            most = one + two if symbol == "+" else one * two
+            return most if most <= highest else highest
+        case _:
+            return highest
+
+
 class Operators(Conversions):
     """Operators over values."""
 
@@ -126,8 +140,8 @@ class Operators(Conversions):
         if one.type.is_bool:
             return scalar(result, BOOL)
         lo, hi = limits(one.type)
-        if symbol == "&" and not one.type.signed:
-            lo, hi = 0, min(computed_high(one), computed_high(two))
+        if not one.type.signed:
+            hi = min(hi, _most(symbol, computed_high(one), computed_high(two), hi))
         return scalar(result, one.type, lo, hi)
 
     def fold(self, symbol: str, left: Const, right: Const, node: ast.AST) -> Const:
@@ -299,6 +313,8 @@ class Operators(Conversions):
         low, high = limits(one.type)
         if symbol == ">>" and not one.type.signed:
             low, high = 0, computed_high(one) >> (amount.value if isinstance(amount, Imm) else 0)
+        if symbol == "<<" and not one.type.signed and isinstance(amount, Imm):
+            high = _most("*", computed_high(one), 1 << amount.value, high)
         return scalar(self.builder.binary(name, one.op, amount), one.type, low, high)
 
     def _divide(self, symbol: str, one: Scalar, two: Scalar, constant: bool, node: ast.AST) -> Scalar:

@@ -17,7 +17,6 @@ from ebpfkit.compiler.state import Binding, Conflict
 from ebpfkit.compiler.values import (
     Bytes,
     Const,
-    ContextValue,
     Location,
     OptionalScalar,
     OptionalView,

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
     PadN,
 )
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import ARP, GRE, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
@@ -189,6 +189,58 @@ _FOR_CASE: dict[str, tuple[Packet | bytes, ...]] = {
         Ether(dst="01:80:c2:00:00:00", type=38) / Raw(bytes.fromhex("424203") + bytes(40)),
         Ether(dst="01:80:c2:00:00:00", type=1500) / Raw(bytes.fromhex("424203") + bytes(40)),
         Ether(type=38) / Raw(bytes.fromhex("aaaa03") + bytes(40)),
+    ),
+    "counters": (ip() / UDP(), V6 / UDP(), ETHER / ARP(), ip() / syn()),
+    "echo": (ip() / ICMP() / b"ping", ip(options=IPOption(b"\1\1\1\0")) / ICMP(id=7) / b"ping", ip() / ICMP(type=3)),
+    "firewall": (ip(src="10.0.0.9") / UDP(), ip(src="10.0.1.9") / syn(), ETHER / ARP()),
+    "hop": (ip(ttl=9) / UDP(), ip(ttl=1) / UDP(), ip(ttl=255, id=0xFFFF) / UDP()),
+    "steer": (
+        ip() / UDP(dport=4789),
+        V6 / UDP(dport=53),
+        ip() / UDP(dport=99),
+        ip(options=IPOption(b"\1\1\1\0")) / UDP(),
+    ),
+    "vlan": (
+        ETHER / Dot1Q(vlan=20) / IP(),
+        ETHER / Dot1AD(vlan=20) / Dot1Q(vlan=20) / IP() / UDP(),
+        ETHER / Dot1AD(vlan=20) / Dot1Q(vlan=21) / IP() / UDP(),
+    ),
+    "vlan_push": (ip() / UDP() / b"data", ETHER / Dot1Q(vlan=20) / IP()),
+    "vlan_pop": (
+        ETHER / Dot1Q(vlan=20, prio=3) / IP() / UDP() / b"data",
+        ETHER / Dot1AD(vlan=5) / Dot1Q(vlan=6) / IP(),
+    ),
+    "ipip_lb": (
+        ip(dst="10.0.0.100") / syn(),
+        ip(dst="10.0.0.100", src="10.3.4.6") / UDP(sport=777, dport=53) / b"data",
+        ip(dst="10.0.0.100", src="10.3.4.7", options=IPOption(b"\1\1\1\0")) / UDP(sport=778, dport=53) / b"data",
+        ip(dst="10.0.0.100", src="10.3.4.7", frag=9) / UDP(sport=778, dport=53) / b"data",
+    ),
+    "bucket": tuple(ip(dst=dst) / UDP() / b"data" for dst in ("10.9.9.9", "10.9.9.8")),
+    "cpu_steer": (ip() / UDP(), ip(src="10.0.0.77") / UDP(), V6 / UDP(), ETHER / IPv6(fl=0x12345) / UDP()),
+    "gre_decap": (
+        ip() / GRE() / IP() / UDP() / b"inner",
+        ip() / GRE(key_present=1, seqnum_present=1, key=7, seqence_number=9) / IP() / UDP() / b"inner",
+        ip() / GRE(chksum_present=1, proto=0x86DD) / IPv6() / UDP() / b"inner",
+        ip(options=IPOption(b"\1\1\1\0")) / GRE(proto=0x6558) / ETHER,
+    ),
+    "vxlan_decap": (vxlan(7), vxlan(0xABCDEF), vxlan(7, 0)),
+    "too_big": (
+        ip(flags="DF", id=5) / UDP() / (bytes(range(256)) * 6),
+        ip(flags="DF", len=1500) / UDP() / bytes(40),
+        ip() / UDP() / bytes(1500),
+    ),
+    "syn_cookie": (
+        ip() / syn(seq=1000, options=[("MSS", 1460), ("SAckOK", b"")]),
+        ip() / TCP(sport=40000, dport=80, flags="A", ack=77, seq=1001) / b"data",
+        ip() / syn(seq=0xFFFFFFFF, options=[("MSS", 536), ("Timestamp", (1, 2)), ("WScale", 7)]),
+        ip() / TCP(flags="R") / b"12345",
+    ),
+    "fib_forward": (
+        ip(dst="192.0.2.9", ttl=7) / UDP() / b"data",
+        Ether() / IPv6(src="2001:db8:1::2", dst="2001:db8:2::9", hlim=9, tc=3, fl=5) / UDP() / b"data",
+        ip(dst="203.0.113.5") / UDP(),
+        ip(dst="192.0.2.9", ttl=1) / UDP(),
     ),
     "sctp_chunks": (
         sctp(chunk(0, b"data"), chunk(3, b"sack!"), chunk(4, b"")),
