@@ -565,5 +565,13 @@ _SOCKETS = (
 CONTEXTS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _ROWS})
 """Every modelled context by name; program types name theirs."""
 
+AS_WRITTEN = frozenset(
+    {
+        "kprobe", "tracepoint", "raw_tracepoint", "raw_tracepoint_writable", "tracing", "lsm", "struct_ops", "syscall",
+        "cgroup_device", "netfilter", "lirc_mode2",
+    }
+)  # fmt: skip
+"""Program types whose accesses to the context the kernel leaves as they are: it may stand for memory in calls."""
+
 SOCKETS: Mapping[str, ContextSpec] = MappingProxyType({row.name: row for row in _SOCKETS})
 """What programs see behind pointers to sockets: read only."""

@@ -43,6 +43,22 @@ SLEEPS: Final = (
 # (program types that may call them; *: every measured one, names)
 ALLOWED: Final[tuple[tuple[str, str], ...]] = (
     (
+        "",
+        "bpf_fentry_test1 "
+        "bpf_get_dentry_xattr "
+        "bpf_get_file_xattr "
+        "bpf_get_task_exe_file "
+        "bpf_modify_return_test "
+        "bpf_modify_return_test2 "
+        "bpf_path_d_path "
+        "bpf_put_file "
+        "bpf_remove_dentry_xattr "
+        "bpf_session_cookie "
+        "bpf_session_is_return "
+        "bpf_set_dentry_xattr "
+        "bpf_sock_destroy ",
+    ),
+    (
         "*",
         "__bpf_trap "
         "bpf_arena_alloc_pages "
@@ -169,7 +185,7 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "bpf_throw ",
     ),
     (
-        "cgroup_device cgroup_skb cgroup_sock cgroup_sock_addr cgroup_sockopt cgroup_sysctl sock_ops tracing",
+        "cgroup_device cgroup_skb cgroup_sock cgroup_sock_addr cgroup_sockopt cgroup_sysctl sock_ops",
         "bpf_sock_addr_set_sun_path bpf_sock_ops_enable_tx_tstamp ",
     ),
     (
@@ -210,19 +226,19 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "css_rstat_flush css_rstat_updated ",
     ),
     (
-        "sched_act sched_cls tracing",
+        "sched_act sched_cls",
         "bpf_dynptr_from_skb_meta ",
     ),
     (
-        "sched_act sched_cls tracing xdp",
+        "sched_act sched_cls xdp",
         "bpf_crypto_decrypt bpf_crypto_encrypt ",
     ),
     (
-        "sched_cls tracing",
+        "sched_cls",
         "bpf_sk_assign_tcp_reqsk ",
     ),
     (
-        "sched_cls tracing xdp",
+        "sched_cls xdp",
         "bpf_ct_change_status "
         "bpf_ct_change_timeout "
         "bpf_ct_insert_entry "
@@ -236,7 +252,7 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "bpf_xdp_ct_lookup ",
     ),
     (
-        "struct_ops tracing",
+        "struct_ops",
         "bbr_cwnd_event "
         "bbr_init "
         "bbr_main "
@@ -258,27 +274,11 @@ ALLOWED: Final[tuple[tuple[str, str], ...]] = (
         "tcp_slow_start ",
     ),
     (
-        "syscall tracing",
+        "syscall",
         "bpf_crypto_ctx_acquire bpf_crypto_ctx_create bpf_crypto_ctx_release ",
     ),
     (
-        "tracing",
-        "bpf_fentry_test1 "
-        "bpf_get_dentry_xattr "
-        "bpf_get_file_xattr "
-        "bpf_get_task_exe_file "
-        "bpf_modify_return_test "
-        "bpf_modify_return_test2 "
-        "bpf_path_d_path "
-        "bpf_put_file "
-        "bpf_remove_dentry_xattr "
-        "bpf_session_cookie "
-        "bpf_session_is_return "
-        "bpf_set_dentry_xattr "
-        "bpf_sock_destroy ",
-    ),
-    (
-        "tracing xdp",
+        "xdp",
         "bpf_dynptr_from_xdp bpf_xdp_get_xfrm_state bpf_xdp_pull_data bpf_xdp_xfrm_state_release ",
     ),
 )

@@ -256,6 +256,55 @@ _FLAGS = {
     "bpf_path_d_path": "trusted",
     "bpf_fentry_test1": "",
     "bpf_modify_return_test_tp": "",
+    "bpf_res_spin_lock": "",
+    "bpf_res_spin_lock_irqsave": "",
+    "bpf_res_spin_unlock": "",
+    "bpf_res_spin_unlock_irqrestore": "",
+    "bbr_cwnd_event": "",
+    "bbr_init": "",
+    "bbr_main": "",
+    "bbr_min_tso_segs": "",
+    "bbr_set_state": "",
+    "bbr_sndbuf_expand": "",
+    "bbr_ssthresh": "",
+    "bbr_undo_cwnd": "",
+    "cubictcp_acked": "",
+    "cubictcp_cong_avoid": "",
+    "cubictcp_cwnd_event": "",
+    "cubictcp_init": "",
+    "cubictcp_recalc_ssthresh": "",
+    "cubictcp_state": "",
+    "tcp_cong_avoid_ai": "",
+    "tcp_reno_cong_avoid": "",
+    "tcp_reno_ssthresh": "",
+    "tcp_reno_undo_cwnd": "",
+    "tcp_slow_start": "",
+    "bpf_cgroup_read_xattr": "rcu",
+    "bpf_copy_from_user_task_dynptr": "sleeps trusted",
+    "bpf_copy_from_user_task_str": "sleeps",
+    "bpf_copy_from_user_task_str_dynptr": "sleeps trusted",
+    "bpf_cpumask_populate": "rcu",
+    "bpf_crypto_ctx_create": "acquire ret_null sleeps",
+    "bpf_ct_set_nat_info": "trusted",
+    "bpf_get_kmem_cache": "",
+    "bpf_iter_css_task_new": "new trusted",
+    "bpf_iter_css_task_next": "next ret_null",
+    "bpf_iter_css_task_destroy": "destroy",
+    "bpf_iter_dmabuf_new": "new sleeps",
+    "bpf_iter_dmabuf_next": "next ret_null sleeps",
+    "bpf_iter_dmabuf_destroy": "destroy sleeps",
+    "bpf_kfunc_call_memb_release": "release",
+    "bpf_kfunc_call_test_release": "release",
+    "bpf_map_sum_elem_count": "trusted",
+    "bpf_sk_assign_tcp_reqsk": "trusted",
+    "bpf_sock_addr_set_sun_path": "",
+    "bpf_sock_ops_enable_tx_tstamp": "trusted",
+    "bpf_stream_vprintk_impl": "trusted",
+    "css_rstat_flush": "sleeps",
+    "css_rstat_updated": "",
+    "bpf_session_cookie": "",
+    "bpf_session_is_return": "",
+    "__bpf_trap": "",
 }
 
 FLAGS: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -266,8 +315,22 @@ FLAGS: Mapping[str, frozenset[str]] = MappingProxyType(
 _TYPES = {name: frozenset(types.split()) for types, names in kfunc_table.ALLOWED for name in names.split()}
 
 
-def may_call_kfunc(name: str, prog_type: str) -> bool | None:
-    """Whether programs of this type may call the kernel function on the measured kernel; None: not measured."""
+_SESSION = frozenset({"trace_kprobe_session", "trace_uprobe_session"})
+_ONLY_AT: Mapping[str, tuple[str, frozenset[str]]] = MappingProxyType(
+    {
+        "bpf_session_cookie": ("kprobe", _SESSION),
+        "bpf_session_is_return": ("kprobe", _SESSION),
+        "bpf_sock_destroy": ("tracing", frozenset({"trace_iter"})),
+    }
+)
+"""Functions that only some attach types of one program type may call."""
+
+
+def may_call_kfunc(name: str, prog_type: str, attach_type: str | None = None) -> bool | None:
+    """Whether such programs may call the kernel function on the measured kernel; None: not measured."""
+    if name in _ONLY_AT:
+        only, attach_types = _ONLY_AT[name]
+        return prog_type == only and attach_type in attach_types
     if prog_type in kfunc_table.UNMEASURED:
         return None
     types = _TYPES.get(name, frozenset())

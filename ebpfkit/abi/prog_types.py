@@ -45,7 +45,16 @@ def _prog(number: int, name: str, since: str, context: str | None, summary: str,
 _ROWS = (
     _prog(0, "unspec", "", None, "no program type; loading refuses it"),
     _prog(1, "socket_filter", "", "__sk_buff/socket_filter", "filters packets of a socket; returns the bytes to keep"),
-    _prog(2, "kprobe", "", "pt_regs", "runs at kernel and user functions", private_stack=True, sleepable=True),
+    _prog(
+        2,
+        "kprobe",
+        "",
+        "pt_regs",
+        "runs at kernel and user functions",
+        private_stack=True,
+        sleepable=True,
+        return_ranges={"trace_kprobe_session": _BOOL, "trace_uprobe_session": _BOOL},
+    ),
     _prog(
         3,
         "sched_cls",

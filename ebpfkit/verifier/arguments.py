@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
+from ebpfkit.abi.contexts import AS_WRITTEN
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec
 from ebpfkit.verifier import check, fields, kptrs, strings
 from ebpfkit.verifier.domain.objects import ALLOC, BTF, BUF, NON_OWNING, TRUSTED
@@ -29,7 +30,7 @@ from ebpfkit.verifier.objects import prove_buffer, prove_object
 from ebpfkit.verifier.obligations import Access
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.transfer import dynptrs
-from ebpfkit.verifier.transfer.stack import find_constant_key, read_for_helper
+from ebpfkit.verifier.transfer.stack import StackRead, find_constant_key
 from ebpfkit.verifier.typed_arguments import TYPED, prove_typed
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class CallFacts:
     """What the arguments of one call say."""
 
     __slots__ = (
-        "blank", "dynptr", "key", "kptr", "largest", "reference", "release_register", "size", "target", "text",
-        "variable",
+        "blank", "demands", "dynptr", "key", "kptr", "largest", "reads", "reference", "release_register", "size",
+        "stack_key", "target", "text", "variable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -88,6 +89,10 @@ class CallFacts:
         self.dynptr: Any = None  # an initialised dynptr: object and identity word
         self.kptr: SpecialField | None = None
         self.variable: Any = None  # a per-CPU variable
+        # What the call asked of the path besides the values: stack memory read, registers relied on, a key looked for.
+        self.reads: list[StackRead] = []
+        self.demands: list[int] = []
+        self.stack_key: tuple[Pointer, int] | None = None
 
 
 class Plan:
@@ -282,6 +287,7 @@ def _check_sized_memory(
         check_memory(w, index, register, value, size, False, False, facts, kind)
         if target.spec.type in _ELIDABLE and "constant-array-key" in w.behaviours and not value.is_scalar:
             facts.key = find_constant_key(w, index, value, size)
+            facts.stack_key = (value, size) if value.kind == STACK else None
         return
     if is_null and kind is _A.MAP_VALUE_OR_NULL:
         return
@@ -315,6 +321,7 @@ def _check_size(w: Walk, index: int, register: int, memory_kind: ArgKind, zero_o
     kind = memory_kind if size.const is not None else _A.MEM
     check_memory(w, index, register - 1, memory, size.umax, memory_kind in _WRITES, zero_ok, facts, kind)
     w.precision.demand_register(w.state, index, register)
+    facts.demands.append(register)
 
 
 def check_size_pair(w: Walk, index: int, register: int, write: bool) -> None:
@@ -354,6 +361,12 @@ def check_memory(
         _check_typed_memory(w, index, register, value, size, write)
     elif value.kind == STACK:
         _check_stack_memory(w, index, register, value, size, write, zero_ok, facts, kind)
+    elif value.kind == CTX and w.prog_type.name in AS_WRITTEN:
+        # The program sees the kernel's own memory there, of which the last byte asked for stands for all.
+        if size:
+            check.prove(w, index, [Access(register, size - 1, 1, write)])
+        elif not zero_ok:
+            raise Rejection("unbounded-size", "invalid zero-sized read", index=index, register=register)
     elif not (zero_ok and not size and value.is_scalar and value.const == 0):
         raise _expected(index, register, value, "fp")
 
@@ -384,4 +397,6 @@ def _check_stack_memory(
         check.check_stack_bounds(w, index, register, p, 0, size, "write to")
         facts.blank = (register, p, size)
         return
-    read_for_helper(w, index, register, p, size, write)
+    read = StackRead(register, p, size, write)
+    read.again(w, index)
+    facts.reads.append(read)

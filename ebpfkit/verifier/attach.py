@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebpfkit.abi.attach_types import BTF_TARGETS
+from ebpfkit.abi.attach_types import BTF_TARGETS, WITHOUT_ATTACH_TYPE
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import ProgTypeSpec
 from ebpfkit.abi.struct_ops import MEASURED_ON
@@ -59,7 +59,8 @@ def make_context(
     """The context of the program. `whole`: pointers in typed contexts are read as a whole only."""
     spec = code.spec
     if prog_type.context is not None:
-        return ContextTable(CONTEXTS[prog_type.context], spec.attach_type)
+        attach_type = spec.attach_type or WITHOUT_ATTACH_TYPE.get(prog_type.name)
+        return ContextTable(CONTEXTS[prog_type.context], attach_type)
     if (spec.attach_type or "") not in BTF_TARGETS and prog_type.name != "struct_ops":
         raise Unmodelled(f"programs of type {prog_type.name}")
     if code.kernel_btf is None:

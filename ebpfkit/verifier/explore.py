@@ -175,7 +175,7 @@ class Walk:
 
     def lock_of(self, spec: MapSpec) -> special.SpecialField | None:
         """The spin lock in the values of a map."""
-        return next((field for field in self.special_fields(spec) if field.kind == special.LOCK), None)
+        return next((field for field in self.special_fields(spec) if field.kind in special.LOCKS), None)
 
     def push(self, target: int, previous: int) -> State:
         """A copy of the current state that will be walked from `target` later."""

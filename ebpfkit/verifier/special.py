@@ -21,6 +21,7 @@ _SPECIAL = (
 LOCK = "bpf_spin_lock"
 _SIZES = {
     LOCK: 4,
+    "bpf_res_spin_lock": 4,
     "bpf_timer": 16,
     "bpf_wq": 16,
     "bpf_list_head": 16,

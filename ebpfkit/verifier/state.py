@@ -10,7 +10,7 @@ the others of its id has that distance (`link`), and a pointer the reference it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebpfkit.verifier.domain.values import Value
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DYNPTR", "ID_MASK", "INVALID", "IRQ", "ITER", "LINK32", "LINK64", "MISC", "SPILL", "ZERO",
-    "Callback", "Checkpoint", "Frame", "History", "Slot", "State", "link", "link_offset",
+    "Callback", "Checkpoint", "Frame", "History", "Lock", "Slot", "State", "link", "link_offset",
     "reference_of", "reference_word",
 ]  # fmt: skip
 
@@ -134,6 +134,27 @@ class Frame:
             self.depth = 8 * (number + 1)
 
 
+class Lock(NamedTuple):
+    """A spin lock that is held: identity and map of the value that it is in (or what stands for no map).
+
+    `kind`: "spin", "res" or "res_irq" (with interrupts off). `outer`: the lock taken before, which resilient locks allow.
+    """
+
+    identity: int
+    home: Any
+    kind: str = "spin"
+    outer: Lock | None = None
+
+    def find(self, identity: int, home: Any, kind: str) -> bool:
+        """Whether such a lock is held, this one or one taken before."""
+        held: Lock | None = self
+        while held is not None:
+            if (held.identity, held.kind) == (identity, kind) and held.home is home:
+                return True
+            held = held.outer
+        return False
+
+
 class History:
     """One entry of the path record: how the walk came to `index`, and what the instruction did to the stack.
 
@@ -166,7 +187,7 @@ class State:
     def __init__(self, frames: list[Frame]) -> None:
         self.frames = frames
         self.references: tuple[tuple[int, int], ...] = ()  # (reference id, logical index that acquired it)
-        self.lock: tuple[int, Any] | None = None  # the spin lock held: identity and map of the value that it is in
+        self.lock: Lock | None = None  # the spin lock taken last
         self.parent: Checkpoint | None = None
         self.history: History | None = None
         self.first = 0  # first instruction after the parent checkpoint

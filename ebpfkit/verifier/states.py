@@ -147,22 +147,12 @@ class _Checks:
     """The compiled comparison of a finished state: registers of the last frame first, the rest where there is any."""
 
     __slots__ = (
-        "anonymous",
-        "demand",
-        "identical",
-        "kinds",
-        "numbers",
-        "outer",
-        "pointers",
-        "rest",
-        "rounds",
-        "slots",
-        "values",
-    )
+        "anonymous", "demand", "kinds", "lone", "numbers", "outer", "pointers", "rest", "rounds", "slots", "values",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.identical: list[tuple[int, Any]] = []  # must be this very value
-        self.values: list[tuple[int, Any]] = []  # must be covered by this value
+        # (register, value that must cover it, values that it is known to cover, and not to)
+        self.values: list[tuple[int, Any, set[Any], set[Any]]] = []
         self.kinds: list[int] = []  # must be some number
         self.anonymous: list[int] = []  # must have no identity
         self.rest = True
@@ -171,7 +161,8 @@ class _Checks:
         self.pointers: list[tuple[int, int]] = []  # (register, identity of a pointer)
         self.outer: list[tuple[int, int, Any, int, bool]] = []  # (frame, register, value, identity, precise)
         self.rounds: list[tuple[int, int]] = []  # (frame, visits of callbacks): at least as many
-        self.slots: list[tuple[int, int, Slot, bool]] = []
+        self.slots: list[tuple[int, int, Slot, bool, bool]] | None = None  # compiled when first needed
+        self.lone = False  # a single identity: no mapping of identities can fail
 
 
 class Comparison:
@@ -335,20 +326,19 @@ class Comparison:
         if checks is None:
             checks = stored.checks = self._compile(stored)
         vals = frame.vals
-        for register, old in checks.identical:
-            if vals[register] is not old:
-                self._note_misfit(stored, register, old, vals[register])
-                return False
-        contains = self.memo.get
-        for register, old in checks.values:
+        for register, old, fits, misfits in checks.values:
             new = vals[register]
-            if new is not old:
-                if new is None:
-                    return False
-                found = contains((old, new))
-                if not (self.contains(old, new) if found is None else found):
-                    self._note_misfit(stored, register, old, new)
-                    return False
+            if new is old or new in fits:
+                continue
+            if new not in misfits:
+                if new is not None and (old.const is None or not old.is_scalar) and self.contains(old, new):
+                    fits.add(new)
+                    continue
+                misfits.add(new)
+            # Rule the stored state out by one look-up when this value comes again.
+            stored.place = register
+            stored.misfits = misfits
+            return False
         for register in checks.kinds:
             new = vals[register]
             if new is None or not new.is_scalar:
@@ -369,6 +359,18 @@ class Comparison:
 
     def _covers_rest(self, checks: _Checks, stored: Checkpoint, state: State) -> bool:
         """What is left after the registers of the last frame: outer frames, slots, identities, what is held."""
+        slots = checks.slots
+        if slots is None:
+            slots = self._compile_slots(checks, stored)
+        if (
+            checks.lone
+            and not state.references
+            and stored.lock is state.lock is None
+            and stored.rcu == state.rcu
+            and stored.preempt == state.preempt
+            and stored.irqs is state.irqs
+        ):
+            return self._covers_lone(checks, slots, state)
         frames = state.frames
         if len(stored.references) != len(state.references):
             return False
@@ -382,18 +384,7 @@ class Comparison:
                 continue
             if not self._register(old, identity, outer.vals[register], outer.ids[register], precise, ids, NOT_EXACT):
                 return False
-        for slot_check in checks.slots:
-            number, place, slot, precise = slot_check
-            current = frames[number]
-            now = current.slots.get(place)
-            if now is slot and not slot.id:
-                continue
-            if not self._slot(slot, now, precise, ids, NOT_EXACT, current.depth > 8 * place):
-                if slot_check is not checks.slots[0]:
-                    checks.slots.remove(slot_check)
-                    checks.slots.insert(0, slot_check)
-                return False
-        if not _same_sections(stored, state, ids):
+        if not self._covers_slots(slots, frames, ids) or not _same_sections(stored, state, ids):
             return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
@@ -402,22 +393,50 @@ class Comparison:
         for register, identity in checks.numbers:
             if not ids.match_scalars(identity, words[register]):
                 return False
-        return all(ids.match_pointers(identity, words[register]) for register, identity in checks.pointers)
+        for register, identity in checks.pointers:  # noqa: SIM110 - all() costs a generator each time
+            if not ids.match_pointers(identity, words[register]):
+                return False
+        return True
 
-    def _note_misfit(self, stored: Checkpoint, register: int, old: Any, new: Any) -> None:
-        """Remember that this value in this register of the last frame rules the stored state out."""
-        misfits = self.values.misfits_of(old)
-        misfits.add(new)
-        stored.place = register
-        stored.misfits = misfits
+    def _covers_slots(self, slots: list[tuple[int, int, Slot, bool, bool]], frames: list[Frame], ids: IdMap) -> bool:
+        for check in slots:
+            number, place, slot, precise, plain = check
+            current = frames[number]
+            now = current.slots.get(place)
+            if now is not None and now.types == slot.types:
+                # The same without an identity, or any number in place of one that nothing relied on.
+                if plain:
+                    if now.value is not None and now.value.is_scalar:
+                        continue
+                elif now.value is slot.value and not slot.id and not now.id and slot.types[0] < DYNPTR:
+                    continue
+            if not self._slot(slot, now, precise, ids, NOT_EXACT, current.depth > 8 * place):
+                if check is not slots[0]:
+                    slots.remove(check)
+                    slots.insert(0, check)
+                return False
+        return True
+
+    def _covers_lone(self, checks: _Checks, slots: list[tuple[int, int, Slot, bool, bool]], state: State) -> bool:
+        """The same where the stored state has one frame and at most one identity, in a register."""
+        frame = state.frames[-1]
+        for register, identity in checks.numbers:
+            word = frame.ids[register]
+            if (identity ^ word) & _LINKS or link_offset(identity) != link_offset(word):
+                return False
+        for register, _ in checks.pointers:
+            if not 0 < frame.ids[register] <= ID_MASK:
+                return False
+        return not slots or self._covers_slots(slots, state.frames, IdMap())
 
     def _compile(self, stored: Checkpoint) -> _Checks:
+        """The registers of the last frame; slots follow when those fit for the first time."""
         checks = _Checks()
         last = len(stored.frames) - 1
         for number, frame in enumerate(stored.frames):
             if frame.rounds:
                 checks.rounds.append((number, frame.rounds))
-            registers, slots = stored.marks[number]
+            registers = stored.marks[number][0]
             if number == last:
                 self._compile_registers(checks, frame, registers)
             else:
@@ -426,32 +445,55 @@ class Comparison:
                     for register, value in enumerate(frame.vals[:10])
                     if value is not None
                 ]
-            for place, slot in frame.slots.items():
-                if self._matters(slot.types):
-                    checks.slots.append((number, place, slot, bool(slots >> place & 1)))
-        checks.rest = bool(checks.rounds or checks.outer or checks.slots or checks.numbers or checks.pointers)
+        checks.rest = bool(
+            checks.rounds
+            or checks.outer
+            or checks.numbers
+            or checks.pointers
+            or any(frame.slots for frame in stored.frames)
+        )
         return checks
 
-    @staticmethod
-    def _compile_registers(checks: _Checks, frame: Frame, precise: int) -> None:
+    def _compile_slots(self, checks: _Checks, stored: Checkpoint) -> list[tuple[int, int, Slot, bool, bool]]:
+        found: list[tuple[int, int, Slot, bool, bool]] = []
+        lone = not checks.outer and not checks.rounds and not stored.references
+        for number, frame in enumerate(stored.frames):
+            precise = stored.marks[number][1]
+            for place, slot in frame.slots.items():
+                types = slot.types
+                if not self._matters(types):
+                    continue
+                needed = bool(precise >> place & 1)
+                plain = not needed and types == _FULL_SPILL and slot.value is not None and slot.value.is_scalar
+                found.append((number, place, slot, needed, plain))
+                lone = lone and not slot.id and types[0] < DYNPTR
+        words = [word for _, word in checks.numbers] + [word for _, word in checks.pointers]
+        if len(words) == 1:
+            lone = lone and words[0] & ID_MASK != 0 and (not checks.pointers or words[0] <= ID_MASK)
+        checks.lone = lone and len(words) <= 1
+        checks.slots = found
+        checks.rest = bool(checks.rounds or checks.outer or found or words)
+        return found
+
+    def _compile_registers(self, checks: _Checks, frame: Frame, precise: int) -> None:
         vals, ids = frame.vals, frame.ids
+        tested = self.values.tested
         for register in range(10):
             value = vals[register]
             if value is None:
                 continue
-            identity = ids[register]
             if not value.is_scalar:
-                checks.values.append((register, value))
-                if identity:
-                    checks.pointers.append((register, identity))
+                checks.values.append((register, value, *tested(value)))
+                if ids[register]:
+                    checks.pointers.append((register, ids[register]))
                 else:
                     checks.anonymous.append(register)
             elif not precise >> register & 1:
                 checks.kinds.append(register)
             else:
-                (checks.values if value.const is None else checks.identical).append((register, value))
-                if identity:
-                    checks.numbers.append((register, identity))
+                checks.values.append((register, value, *tested(value)))
+                if ids[register]:
+                    checks.numbers.append((register, ids[register]))
 
 
 def _same_sections(stored: Checkpoint, state: State, ids: IdMap) -> bool:
@@ -462,9 +504,11 @@ def _same_sections(stored: Checkpoint, state: State, ids: IdMap) -> bool:
         if not ids.match(saved[0], now[0]):
             return False
     mine, other = stored.lock, state.lock
-    if mine is None or other is None:
-        return mine is other
-    return mine[1] is other[1] and ids.match(mine[0], other[0])
+    while mine is not None and other is not None:
+        if mine.home is not other.home or mine.kind != other.kind or not ids.match(mine.identity, other.identity):
+            return False
+        mine, other = mine.outer, other.outer
+    return mine is other
 
 
 def _limited(frame: Frame, depth: int) -> dict[int, Slot]:

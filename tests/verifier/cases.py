@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ebpfkit.asm.insn import Label
+import re
+
+from ebpfkit.abi.kfunc_table import PROTOTYPES
+from ebpfkit.asm.insn import KfuncRef, Label
+from ebpfkit.asm.isa import OPCODES
 from ebpfkit.asm.parser import parse
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 
@@ -30,3 +34,29 @@ def program(asm: str, prog_type: str = "xdp", *, license: str = "GPL", flags: in
         insn.replace(labels=(), ref=None if isinstance(insn.ref, Label) else insn.ref) for insn in parse(text)
     )
     return ProgramSpec("case", prog_type, prog_type, insns, license, maps=MAPS, flags=flags)
+
+
+_NAMES = list(PROTOTYPES)
+_FIRST = 10_000  # no helper has such a number
+_KCALL = re.compile(r"kcall (\w+)")
+
+
+def kernel_program(
+    asm: str,
+    prog_type: str = "xdp",
+    *,
+    attach_type: str | None = None,
+    attach_target: str | None = None,
+    flags: int = 0,
+    license: str = "GPL",
+) -> ProgramSpec:
+    """The same for programs that call kernel functions by name: `kcall bpf_rcu_read_lock`."""
+    text = _KCALL.sub(lambda found: f"call {_FIRST + _NAMES.index(found[1])}", asm)
+    spec = program(text, prog_type, license=license, flags=flags)
+    insns = tuple(
+        insn.replace(op=OPCODES["CALL_KFUNC"], imm=0, ref=KfuncRef(_NAMES[insn.imm - _FIRST]))
+        if insn.op.name == "CALL" and insn.imm >= _FIRST
+        else insn
+        for insn in spec.instructions
+    )
+    return spec.replace(instructions=insns, attach_type=attach_type, attach_target=attach_target)

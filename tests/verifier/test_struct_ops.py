@@ -1,5 +1,7 @@
 """Functions of structures of kernel operations, and writes into the kernel's structures: ours against the kernel's."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit._bits import to_signed
 from ebpfkit.abi import limits
 from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
@@ -16,10 +15,9 @@ from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
 from ebpfkit.verifier.operations import may_call_in_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
-from ebpfkit.verifier.special import LOCK
 from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
-from ebpfkit.verifier.transfer import callbacks, dynptrs, stack, stack_objects
-from ebpfkit.verifier.transfer.graph import OBJECTS, drop_borrowed, in_comparison
+from ebpfkit.verifier.transfer import callbacks, dynptrs, locks, repeats, stack, stack_objects
+from ebpfkit.verifier.transfer.graph import in_comparison
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
 
@@ -46,7 +44,7 @@ _SOCKET_RESULTS = {
     RetKind.SOCK_COMMON_OR_NULL: "sock_common",
     RetKind.TCP_SOCK_OR_NULL: "tcp_sock",
 }
-_DERIVED_SOCKETS = {"sk_fullsock", "tcp_sock", "get_listener_sock"}
+_DERIVED_SOCKETS = {"sk_fullsock", "tcp_sock"}  # held by the reference of the socket that they were made from
 
 
 def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
@@ -65,6 +63,8 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     checked = (number for number, arg in enumerate(args) if arg.kind is not ArgKind.UNCHECKED)
     tail_call = Effect.TAIL_CALL in spec.effects
     plans = [arguments.Plan(w, spec, args, number) for number in checked]
+    if repeats.is_repeatable(w, spec, plans):
+        return w.guarded(index, demands, _repeatable_call(w, index, spec, plans))
 
     def step(vals: list[Any], ids: list[int]) -> int:
         call_helper(w, index, spec, plans, vals, ids)
@@ -73,6 +73,27 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
         return following
 
     return w.guarded(index, demands, step)
+
+
+def _repeatable_call(w: Walk, index: int, spec: HelperSpec, plans: list[arguments.Plan]) -> Step:
+    """The step of a call without effects: what was proved of its arguments holds when they come again."""
+    following = index + 1
+    behind = 1 + len(plans)
+    memo = w.values.new_memo()
+
+    def step(vals: list[Any], ids: list[int]) -> int:
+        key = tuple(vals[1:behind])
+        known = memo.get(key)
+        if known is not None and w.state.lock is None:
+            known.apply(w, index, vals, ids)
+            return following
+        facts = call_helper(w, index, spec, plans, vals, ids)
+        known = repeats.remember(w, spec, key, facts, vals)
+        if known is not None:
+            memo[key] = known
+        return following
+
+    return step
 
 
 def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) -> HelperSpec:
@@ -105,8 +126,8 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
 
 def call_helper(
     w: Walk, index: int, spec: HelperSpec, plans: list[arguments.Plan], vals: list[Any], ids: list[int]
-) -> None:
-    """Prove the arguments, then do to the state what the call does."""
+) -> CallFacts:
+    """Prove the arguments, then do to the state what the call does; returns what the arguments said."""
     facts = CallFacts()
     if w.state.lock is not None and Effect.UNLOCKS not in spec.effects:
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
@@ -128,7 +149,9 @@ def call_helper(
             stack.blank(w, index, register, pointer, size)
             stack.overwrite_bytes(w, index, pointer, 0, size)
     if spec.effects & _LOCKING:
-        _lock(w, index, Effect.LOCKS in spec.effects)
+        if in_comparison(w):
+            raise Rejection("lock", "can't spin_{lock,unlock} in rbtree cb", index=index)
+        locks.take_or_drop(w, index, 1, "spin", Effect.LOCKS in spec.effects)
     if facts.kptr is not None:
         if facts.reference:
             kptrs.give_up(w, facts.reference)
@@ -152,6 +175,7 @@ def call_helper(
     _give_result(w, index, spec, facts, vals, ids)
     if Effect.CHANGES_PACKET in spec.effects or _writes_packet(spec, facts):
         forget_packet(w)
+    return facts
 
 
 def _check_snprintf(w: Walk, index: int, facts: CallFacts) -> None:
@@ -172,39 +196,6 @@ def _return_from_tail_call(w: Walk, index: int) -> int:
     forget_packet(w)
     w.vals[0] = w.values.unknown
     return _return(w, index)
-
-
-def _lock(w: Walk, index: int, acquire: bool) -> None:
-    """Take or drop the spin lock that R1 points to."""
-    p = w.vals[1]
-    home: Any = OBJECTS if p.kind == BTF else p.target
-    fields = w.object_fields(p.target) if p.kind == BTF else w.special_fields(p.target.spec)
-    if p.var.const is None:
-        message = "R1 doesn't have constant offset. bpf_spin_lock has to be at the constant offset"
-        raise Rejection("lock", message, index=index, register=1)
-    field = next((field for field in fields if field.kind == LOCK), None)
-    if field is None:
-        where = "local 'kptr'" if p.kind == BTF else f"map '{p.target.spec.name}'"
-        raise Rejection("lock", f"{where} has no valid bpf_spin_lock", index=index, register=1)
-    at = p.off + to_signed(p.var.const, 64)
-    if at != field.offset:
-        message = f"off {at} doesn't point to 'struct bpf_spin_lock' that is at {field.offset}"
-        raise Rejection("lock", message, index=index, register=1)
-    identity = w.ids[1] & ID_MASK
-    held = w.state.lock
-    if in_comparison(w):
-        raise Rejection("lock", "can't spin_{lock,unlock} in rbtree cb", index=index)
-    if acquire:
-        if held is not None:
-            raise Rejection("lock", "Locking two bpf_spin_locks are not allowed", index=index, register=1)
-        w.state.lock = (identity, home)
-        return
-    if held is None:
-        raise Rejection("lock", "bpf_spin_unlock without taking a lock", index=index, register=1)
-    if held[0] != identity or held[1] is not home:
-        raise Rejection("lock", "bpf_spin_unlock of different lock", index=index, register=1)
-    w.state.lock = None
-    drop_borrowed(w)
 
 
 def _check_map(index: int, spec: HelperSpec, map_type: str) -> None:

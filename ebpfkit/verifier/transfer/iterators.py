@@ -31,6 +31,10 @@ def prove(
     value = w.vals[register]
     name = parameter.struct.removeprefix("bpf_")
     slots = parameter.size // 8
+    tracing = w.prog_type.name == "tracing" and w.code.spec.attach_type == "trace_iter"
+    if function.name == "bpf_iter_css_task_new" and not (w.sleepable or tracing):
+        message = "css_task_iter is only allowed in bpf_lsm, bpf_iter and sleepable progs"
+        raise Rejection("iterator", message, index=index, register=register)
     if value is None or value.kind != STACK:
         message = f"arg#{register - 1} expected pointer to an iterator on stack"
         raise Rejection("iterator", message, index=index, register=register)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.abi.kfuncs import may_call_kfunc
 from ebpfkit.abi.model import ArgKind
 from ebpfkit.asm.insn import Instruction
+from ebpfkit.btf.types import Func, FuncProto, Ptr, Void
 from ebpfkit.verifier import arguments, check, fields, functions, obligations, strings
 from ebpfkit.verifier.domain import objects as kinds
-from ebpfkit.verifier.domain.objects import BTF
+from ebpfkit.verifier.domain.objects import BTF, Object
 from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, CTX, FUNC, MAP_PTR, MAP_VALUE, MEM, OPAQUE, PACKET_END, STACK
 from ebpfkit.verifier.kernel_functions import KernelFunction, Parameter, function_of, name_of
 from ebpfkit.verifier.objects import is_trusted
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import reference_word
 from ebpfkit.verifier.structures import holds_struct
-from ebpfkit.verifier.transfer import callbacks, dynptrs, graph, iterators, sections
+from ebpfkit.verifier.transfer import callbacks, dynptrs, graph, iterators, locks, sections
 from ebpfkit.verifier.transfer.calls import ENDED, forget_packet, release_reference
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ __all__ = ["build_kfunc_call"]
 
 _MEASURED = "6.18"
 _UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire", "bpf_res_spin_", "bpf_arena_")
+_WRITABLE_RESULTS = frozenset({"bpf_session_cookie"})
+_UNTRUSTED_RESULTS = frozenset({"bpf_get_kmem_cache"})
+_SOCKETS = frozenset({"sock", "sock_common", "tcp_sock"})
 _UNMOVED = frozenset({CTX, MAP_PTR, FUNC, OPAQUE, PACKET_END, CONST_DYNPTR})
 
 
@@ -69,6 +73,7 @@ def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
 
 def _call(w: Walk, index: int, function: KernelFunction) -> None:
     _check_usable(w, index, function)
+    locks.fail_to_take(w, index, function)
     facts = KfuncFacts()
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     _prove_arguments(w, index, function, facts)
@@ -95,6 +100,9 @@ def _call(w: Walk, index: int, function: KernelFunction) -> None:
 
 def _check_usable(w: Walk, index: int, function: KernelFunction) -> None:
     _check_allowed(w, index, function)
+    if function.name == "__bpf_trap":
+        message = "unexpected __bpf_trap() due to uninitialized variable?"
+        raise Rejection("kfunc-not-allowed", message, index=index)
     if function.flags is None:
         raise Unmodelled(f"kernel function {function.name}", index=index)
 
@@ -104,7 +112,7 @@ def _check_allowed(w: Walk, index: int, function: KernelFunction) -> None:
     name = function.name
     if w.state.lock is not None and not name.startswith(_UNDER_LOCK):
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
-    allowed = may_call_kfunc(name, w.prog_type.name)
+    allowed = may_call_kfunc(name, w.prog_type.name, w.code.spec.attach_type)
     if allowed is None:
         raise Unmodelled(f"kernel functions in programs of type {w.prog_type.name}", index=index)
     if not allowed:
@@ -190,7 +198,14 @@ def _is_memory(w: Walk, parameter: Parameter, number: int) -> bool:
     value = w.vals[number + 1]
     if _is_context(w, parameter) or parameter.struct in _OBJECTS:
         return False
-    return value is None or value.kind not in (BTF, OPAQUE)
+    return not _is_object(value)
+
+
+def _is_object(value: Any) -> bool:
+    """Whether the kernel takes the pointer for one to a structure of its own."""
+    if value is None or value.kind != OPAQUE:
+        return value is not None and value.kind in (BTF, MAP_PTR)
+    return value.target in _SOCKETS
 
 
 def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, sized: bool, facts: KfuncFacts) -> None:
@@ -221,6 +236,8 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
         dynptrs.prove(w, index, register, function, parameter, facts)
     elif parameter.struct.startswith("bpf_iter_"):
         facts.iterator = iterators.prove(w, index, register, function, parameter, facts)
+    elif parameter.struct == "bpf_res_spin_lock":
+        locks.prove_resilient(w, index, register, function)
     elif prover is not None:
         prover(w, index, register, facts)
     elif parameter.has("__irq_flag"):
@@ -229,7 +246,7 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
         _prove_map(w, index, register, facts)
     elif parameter.has("__str"):
         strings.prove_constant_string(w, index, register, f"arg#{number} doesn't point to a const string")
-    elif value is not None and value.kind in (BTF, OPAQUE):
+    elif _is_object(value):
         _prove_object(w, index, register, function, number)
     elif parameter.target == "func":
         if value is None or value.kind != FUNC:
@@ -238,7 +255,7 @@ def _prove_pointer(w: Walk, index: int, function: KernelFunction, number: int, s
     elif not sized:
         _prove_memory(w, index, register, function, number)
     elif parameter.target != "void" and not parameter.plain:
-        raise _wrong_memory(index, register, number, parameter, "void, ")
+        raise _wrong_memory(w, index, register, function, number, "void, ")
 
 
 def _takes_offset_apart(parameter: Parameter) -> bool:
@@ -247,7 +264,7 @@ def _takes_offset_apart(parameter: Parameter) -> bool:
         parameter.struct == "bpf_dynptr"
         or parameter.struct.startswith("bpf_iter_")
         or any(parameter.has(suffix) for suffix in ("__irq_flag", "__str"))
-        or parameter.struct in _OBJECTS
+        or parameter.struct in (*_OBJECTS, "bpf_res_spin_lock")
     )
 
 
@@ -260,17 +277,16 @@ def _check_offset(index: int, register: int, value: Any) -> None:
         check.check_unmoved(index, register, value)
 
 
-def _wrong_memory(index: int, register: int, number: int, parameter: Parameter, extra: str) -> Rejection:
-    kind = "STRUCT" if parameter.struct else "UNKNOWN" if parameter.target == "void" else parameter.target.upper()
-    message = f"arg#{number} pointer type {kind} {parameter.struct}"
-    return _refuse(index, register, f"{message} must point to {extra}scalar, or struct with scalar")
+def _wrong_memory(w: Walk, index: int, register: int, function: KernelFunction, number: int, extra: str) -> Rejection:
+    message = f"arg#{number} pointer type {_spell_target(w, function, number)} must point to {extra}scalar"
+    return _refuse(index, register, f"{message}, or struct with scalar")
 
 
 def _prove_memory(w: Walk, index: int, register: int, function: KernelFunction, number: int) -> None:
     """Memory whose size the prototype says."""
     parameter, value = function.parameters[number], w.vals[register]
     if not parameter.plain or not parameter.size:
-        raise _wrong_memory(index, register, number, parameter, "")
+        raise _wrong_memory(w, index, register, function, number, "")
     _check_offset(index, register, value)
     if _is_null(value):
         return
@@ -318,33 +334,67 @@ def _prove_work(w: Walk, index: int, register: int, facts: KfuncFacts) -> None:
 _OBJECTS = {"bpf_wq": _prove_work}
 
 
+def _spell_target(w: Walk, function: KernelFunction, number: int) -> str:
+    """Kind and name of what the parameter points to, as the kernel's types have them: "INT char"."""
+    btf = w.code.kernel_btf
+    func = btf.find(function.name, Func) if btf is not None else None
+    proto = btf.get(func.type) if btf is not None and func is not None else None
+    if btf is None or not isinstance(proto, FuncProto):
+        return function.parameters[number].target
+    pointer = btf.resolve(proto.params[number].type)
+    target = btf.resolve(pointer.type) if isinstance(pointer, Ptr) else pointer
+    kind = "UNKNOWN" if isinstance(target, Void) else target.__class__.__name__.upper()
+    return f"{kind} {btf.name(target)}"
+
+
+def _struct_of(w: Walk, value: Any) -> Object | None:
+    """The kernel's (or the program's) structure that a pointer stands for where kernel functions take one."""
+    if value is None or value.kind == BTF:
+        return value.target if value is not None else None
+    if value.kind == MAP_PTR:
+        return w.objects.kernel_object("bpf_map")
+    return w.objects.kernel_object(value.target) if value.kind == OPAQUE and value.target in _SOCKETS else None
+
+
 def _prove_object(w: Walk, index: int, register: int, function: KernelFunction, number: int) -> None:
     """A structure of the kernel by its type."""
     parameter, value = function.parameters[number], w.vals[register]
-    if value.kind == OPAQUE:
-        raise Unmodelled(f"{value.type_name()} as an argument of {function.name}", index=index)
+    target, typed = _struct_of(w, value), value.kind == BTF
+    assert target is not None
     if not parameter.struct:
-        raise Unmodelled(f"an object as memory for {function.name}", index=index)
-    if function.is_any("trusted", "rcu", "release") and not is_trusted(w, value, w.ids[register]):
+        message = f"kernel function {function.name} args#{number} pointer type {_spell_target(w, function, number)}"
+        message += " is not supported"
+        raise _refuse(index, register, message)
+    in_rcu = typed and bool(target.flags & kinds.RCU)
+    if function.is_any("trusted", "rcu", "release") and typed and not is_trusted(w, value, w.ids[register]):
         if not function.is_any("rcu"):
             raise _refuse(index, register, f"R{register} must be referenced or trusted")
-        if not value.target.flags & kinds.RCU:
+        if not in_rcu:
             raise _refuse(index, register, f"R{register} must be a rcu pointer")
     if function.is_any("release") and value.off:
         message = f"R{register} must have zero offset when passed to release func or trusted arg to kfunc"
         raise _refuse(index, register, message, "reference-misuse")
-    if value.target.local or value.var.const != 0 or value.off < 0:
-        raise Unmodelled(f"struct {value.target.name} as struct {parameter.struct} of {function.name}", index=index)
-    wanted = w.objects.kernel_object(parameter.struct).type_id
-    strict = function.is_any("release") or parameter.struct.endswith("___init")
-    if value.target.type_id == wanted and not value.off:
-        return
-    if strict or not holds_struct(w.objects.btf_of(value.target), value.target.type_id, value.off, wanted):
-        message = (
-            f"kernel function {function.name} args#{number} expected pointer to STRUCT {parameter.struct}"
-            f" but R{register} has a pointer to STRUCT {value.target.name}"
-        )
+    if typed:
+        check.check_fixed(index, register, value)
+    else:
+        check.check_unmoved(index, register, value)
+    unsafe = value.nullable or target.flags & ~(kinds.TRUSTED | kinds.ALLOC | kinds.NON_OWNING)
+    if typed and unsafe and not in_rcu:
+        message = f"arg#{number} is {value.type_name()} expected ptr_ or socket"
         raise _refuse(index, register, message)
+    wanted = w.objects.kernel_object(parameter.struct).type_id
+    strict = (function.is_any("release") and w.ids[register] >> 32) or parameter.struct.endswith("___init")
+    if not target.local:
+        if target.type_id == wanted and not value.off:
+            return
+        btf = w.objects.btf_of(target)
+        if not strict and holds_struct(btf, target.type_id, value.off, wanted):
+            return
+    message = (
+        f"kernel function {function.name} args#{number} expected pointer to STRUCT {parameter.struct}"
+        f" but R{register} has a pointer to STRUCT {target.name}"
+    )
+    raise _refuse(index, register, message)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -356,6 +406,9 @@ def _give_result(w: Walk, index: int, function: KernelFunction, facts: KfuncFact
         return
     vals, ids = w.vals, w.ids
     reference = 0
+    if function.name.startswith("bpf_res_spin_lock"):
+        vals[0] = w.values.zero
+        return
     if not result.is_pointer or (result.target == "void" and not function.name.startswith("bpf_dynptr_slice")):
         vals[0] = w.values.unknown
         return
@@ -363,7 +416,8 @@ def _give_result(w: Walk, index: int, function: KernelFunction, facts: KfuncFact
     if result.target == "void":
         pointer = dynptrs.slice_of(w, index, function, facts, nullable)
     elif not result.struct:
-        pointer = w.values.pointer(MEM, result.size, nullable=nullable, readonly=True)
+        readonly = function.name not in _WRITABLE_RESULTS
+        pointer = w.values.pointer(MEM, result.size, nullable=nullable, readonly=readonly)
         reference = facts.reference
     else:
         pointer = w.values.pointer(
@@ -379,4 +433,6 @@ def _give_result(w: Walk, index: int, function: KernelFunction, facts: KfuncFact
 def _result_flags(function: KernelFunction, facts: KfuncFacts) -> int:
     if function.is_any("next"):
         return kinds.RCU if iterators.is_under_rcu(facts.iterator) else kinds.TRUSTED
+    if function.name in _UNTRUSTED_RESULTS:
+        return kinds.UNTRUSTED
     return kinds.RCU if function.is_any("in_rcu") else 0

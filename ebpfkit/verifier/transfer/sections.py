@@ -82,7 +82,8 @@ def prove_flag(w: Walk, index: int, register: int, function: KernelFunction) -> 
     if value is None or value.kind != STACK:
         message = f"arg#{register - 1} doesn't point to an irq flag on stack"
         raise Rejection("kfunc-argument", message, index=index, register=register)
-    saving = function.name.endswith("_save")
+    saving = function.name.endswith(("_save", "_irqsave"))
+    word = "lock" if function.name.startswith("bpf_res_") else "native"
     message = f"expected {'uninitialized' if saving else 'an initialized'} irq flag as arg#{register - 1}"
     spot = stack_objects.find_spot(w, index, register, "irq_flag", 1, message)
     slot = spot[0].slots.get(spot[1]) if spot is not None else None
@@ -91,10 +92,13 @@ def prove_flag(w: Walk, index: int, register: int, function: KernelFunction) -> 
         raise Rejection("execution-context", message, index=index, register=register)
     if saving:
         identity = w.new_id()
-        stack_objects.place_object(w, index, register, IRQ, 1, StackObject("irq"), identity << 32, 0)
+        stack_objects.place_object(w, index, register, IRQ, 1, StackObject(word), identity << 32, 0)
         w.state.irqs = (*w.state.irqs, (identity, index))
         return
-    assert spot is not None
+    assert spot is not None and slot is not None
+    if slot.value.word != word:
+        message = f"irq flag acquired by {slot.value.word} kfuncs cannot be restored with {word} kfuncs"
+        raise Rejection("execution-context", message, index=index, register=register)
     _restore(w, index, register, spot)
 
 
