@@ -15,13 +15,13 @@ from typing import Any
 
 from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import Frame, assigned_names
+from ebpfkit.compiler.callbacks import Callbacks
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
-from ebpfkit.compiler.tail_calls import TailCalls
 from ebpfkit.compiler.tracing import Tracing
 from ebpfkit.compiler.values import (
     INT,
@@ -65,7 +65,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, TailCalls):
+class Calls(Tracing, Callbacks):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -116,6 +116,9 @@ class Calls(Tracing, TailCalls):
         spec = getattr(callee, "__ebpf_helper__", None)
         if isinstance(spec, HelperSpec):
             return self.call_helper(spec, args, kwargs, node)
+        special = self.special(callee)
+        if special is not None:
+            return special(args, kwargs, node)
         if isinstance(callee, types.FunctionType) and callee not in _PURE:
             return self.inline(callee, args, kwargs, node, widen=True)
         if isinstance(callee, types.MethodType):
@@ -294,7 +297,8 @@ class Calls(Tracing, TailCalls):
         if callee is int:
             raise self.error(node, "no-width", "int(...) has no width", "write u64(...) or another type")
         if callee is print:
-            raise self.error(node, "not-callable", "a program cannot print", 'write bpf.trace(f"..."), or use a RingBuf')
+            hint = 'write bpf.trace(f"..."), or use a RingBuf'
+            raise self.error(node, "not-callable", "a program cannot print", hint)
         if callee is range:
             raise self.error(
                 node, "not-callable", "range() only has a meaning in a for loop", "write for i in range(...)"

@@ -52,7 +52,7 @@ _NO_EXPRESSION = {
     "Await": ("a program cannot wait", "remove await"),
     "Yield": ("a program is no generator", "use a RingBuf to hand values out"),
     "YieldFrom": ("a program is no generator", "use a RingBuf to hand values out"),
-    "JoinedStr": ("text has no meaning in a program", "write trace(f\"...\"), or hand the values out through a RingBuf"),
+    "JoinedStr": ("text has no meaning in a program", 'write trace(f"..."), or use a RingBuf'),
     "FormattedValue": ("text has no meaning in a program", "hand the values out through a RingBuf"),
     "TemplateStr": ("text has no meaning in a program", "hand the values out through a RingBuf"),
     "Interpolation": ("text has no meaning in a program", "hand the values out through a RingBuf"),

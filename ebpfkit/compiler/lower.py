@@ -106,9 +106,9 @@ class Lowerer(Statements):
             view = View(Arg(), info, found.record_type, Space.CONTEXT, 8)
             self.bind(found.record, view, named[found.record])
         for name, type_, offset in found.arguments:
-            info = type_.__ebpf_type__
+            number = type_.__ebpf_type__
             word = self.builder.ctx_load(offset, 8, name)
-            self.bind(name, scalar(self.builder.convert("trunc", word, ir_type(info)), info), named[name])
+            self.bind(name, scalar(self.builder.convert("trunc", word, ir_type(number)), number), named[name])
 
     def _parameters(self, node: ast.FunctionDef) -> Parameters:
         try:

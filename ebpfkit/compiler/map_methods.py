@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import ast
 
-from ebpfkit.abi.uapi import BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS
-from ebpfkit.compiler.ir import Imm, Operand, Scope
+from ebpfkit.abi.uapi import BPF_F_BROADCAST, BPF_F_CURRENT_CPU, BPF_F_EXCLUDE_INGRESS
+from ebpfkit.compiler.ir import Arg, Imm, Operand, Scope
 from ebpfkit.compiler.maps import S64, Maps
 from ebpfkit.compiler.packet import U32
 from ebpfkit.compiler.state import Binding, Conflict, Record
 from ebpfkit.compiler.values import (
     HOLE,
     Const,
+    ContextValue,
     OptionalView,
     Space,
     Value,
@@ -23,6 +24,7 @@ from ebpfkit.compiler.values import (
     describe,
     scalar,
 )
+from ebpfkit.dsl.event_arrays import MOST_PAYLOAD, PerfEventArray
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import DevMap, RedirectMap
@@ -71,6 +73,8 @@ class MapMethods(Maps):
             reference, value = self.keyless(facade, args[0], map_node, node.args[0])
             self.call("map_push_elem", "i64", reference, value, Imm(BPF_ANY, "i64"))
             return Void("add()")
+        if isinstance(facade, PerfEventArray) and name == "output":
+            return self._output_event(facade, args, kwargs, node)
         if facade.map_type == "ringbuf" and name in ("output", "reserve", "record"):
             return self._ring(facade, name, args, kwargs, node)
         code = "user-space-only" if hasattr(type(facade), name) else "no-such-attribute"
@@ -123,6 +127,30 @@ class MapMethods(Maps):
         reference = self.map_ref(facade, node.func.value)
         result = self.call("redirect_map", "i64", reference, Imm(0, "i64"), Imm(flags, "i64"))
         return scalar(self.builder.convert("trunc", result, "i32"), XdpAction.__ebpf_type__)  # type: ignore[attr-defined]
+
+    def _output_event(self, facade: MapFacade, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        """`events.output(pkt, record, packet=n)`."""
+        along = kwargs.pop("packet", Const(0))
+        self.arguments("output", args, kwargs, ("pkt", "record"), node)
+        if not isinstance(args[0], ContextValue):
+            raise self.wrong_kind(args[0], node.args[0], "the program's own context")
+        where = next((keyword.value for keyword in node.keywords), node)
+        size = self.scalar_of(along, where, "a number of bytes")
+        if size.type.network or size.type.is_bool or size.type.enum:
+            raise self.error(where, "bad-type", f"packet= is a number of bytes, not a {size.type.name}")
+        if size.lo < 0 or size.hi > MOST_PAYLOAD:
+            message = f"packet= is 0 to {MOST_PAYLOAD} bytes, and this is {size.lo} to {size.hi}"
+            raise self.error(where, "bad-size", message, f"write & {MOST_PAYLOAD:#x}, or test it first")
+        assert isinstance(node.func, ast.Attribute)
+        reference = self.map_ref(facade, node.func.value)
+        info = facade.value_type.__ebpf_type__
+        record = self.in_memory("record", args[1], info, facade.value_type, node.args[1])
+        flags: Operand = Imm(BPF_F_CURRENT_CPU | (size.op.value << 32 if isinstance(size.op, Imm) else 0), "i64")
+        if not isinstance(size.op, Imm):
+            wide = self.builder.convert("zext", size.op, "i64")
+            flags = self.builder.binary("or", self.builder.binary("shl", wide, Imm(32, "i64")), flags)
+        result = self.call("perf_event_output", "i64", Arg(), reference, flags, record, Imm(info.size, "i64"))
+        return scalar(result, S64)
 
     def _set(self, facade: MapFacade, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         """`m.set(key, value, flags)`: what the helper says."""

@@ -268,7 +268,8 @@ out:
   ret i64 %total
 }}
 
-define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed) alwaysinline nounwind {{
+define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed)
+  alwaysinline nounwind {{
   %both = or i64 %old_size, %new_size
   %odd = and i64 %both, 3
   %uneven = icmp ne i64 %odd, 0

@@ -359,6 +359,8 @@ class Subprograms(HelperCalls):
                 self.read_bounds()
                 entry = len(self.builder.current.instrs)
             for formal in formals:
+                if not formal.name:
+                    continue  # an argument that the function does not name
                 value = formal.inside(self, formal.param.arg if formal.param is not None else Null())
                 self.bind(formal.name, value, source.node)
             self.body(source.node)

@@ -20,6 +20,8 @@ _HOMES = {
         "cgroup_skb", "fentry", "fexit", "kprobe", "kretprobe", "perf_event", "raw_tracepoint", "socket_filter", "tc",
         "tp_btf", "tracepoint", "xdp",
     ),
+    "event_arrays": ("PerfEvent", "PerfEventArray"),
+    "callbacks": ("loop",),
     "functions": ("global_func", "noinline"),
     "locks": ("SpinLock",),
     "maps": ("BPF_ANY", "BPF_EXIST", "BPF_NOEXIST", "Array", "Hash", "LruHash", "MapFacade"),

@@ -52,9 +52,7 @@ def xdp(
 @overload
 def tc(function: Callable[[SkBuff], int], /) -> Program[TcAction]: ...
 @overload
-def tc(
-    *, short: TcAction = TC_ACT_SHOT, name: str = ""
-) -> Callable[[Callable[[SkBuff], int]], Program[TcAction]]: ...
+def tc(*, short: TcAction = TC_ACT_SHOT, name: str = "") -> Callable[[Callable[[SkBuff], int]], Program[TcAction]]: ...
 def tc(
     function: Callable[[SkBuff], int] | None = None, /, *, short: TcAction = TC_ACT_SHOT, name: str = ""
 ) -> Program[TcAction] | Callable[[Callable[[SkBuff], int]], Program[TcAction]]:
@@ -146,5 +144,3 @@ def perf_event(function: Callable[..., int | None] | None = None, /, *, name: st
     if function is not None:
         return TracingProgram(function, kind=KINDS["perf_event"], target="")
     return _tracing("perf_event", "", name)
-
-

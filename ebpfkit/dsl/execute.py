@@ -168,9 +168,7 @@ def _number(program: Program, returned: object) -> int:
     """The number that a program returned, of a type that answers with one."""
     kind = program.kind
     if isinstance(returned, bool) or not isinstance(returned, int) or not kind.lowest <= returned <= kind.highest:
-        raise CompileError(
-            f"{program.name}() returned {returned!r}", code="bad-verdict", hint=f"return {kind.answer}"
-        )
+        raise CompileError(f"{program.name}() returned {returned!r}", code="bad-verdict", hint=f"return {kind.answer}")
     return int(returned)
 
 

@@ -1,7 +1,7 @@
 """Helper functions of the kernel as typed calls: `helpers.ktime_get_ns()`, also by the full name `bpf_ktime_get_ns`.
 
-One function per row of `ebpfkit.abi.helpers` that some type of program may call and whose arguments the language can write;
-arguments are those of the C prototype. The signatures for type checkers are in `helpers.pyi`, which
+One function per row of `ebpfkit.abi.helpers` that some type of program may call and whose arguments the language can
+write; arguments are those of the C prototype. The signatures for type checkers are in `helpers.pyi`, which
 `tools/generate_helper_stubs.py` writes from the same rows. What a map or the packet offers as a method is better
 written so. In plain Python a helper runs on what the run provides; one that only a kernel can answer is refused.
 """
@@ -60,7 +60,7 @@ PYTHON_TYPES = {
 }
 """How an argument is annotated, for the kinds that the language can write."""
 
-RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64, "void": s64}  # a helper that C calls void answers 0
+RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64, "void": s64}  # void: it answers 0
 VERDICTS = frozenset({"redirect", "redirect_map", "redirect_neigh", "redirect_peer"})
 """Helpers whose result is the verdict to return."""
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ebpfkit._bits import round_up
 from ebpfkit.abi.map_types import WITH_SPIN_LOCKS
+from ebpfkit.dsl.callbacks import for_each
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
+from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.dsl.types import encode, info_of, s64, u32
 from ebpfkit.elf.model import MapSpec
@@ -33,6 +35,7 @@ ENOENT = 2
 
 K = TypeVar("K")
 V = TypeVar("V")
+S = TypeVar("S", bound=Struct | None)
 
 
 class MapFacade:
@@ -355,6 +358,30 @@ class Entries(MapFacade, Generic[K, V]):
         if run is not None:
             return self._run_store(run).lookup(self._key(key), self._cpu(run)) is not None
         return self.store.get(self._key(key)) is not None
+
+    def for_each(self, visit: Callable[[K, V, S], bool | None], state: S, /) -> s64:
+        """Call `visit(key, value, state)` for every entry until it returns True (bpf_for_each_map_elem): how many.
+
+        In a program, for hashes and arrays and their per-CPU forms, in the kernel's order; the key is a copy, the value
+        is the map's own. `state` is a local structure or None. User space writes `for key, value in m.items()`.
+        """
+        run = current_run()
+        if run is None:
+            hint = f"write for key, value in {self.name}.items()"
+            refuse("program-only", f"{self.name}.for_each() has a meaning only in a running program", hint)
+        from ebpfkit.abi.helpers import HELPERS_BY_NAME  # many rows, which few programs need
+
+        if self.map_type not in (HELPERS_BY_NAME["for_each_map_elem"].map_types or ()):
+            refuse("bad-map-operation", f"a program cannot call for_each() of this {type(self).__name__}")
+        return for_each(self._live_entries(run), visit, state)
+
+    def _live_entries(self, run: Run) -> Iterator[tuple[K, V]]:
+        store = self._run_store(run)
+        for stored in list(store.keys()):
+            cell = store.lookup(stored, self._cpu(run))
+            if cell is not None:
+                key = self.key_type.__ebpf_load__(Region(bytearray(stored)), 0)
+                yield key, self._load(Region(cell, RegionKind.MAP, self.name))
 
     def _refuse_per_cpu(self, what: str) -> None:
         if self.is_per_cpu:

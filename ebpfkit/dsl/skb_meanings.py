@@ -100,13 +100,10 @@ def _needs_skb(name: str, meaning: Callable[..., int]) -> Callable[..., int]:
 
 
 SKB_MEANINGS: dict[str, Callable[..., int]] = {
-    name: _needs_skb(name, meaning)
-    for name, meaning in {
-        "skb_load_bytes": _load_bytes,
-        "skb_store_bytes": _store_bytes,
-        "l3_csum_replace": _l3,
-        "l4_csum_replace": _l4,
-        "skb_pull_data": _pull,
-    }.items()
+    "skb_load_bytes": _needs_skb("skb_load_bytes", _load_bytes),
+    "skb_store_bytes": _needs_skb("skb_store_bytes", _store_bytes),
+    "l3_csum_replace": _needs_skb("l3_csum_replace", _l3),
+    "l4_csum_replace": _needs_skb("l4_csum_replace", _l4),
+    "skb_pull_data": _needs_skb("skb_pull_data", _pull),
 }
 """By the helper's name: called with the run and the helper's arguments."""

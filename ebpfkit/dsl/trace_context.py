@@ -47,7 +47,8 @@ class TraceEvent(Struct):
             prev_comm: array[u8, Literal[16]]
             prev_pid: s32
 
-    /sys/kernel/tracing/events/GROUP/NAME/format has the fields. The common ones are there, but no program may read them.
+    /sys/kernel/tracing/events/GROUP/NAME/format has the fields. The common ones are there, but no program may read
+    them.
     """
 
     common_type: u16

@@ -68,10 +68,10 @@ def read_attributes(data: memoryview) -> Iterator[Attribute]:
 
 
 def request(
-    protocol: int, kind: int, body: bytes, *, dump: bool = False, what: str = "netlink request"
+    protocol: int, kind: int, body: bytes, *, dump: bool = False, flags: int = 0, what: str = "netlink request"
 ) -> list[memoryview]:
     """Send one request and return the bodies of its answers. Raises NetlinkError with the kernel's text."""
-    flags = NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK)
+    flags |= NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK)
     message = _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
     for _ in range(3):
         answers = _exchange(protocol, message, what)

@@ -6,6 +6,7 @@ How it got there is `load`'s and `collection`'s; what holds it to a device is in
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 import sys
 from contextlib import ExitStack
@@ -255,6 +256,40 @@ class Program:
         from ebpfkit.loader.links import tracing
 
         return tracing.attach(self)
+
+    def attach_tc(self, dev: str | int, direction: str, *, via: str = "", priority: int = 1) -> Link:
+        """Attach a sched_cls program to the "ingress" or "egress" of a device. Raises AttachError.
+
+        `via` "tcx" (from Linux 6.6 the default) is a bpf_link; "clsact" a filter of that queue, which is added where it
+        is missing and stays, with a `priority` among its filters.
+        """
+        from ebpfkit.loader.links import tc
+
+        return tc.attach(self, dev, direction, via=via, priority=priority)
+
+    def attach_cgroup(self, path: str | Path) -> BpfLink:
+        """Attach a cgroup_skb program to a control group, by its folder below /sys/fs/cgroup. Raises AttachError."""
+        from ebpfkit.loader.links import places
+
+        return places.attach_cgroup(self, path)
+
+    def attach_socket(self, sock: socket.socket) -> Link:
+        """Filter what a socket receives by a socket_filter program. Raises AttachError."""
+        from ebpfkit.loader.links import places
+
+        return places.attach_socket(self, sock)
+
+    def attach_event(self) -> Link:
+        """Attach a kprobe or tracepoint program to what its section names. Raises AttachError."""
+        from ebpfkit.loader.links import places
+
+        return places.attach_event(self)
+
+    def attach_clock(self, *, hz: int, pid: int = -1, cpu: int | None = None) -> Link:
+        """Run a perf_event program `hz` times a second, of a process or on a CPU (None: each). Raises AttachError."""
+        from ebpfkit.loader.links import places
+
+        return places.attach_clock(self, hz=hz, pid=pid, cpu=cpu)
 
     def pin(self, path: str | Path) -> None:
         """Give the program a path on a bpffs, which keeps it alive. Raises KernelError."""

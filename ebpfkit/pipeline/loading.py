@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ebpfkit.loader.collection import Collection
     from ebpfkit.loader.links.base import BpfLink
     from ebpfkit.loader.links.base import Link as LiveLink
+    from ebpfkit.loader.program import Program as LiveProgram
 
 __all__ = [
     "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "join_source", "leave", "load", "unload",
@@ -140,15 +141,44 @@ def verify_before_load(spec: ProgramSpec) -> list[str]:
 
 
 def attach(
-    program: Program, dev: str, mode: str | None = None, *, via: str = "link", verify_first: bool = True
+    program: Program, place: Any = None, mode: str | None = None, *, verify_first: bool = True, **options: Any
 ) -> Link:
-    """Load one program and attach it to a device; `mode` is "native", "skb" or "hw" (None: the kernel chooses)."""
+    """Load one program and attach it to a place that suits its type; see `Program.attach`."""
     loaded = load(program, verify_first=verify_first)
     try:
-        return Link(loaded.programs[program.name].attach_xdp(dev, mode=mode, via=via), loaded)
+        return Link(_attach_live(program, loaded.programs[program.name], place, mode, options), loaded)
     except BaseException:
         loaded.close()
         raise
+
+
+def _attach_live(
+    program: Program, live: LiveProgram, place: Any, mode: str | None, options: Mapping[str, Any]
+) -> LiveLink:
+    """Attach a loaded program by its type. Raises UsageError for a place that is none for it."""
+    decorator = program.kind.decorator
+    given = {**options, **({"mode": mode} if mode is not None else {})}
+    if decorator in ("kprobe", "kretprobe", "tracepoint", "raw_tracepoint", "fentry", "fexit", "tp_btf"):
+        if place is not None or given:
+            raise UsageError(f"a {decorator} program knows its place by itself: write attach()")
+        return live.attach_tracing() if decorator not in _BY_EVENT else live.attach_event()
+    if decorator == "perf_event":
+        if place is not None or mode is not None or "hz" not in options:
+            raise UsageError("a perf_event program attaches to a clock: write attach(hz=100), with pid= or cpu=")
+        return live.attach_clock(**options)
+    if place is None:
+        wanted = {"cgroup_skb": "the folder of a control group", "socket_filter": "a socket"}.get(decorator, "a device")
+        raise UsageError(f"say where to attach: a {decorator} program attaches to {wanted}")
+    if decorator == "xdp":
+        return live.attach_xdp(place, **given)
+    if decorator == "tc":
+        return live.attach_tc(place, mode or "ingress", **options)
+    if given:
+        raise UsageError(f"attaching a {decorator} program takes no {', '.join(given)}")
+    return live.attach_cgroup(place) if decorator == "cgroup_skb" else live.attach_socket(place)
+
+
+_BY_EVENT = frozenset({"kprobe", "kretprobe", "tracepoint"})
 
 
 class Attached:

@@ -1,4 +1,4 @@
-"""Programs that the kernel calls with arguments or a record, run on these: plain Python, the virtual machine, the kernel."""
+"""Programs that the kernel calls with arguments or a record, run on these: here, in the virtual machine, there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def run_tracing(program: TracingProgram, arguments: Sequence[Any], on: str = "py
                      "kernel")  # fmt: skip
 
 
-def _context_of(program: TracingProgram, arguments: Sequence[Any], fields: dict[str, int]) -> tuple[bytes, dict[str, int]]:
+def _context_of(
+    program: TracingProgram, arguments: Sequence[Any], fields: dict[str, int]
+) -> tuple[bytes, dict[str, int]]:
     """The context in memory, and the fields of one that the machine builds by itself."""
     from ebpfkit.dsl.parameters import context_bytes, context_fields
 
