@@ -142,13 +142,12 @@ def initial_files(guest: Guest, arguments: list[str], modules: list[str], tools:
     files += Path("/usr/lib").glob("*/bpf/*.o")
     programs = {f"/bin/{name}": Path(shutil.which(name) or name) for name in tools}
     shared = [path for path in files if ".so" in path.name or path == python]
-    found: dict[str, Path | bytes] = {str(path): path for path in files} | programs
-    for path in libraries([*shared, *programs.values()]):
-        found[str(path)] = path
+    found: dict[str, Path | bytes] = {**{str(path): path for path in files}, **programs}
+    found |= {str(each): each for each in libraries([*shared, *programs.values()])}
     kernel_modules = module_files(guest, modules)
-    path = f"/plugin:{ROOT}:{packages}"
+    search = f"/plugin:{ROOT}:{packages}"
     plan = {
-        "modules": list(kernel_modules), "root": str(ROOT), "path": path, "python": str(python),
+        "modules": list(kernel_modules), "root": str(ROOT), "path": search, "python": str(python),
         "home": sys.base_prefix, "arguments": arguments,
     }  # fmt: skip
     init = INIT.replace("{python}", str(python))

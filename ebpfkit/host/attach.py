@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+from pathlib import Path
 
 from ebpfkit.errors import KernelError
 from ebpfkit.host import causes
 from ebpfkit.host.errnos import ENOTSUPP, describe_errno, explain_permission
 from ebpfkit.host.owners import find_link_holders
 from ebpfkit.kernel import bpf, ethtool, netlink
+from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.netlink import Device
 
-__all__ = ["describe_owner", "explain_missing_device", "explain_xdp_attach"]
+__all__ = ["describe_owner", "dispatched", "explain_missing_device", "explain_xdp_attach"]
 
 LINK_TYPE_XDP = 6
 _OURS = "/ebpfkit/"  # the folder of our pins on a bpffs
@@ -38,7 +41,24 @@ def describe_owner(device: Device) -> str:
         link = _link_on(device.index, number)
         holder = f"held by link {link}{_holders_of(link)}" if link else "attached through netlink"
         parts.append(f"program {number}{_program_name(number)} ({mode}, {holder})")
-    return " and ".join(parts) or "no program"
+    behind = dispatched(device)
+    runs = f", a dispatcher that runs {', '.join(f'{name!r} ({number})' for number, name in behind)}" if behind else ""
+    return (" and ".join(parts) or "no program") + runs
+
+
+def dispatched(device: Device) -> list[tuple[int, str]]:
+    """The ids and names of the programs that the device's dispatcher runs, where libxdp, and we, pin them."""
+    root = os.environ.get("LIBXDP_BPFFS") or find_bpffs() or "/"
+    folder = Path(root, "xdp", f"dispatch-{device.index}-{device.xdp.program_id}")
+    found = []
+    for path in sorted(folder.glob("prog*-prog"), key=lambda path: (len(path.name), path.name)):
+        try:
+            with bpf.obj_get(str(path)) as fd:
+                info = bpf.prog_info(fd)
+        except KernelError:
+            continue  # it went away meanwhile, or this process may not look
+        found.append((info.id, info.name.decode("ascii", "replace")))
+    return found
 
 
 def _holders_of(link: int) -> str:
@@ -114,6 +134,8 @@ def _explain_occupied(device: Device, number: int, mode: str | None, via: str) -
         return f"another attach is under way or the program in place is not the one expected ({describe_errno(number)})"
     owner = describe_owner(device)
     held_by_link = "held by link" in owner
+    if dispatched(device):
+        return f"{owner} is in place; join it (`ebpfkit load FILE --dev {device.name} --dispatcher`)"
     free = _release_command(device) if held_by_link else _off_command(device)
     wanted = mode or "native"
     if number == errno.EEXIST and wanted != "multi" and not device.xdp.id_of(wanted):

@@ -201,6 +201,10 @@ def _promiscuous(facts: DeviceFacts, _: HostFacts) -> Finding:
 def _attached(facts: DeviceFacts, _: HostFacts) -> Finding:
     if not facts.device.xdp.program_ids:
         return passed("attached", "nothing")
+    if facts.dispatched:
+        return passed(
+            "attached", facts.owner, f"others join it: `ebpfkit load FILE --dev {facts.device.name} --dispatcher`"
+        )
     why = "a second program is refused: replace it, or free the device"
     keyword = {"native": "xdpdrv", "skb": "xdpgeneric", "hw": "xdpoffload"}.get(facts.device.xdp.mode, "xdp")
     command = (

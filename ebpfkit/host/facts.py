@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ebpfkit.errors import AttachError, KernelError
-from ebpfkit.host.attach import describe_owner, explain_missing_device
+from ebpfkit.host.attach import describe_owner, dispatched, explain_missing_device
 from ebpfkit.kernel import ethtool, netdev, netlink
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.caps import effective_capabilities
@@ -67,6 +67,7 @@ class DeviceFacts:
     interrupt_cpus: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by interrupt
     promiscuous: bool = False
     owner: str = ""  # what is attached, and who holds it
+    dispatched: bool = False  # whether that is a dispatcher, which others can join
     upper: str = ""  # the name of the bond or bridge above it
     numa_node: int | None = None
     numa_cpus: tuple[int, ...] = ()
@@ -169,6 +170,7 @@ def gather_device(dev: str | int) -> DeviceFacts:
         interrupt_cpus=_interrupt_cpus(napis or []),
         promiscuous=bool(_flags(name) & _IFF_PROMISC),
         owner=describe_owner(device) if device.xdp.program_ids else "",
+        dispatched=bool(device.xdp.program_ids and dispatched(device)),
         upper=_name_of(device.master),
         numa_node=None if node is None or node < 0 else node,
         numa_cpus=_node_cpus(node),

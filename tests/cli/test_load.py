@@ -15,6 +15,7 @@ import pytest
 
 from ebpfkit.testing import VethLab
 from tests.conftest import require_tool
+from tests.elf.objects import compile_c
 
 pytestmark = pytest.mark.kernel
 
@@ -36,6 +37,9 @@ REJECTED = """
 SEC("xdp") int reads(struct xdp_md *ctx) { return *(unsigned char *)(long)ctx->data; }
 char _license[] SEC("license") = "GPL";
 """
+
+
+NO_REPLACING = "this system does not let programs replace functions"
 
 
 @pytest.fixture
@@ -187,3 +191,37 @@ def test_no_bpffs(lab: VethLab, program: Path) -> None:
     assert "mount -t bpf" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not attached(lab)
+
+
+def test_load_beside_others(lab: VethLab, tmp_path: Path) -> None:
+    """Put behind a dispatcher, listed, taken away; or told that this system does not allow it, and nothing is left."""
+    file = tmp_path / "beside.o"
+    file.write_bytes(compile_c("beside"))
+    first = run(lab, "load", file, "--prog", "plain", "--dev", lab.far_dev, "--dispatcher", "--priority", 7)
+    if NO_REPLACING in first.stderr:
+        assert first.returncode == 3 and "attach it alone" in first.stderr and "Traceback" not in first.stderr
+        again = run(lab, "unload", "--dev", lab.far_dev, "--prog", "plain")
+        assert again.returncode == 3 and "it is not there; there is nothing" in again.stderr
+        return
+    assert first.returncode == 0, first.stderr
+    shown = json.loads(first.stdout)
+    row = {"program": "plain", "program_id": shown["program_id"], "priority": 7, "chain": ["XDP_PASS"]}
+    assert shown["runs"] == [row]
+    refused = run(lab, "load", file, "--prog", "plain", "--dev", lab.far_dev)
+    assert "a dispatcher that runs 'plain'" in refused.stderr and "--dispatcher`" in refused.stderr
+    assert "a dispatcher that runs" in " ".join(run(lab, "doctor", lab.far_dev).stdout.split())
+    gone = json.loads(run(lab, "unload", "--dev", lab.far_dev, "--prog", "plain").stdout)
+    assert gone["program_id"] == shown["program_id"] and gone["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dispatcher"], "--dispatcher is for a device, --dev D"),
+        (["--dispatcher", "--dev", "any", "--pin"], "it goes without --pin"),
+        (["--priority", "3", "--dev", "any"], "give --dispatcher too"),
+    ],
+)
+def test_wrong_options_of_a_dispatcher(lab: VethLab, program: Path, arguments: list[str], message: str) -> None:
+    done = run(lab, "load", program, *arguments)
+    assert done.returncode == 2 and message in done.stderr
