@@ -54,6 +54,12 @@ _ROWS = (
         private_stack=True,
         sleepable=True,
         return_ranges={"trace_kprobe_session": _BOOL, "trace_uprobe_session": _BOOL},
+        attach_types=(
+            "trace_kprobe_multi",
+            "trace_uprobe_multi",
+            "trace_kprobe_session",
+            "trace_uprobe_session",
+        ),
     ),
     _prog(
         3,

@@ -137,7 +137,7 @@ class Frame:
 class Lock(NamedTuple):
     """A spin lock that is held: identity and map of the value that it is in (or what stands for no map).
 
-    `kind`: "spin", "res" or "res_irq" (with interrupts off). `outer`: the lock taken before, which resilient locks allow.
+    `kind`: "spin", "res" or "res_irq" (with interrupts off). `outer`: the lock taken before, which resilient ones allow.
     """
 
     identity: int

@@ -55,8 +55,8 @@ def test_rows_refer_to_each_other() -> None:
             assert prog.name in ATTACH_TYPES[attach].prog_types
         assert set(prog.return_ranges) <= set(prog.attach_types)
         for low, high in prog.return_ranges.values():
-            assert prog.return_range is not None
-            assert prog.return_range[0] <= low <= high <= prog.return_range[1]
+            widest = prog.return_range  # None: anything elsewhere
+            assert widest is None or widest[0] <= low <= high <= widest[1]
     for attach_row in ATTACH_TYPES.values():
         assert attach_row.prog_types <= set(PROG_TYPES)
     for row in MAP_TYPES.values():

@@ -9,13 +9,12 @@ from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import arguments, check, functions, kptrs, obligations, strings
 from ebpfkit.verifier.arguments import CallFacts
-from ebpfkit.verifier.domain.objects import BTF
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, MEM, OPAQUE, PACKET, PACKET_END, PACKET_META, STACK
 from ebpfkit.verifier.domain.scalar import Bounds
 from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
 from ebpfkit.verifier.operations import may_call_in_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
-from ebpfkit.verifier.state import ID_MASK, SPILL, Frame, Slot, reference_word
+from ebpfkit.verifier.state import SPILL, Frame, Slot, reference_word
 from ebpfkit.verifier.transfer import callbacks, dynptrs, locks, repeats, stack, stack_objects
 from ebpfkit.verifier.transfer.graph import in_comparison
 from ebpfkit.verifier.transfer.jumps import keeps_identity
