@@ -53,13 +53,14 @@ class Handler:
     """A program made ready for native code: its text, and what the text holds by address.
 
     `targets`: the table of each socket map, an i64 for each index (0: nothing there), which who runs the handler fills.
+    `verdicts`: all that it returns, None where that is not known.
     """
 
     program: Program
     text: str
     maps: Mapping[str, MapFacade]
     targets: Mapping[str, Any]
-    verdicts: frozenset[int]
+    verdicts: frozenset[int] | None
     held: tuple[Any, ...] = field(repr=False, default=())
 
 
@@ -194,10 +195,11 @@ def _place(function: Function, places: Mapping[str, Operand]) -> None:
             )
 
 
-def _verdicts(function: Function) -> frozenset[int]:
-    """The constant verdicts that the program returns."""
-    last = [block.instrs[-1] for block in function.blocks if block.instrs]
-    return frozenset(i.args[0].value for i in last if i.op == "ret" and isinstance(i.args[0], Imm))
+def _verdicts(function: Function) -> frozenset[int] | None:
+    """The verdicts that the program returns; None where one is not known before it runs."""
+    returned = [instr.args[0] for block in function.blocks for instr in block.instrs if instr.op == "ret"]
+    constant = [value.value for value in returned if isinstance(value, Imm)]
+    return frozenset(constant) if len(constant) == len(returned) else None
 
 
 def _check(function: Function, maps: Mapping[str, MapFacade]) -> None:

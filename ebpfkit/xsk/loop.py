@@ -98,13 +98,16 @@ class Loop:
         first = self.sockets[0].umem
         spread = any(sock.umem.is_spread for sock in self.sockets)
         if handler is not None:
-            text = LoopText(first.frame_size, unaligned=first.unaligned, spread=spread).text(handler.text)
+            text = LoopText(first.frame_size, unaligned=first.unaligned, spread=spread).text(
+                handler.text, handler.verdicts
+            )
         else:
             text = RingText(first.frame_size, unaligned=first.unaligned, spread=spread).generator()
         self._module = _compiled(text)
         address = ctypes.c_void_p
         if handler is not None:
-            self._run = ctypes.CFUNCTYPE(ctypes.c_int64, address)(self._module.address("run"))
+            self.entry = self._module.address("run")
+            self._run = ctypes.CFUNCTYPE(ctypes.c_int64, address)(self.entry)
         else:
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, address, address, ctypes.c_uint64, ctypes.c_uint64)
             self._generate = prototype(self._module.address("generate"))
@@ -311,5 +314,5 @@ def _check_sockets(sockets: Sequence[XskSocket], handler: Handler | None) -> Non
             raise UsageError("two sockets on one queue share its rings; a compiled loop wants a queue for each")
         if sum(users) != sum(other.umem is umem for other in sockets):
             raise UsageError("sockets that share a UMEM are served by one thread: name all of them")
-        if handler is not None and not sock.sizes.tx and _XDP_TX in handler.verdicts:
+        if handler is not None and not sock.sizes.tx and _XDP_TX in (handler.verdicts or ()):
             raise UsageError(f"the handler returns XDP_TX, and {sock!r} has no TX ring (tx_size=0)")

@@ -74,7 +74,11 @@ class RingText(IrText):
 
     def common(self) -> None:
         """The functions that every loop needs."""
+        with self.function("internal void @put_free(ptr %s, i64 %frame) noinline cold nounwind"):
+            self.push_free("%frame")
+            self.line("ret void")
         self._kick()
+        self._recycle()
         self._reap()
         self._refill()
         self._make_room()
@@ -117,8 +121,10 @@ class RingText(IrText):
         value = self.op(f"add i64 {self.get(name, of)}, {by}")
         self.line(f"store atomic i64 {value}, ptr {self.word(name, of)} monotonic, align 8")
 
-    def branch(self, condition: str, then: str, other: str) -> None:
-        self.line(f"br i1 {condition}, label %{then}, label %{other}")
+    def branch(self, condition: str, then: str, other: str, *, weights: bool | None = None) -> None:
+        """`weights`: whether the condition nearly always holds, or nearly never."""
+        known = "" if weights is None else f", !prof !{_LIKELY if weights else _UNLIKELY}"
+        self.line(f"br i1 {condition}, label %{then}, label %{other}{known}")
 
     def when(self, condition: str) -> str:
         """Go on where the condition holds; the label of the rest, to be reached by `otherwise`."""
@@ -247,6 +253,60 @@ class RingText(IrText):
             self.rest(rest)
             self.line("ret void")
 
+    def _recycle(self) -> None:
+        """recycle(socket): sent frames straight into the fill ring, up to as many as have gone elsewhere."""
+        with self.function("internal void @recycle(ptr %s) nounwind"):
+            self.local("i")
+            consumer, producer = self.place("completion_consumer"), self.place("fill_producer")
+            first, into = self.own(consumer), self.own(producer)
+            there = self.wide(self.op(f"sub i32 {self.acquire(self.place('completion_producer'))}, {first}"))
+            seen = self.wide(self.acquire(self.place("fill_consumer")))
+            self.set("fill_seen", seen)
+            size = self.op(f"add i64 {self.get('fill_mask')}, 1")
+            used = self.wide(self.op(f"sub i32 {into}, {self.narrow(seen)}"))
+            count = self._least(there, self.get("deficit"), self.op(f"sub i64 {size}, {used}"))
+            count, source = self._segment(count, "completion", self.wide(first))
+            count, target = self._segment(count, "fill", self.wide(into))
+            owners, frames = self.place("owners"), self.get("frames")
+            self.branch(self.compare("sgt", count, 0), "loop", "none", weights=True)
+            self.label("loop")
+            i = self.read("%i")
+            frame = self.frame_of(
+                self.op(f"load i64, ptr {self.op(f'getelementptr i64, ptr {source}, i64 {i}')}, align 8")
+            )
+            self.branch(self.compare("ult", frame, frames), "inside", "stop", weights=True)
+            self.label("inside")
+            at = self.op(f"getelementptr i64, ptr {target}, i64 {i}")
+            self.line(f"store i64 {self.start_of(frame)}, ptr {at}, align 8")
+            self.give(frame, _FILL, owners=owners)
+            self.step("%i")
+            self.branch(self.compare("ult", self.read("%i"), count), "loop", "stop", weights=True)
+            self.label("stop")  # in the middle: the entry is none of ours, and `reap` skips it
+            done = self.read("%i")
+            self.release(producer, self.op(f"add i32 {into}, {self.narrow(done)}"))
+            self.release(consumer, self.op(f"add i32 {first}, {self.narrow(done)}"))
+            self.set("deficit", self.op(f"sub i64 {self.get('deficit')}, {done}"))
+            self.set("pending", self.op(f"sub i64 {self.get('pending')}, {done}"))
+            self.count("completed", done)
+            self.go("none")
+            self.label("none")
+            self.line("ret void")
+
+    def _least(self, *values: str) -> str:
+        """The least of signed numbers."""
+        least = values[0]
+        for value in values[1:]:
+            least = self.op(f"call i64 @llvm.smin.i64(i64 {least}, i64 {value})")
+        return least
+
+    def _segment(self, count: str, ring: str, index: str) -> tuple[str, str]:
+        """So many entries from an index on, cut at the ring's end; the address of the first."""
+        mask = self.get(f"{ring}_mask")
+        slot = self.op(f"and i64 {index}, {mask}")
+        left = self.op(f"sub i64 {self.op(f'add i64 {mask}, 1')}, {slot}")
+        entries = self.place(f"{ring}_entries")
+        return self._least(count, left), self.op(f"getelementptr i64, ptr {entries}, i64 {slot}")
+
     def _reap(self) -> None:
         """reap(socket): frames whose packets have left are free again."""
         with self.function("internal void @reap(ptr %s) nounwind"):
@@ -346,6 +406,9 @@ class RingText(IrText):
             self.write(waiting, self.op(f"zext i1 {left} to i64"))
             self.rest(some)
             pending = self.when(self.compare("ne", self.get("pending"), 0))
+            short = self.when(self.compare("sgt", self.get("deficit"), 0))
+            self.line("call void @recycle(ptr %s)")
+            self.rest(short)
             self.line("call void @reap(ptr %s)")
             self.rest(pending)
             self.rest(tx)
@@ -421,6 +484,7 @@ def module_text(lines: list[str]) -> str:
     return "\n".join(lines) + _LIBC
 
 
+_LIKELY, _UNLIKELY = 100, 101
 _LIBC: Final = """
 declare i64 @sendto(i32, ptr, i64, i32, ptr, i32)
 declare i64 @recvfrom(i32, ptr, i64, i32, ptr, ptr)
@@ -430,4 +494,6 @@ declare i32 @poll(ptr, i64, i32)
 declare ptr @__errno_location()
 declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.smin.i64(i64, i64)
+!100 = !{!"branch_weights", i32 2000, i32 1}
+!101 = !{!"branch_weights", i32 1, i32 2000}
 """

@@ -10,7 +10,7 @@ as at the start. `owners` follows every frame, as in `umem`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,10 +30,13 @@ _SHORT_WAIT: Final = 10  # milliseconds
 
 
 class LoopText(RingText):
-    """The text of run(run) with `handler`, the handler's text, in it."""
+    """The text of run(run) with a handler in it. What the handler never returns needs no code."""
 
-    def text(self, handler: str) -> str:
-        """The whole module."""
+    sends = True
+
+    def text(self, handler: str, verdicts: Collection[int] | None = None) -> str:
+        """The whole module for the handler's text; `verdicts` are all that it returns, where that is known."""
+        self.sends = verdicts is None or uapi.XDP_TX in verdicts
         self.common()
         self._hand_up()
         self._forward()
@@ -115,150 +118,179 @@ class LoopText(RingText):
             self.line("ret i64 2")
 
     def _serve(self) -> None:
-        """serve(socket, run): a batch of received packets through the handler; how many."""
+        """serve(socket, run): a batch of received packets through the handler; how many.
+
+        A batch ends where a ring begins again, so that entries follow each other in memory.
+        """
         with self.function("internal i64 @serve(ptr %s, ptr %r) nounwind"):
-            locals = {
-                name: self.local(name) for name in ("i", "filled", "sent", "bytes", "aborted", "dropped", "upped")
-            }
             self.line(f"%ctx = alloca [{len(CONTEXT)} x i64], align 8")
-            one = self.local("one", 1)
+            for name in ("i", "filled", "sent", "bytes", "aborted", "dropped", "upped", "fill_room", "count"):
+                self.local(name)
+            self.local("one", 1)
             self.branch(self.compare("eq", self.get("rx_producer"), 0), "nothing", "receives")
             self.label("nothing")
             self.line("ret i64 0")
             self.label("receives")
-            consumer = self.place("rx_consumer")
-            first = self.own(consumer)
+            consumer, producer = self.place("rx_consumer"), self.place("fill_producer")
+            first, filling = self.own(consumer), self.own(producer)
             there = self.wide(self.op(f"sub i32 {self.acquire(self.place('rx_producer'))}, {first}"))
-            self.branch(self.compare("eq", there, 0), "nothing", "some")
+            self.branch(self.compare("eq", there, 0), "nothing", "some", weights=False)
             self.label("some")
-            count = self.op(f"call i64 @llvm.umin.i64(i64 {there}, i64 {BATCH})")
-            self._room(count)
-            self._packets(self.wide(first), count, locals)
-            filled, sent = self.read(locals["filled"]), self.read(locals["sent"])
-            producer = self.place("fill_producer")
-            self.release(producer, self.op(f"add i32 {self.own(producer)}, {self.narrow(filled)}"))
+            self.write("%count", self.op(f"call i64 @llvm.umin.i64(i64 {there}, i64 {BATCH})"))
+            rx, fill = self._up_to_end("rx", self.wide(first), 16), self._up_to_end("fill", self.wide(filling), 8)
+            tx = self._up_to_end("tx", self.get("tx_next"), 16) if self.sends else ""
+            self._room(self.wide(filling))
+            count = self.read("%count")
+            self._packets(rx, fill, tx, count)
+            filled = self.read("%filled")
+            self.release(producer, self.op(f"add i32 {filling}, {self.narrow(filled)}"))
             self.release(consumer, self.op(f"add i32 {first}, {self.narrow(count)}"))
             self.bump("deficit", self.op(f"sub i64 {count}, {filled}"))
+            self.count("received", count)
+            self.count("bytes", self.read("%bytes"))
+            self._settle()
+            self.line(f"ret i64 {count}")
+
+    def _settle(self) -> None:
+        """What a batch leaves to be published and counted; of what no packet took, nothing."""
+        for name in ("aborted", "dropped"):
+            rest = self.when(self.compare("ne", self.read(f"%{name}"), 0))
+            self.count(name, self.read(f"%{name}"))
+            self.rest(rest)
+        if self.sends:
+            sent = self.read("%sent")
+            rest = self.when(self.compare("ne", sent, 0))
             following = self.op(f"add i64 {self.get('tx_next')}, {sent}")
             self.set("tx_next", self.op(f"and i64 {following}, 4294967295"))
             self.bump("pending", sent)
-            self.count("received", count)
-            for name in ("sent", "bytes", "aborted", "dropped"):
-                self.count(name, self.read(locals[name]))
-            rest = self.when(self.compare("ne", self.read(locals["upped"]), 0))
-            self.release(self.place("up_producer", "%r"), self.narrow(self.get("up_next", "%r")))
-            self.op(f"call i64 @write(i32 {self.narrow(self.get('up_fd', '%r'))}, ptr {one}, i64 8)")
+            self.count("sent", sent)
             self.rest(rest)
-            self.line(f"ret i64 {count}")
-
-    def _room(self, count: str) -> None:
-        """Room in the fill ring is read anew where it seems short; for TX a full ring is waited for, for a while."""
-        used = self.op(f"sub i32 {self.own(self.place('fill_producer'))}, {self.narrow(self.get('fill_seen'))}")
-        size = self.op(f"add i64 {self.get('fill_mask')}, 1")
-        room = self.op(f"sub i64 {size}, {self.wide(used)}")
-        rest = self.when(self.compare("ult", room, count))
-        self.set("fill_seen", self.wide(self.acquire(self.place("fill_consumer"))))
+        rest = self.when(self.compare("ne", self.read("%upped"), 0))
+        self.release(self.place("up_producer", "%r"), self.narrow(self.get("up_next", "%r")))
+        self.op(f"call i64 @write(i32 {self.narrow(self.get('up_fd', '%r'))}, ptr %one, i64 8)")
         self.rest(rest)
+
+    def _up_to_end(self, ring: str, index: str, size: int) -> str:
+        """Where the entry of this index is; the batch is cut to what there is up to the ring's end."""
+        mask = self.get(f"{ring}_mask")
+        slot = self.op(f"and i64 {index}, {mask}")
+        left = self.op(f"sub i64 {self.op(f'add i64 {mask}, 1')}, {slot}")
+        if ring == "tx":  # a socket may have none
+            has = self.compare("ne", self.get("tx_producer"), 0)
+            left = self.op(f"select i1 {has}, i64 {left}, i64 {BATCH}")
+        self.write("%count", self.op(f"call i64 @llvm.umin.i64(i64 {self.read('%count')}, i64 {left})"))
+        return self.op(f"getelementptr [{size} x i8], ptr {self.place(f'{ring}_entries')}, i64 {slot}")
+
+    def _room(self, filling: str) -> None:
+        """Room in the fill ring is read anew where it seems short; for TX a full ring is waited for, for a while."""
+        size = self.op(f"add i64 {self.get('fill_mask')}, 1")
+
+        def room() -> str:
+            used = self.op(f"and i64 {self.op(f'sub i64 {filling}, ' + self.get('fill_seen'))}, 4294967295")
+            return self.op(f"sub i64 {size}, {used}")
+
+        self.write("%fill_room", room())
+        rest = self.when(self.compare("ult", self.read("%fill_room"), self.read("%count")))
+        self.set("fill_seen", self.wide(self.acquire(self.place("fill_consumer"))))
+        self.write("%fill_room", room())
+        self.rest(rest)
+        if not self.sends:
+            return
         tx = self.when(self.compare("ne", self.get("tx_producer"), 0))
-        size = self.op(f"add i64 {self.get('tx_mask')}, 1")
-        wanted = self.op(f"call i64 @llvm.umin.i64(i64 {size}, i64 {count})")
-        short = self.when(self.compare("ult", self.tx_room("%s"), wanted))
+        short = self.when(self.compare("ult", self.tx_room("%s"), self.read("%count")))
         self.set("tx_seen", self.wide(self.acquire(self.place("tx_consumer"))))
-        still = self.when(self.compare("ult", self.tx_room("%s"), wanted))
-        self.line(f"call void @make_room(ptr %s, i64 {wanted})")
+        still = self.when(self.compare("ult", self.tx_room("%s"), self.read("%count")))
+        self.line(f"call void @make_room(ptr %s, i64 {self.read('%count')})")
         self.rest(still)
         self.rest(short)
         self.rest(tx)
 
-    def _packets(self, first: str, count: str, locals: dict[str, str]) -> None:
+    def _packets(self, rx: str, fill: str, tx: str, count: str) -> None:
         """The packets of a batch. Everything that does not change is read before."""
-        rx, rx_mask, umem = self.place("rx_entries"), self.get("rx_mask"), self.get("umem")
-        fill, fill_mask = self.place("fill_entries"), self.get("fill_mask")
-        fill_next = self.wide(self.own(self.place("fill_producer")))
-        used = self.op(f"and i64 {self.op(f'sub i64 {fill_next}, ' + self.get('fill_seen'))}, 4294967295")
-        fill_room = self.op(f"sub i64 {self.op(f'add i64 {fill_mask}, 1')}, {used}")
-        tx, tx_mask, tx_next = self.place("tx_entries"), self.get("tx_mask"), self.get("tx_next")
-        has_tx = self.compare("ne", self.get("tx_producer"), 0)
-        tx_room = self.op(f"select i1 {has_tx}, i64 {self.tx_room('%s')}, i64 0")
-        owners = self.place("owners")
-        for name, value in (("ifindex", self.get("ifindex")), ("queue", self.get("queue")), ("cpu", self.get("cpu")),
-                            ("seed", self.op(f"ptrtoint ptr {self.word('seed', '%r')} to i64"))):  # fmt: skip
-            self._into_context(name, value)
+        umem, fill_room, owners = self.get("umem"), self.read("%fill_room"), self.place("owners")
+        tx_room = "0"
+        if self.sends:
+            has_tx = self.compare("ne", self.get("tx_producer"), 0)
+            tx_room = self.op(f"select i1 {has_tx}, i64 {self.tx_room('%s')}, i64 0")
+        for name in ("ifindex", "queue", "cpu"):
+            self._into_context(name, self.get(name))
+        self._into_context("seed", self.op(f"ptrtoint ptr {self.word('seed', '%r')} to i64"))
         self.go("packet")
         self.label("packet")
-        at = self.entry(rx, rx_mask, self.op(f"add i64 {first}, {self.read(locals['i'])}"), 16)
-        raw = self.op(f"load i64, ptr {at}, align 8")
+        at = self.op(f"getelementptr [16 x i8], ptr {rx}, i64 {self.read('%i')}")
+        address = self.op(f"load i64, ptr {at}, align 8")
         length = self.wide(self.op(f"load i32, ptr {self.op(f'getelementptr i64, ptr {at}, i64 1')}, align 8"))
-        address = raw
         if self.unaligned:
-            base = self.op(f"and i64 {raw}, {uapi.XSK_UNALIGNED_BUF_ADDR_MASK}")
-            address = self.op(f"add i64 {base}, {self.op(f'lshr i64 {raw}, {uapi.XSK_UNALIGNED_BUF_OFFSET_SHIFT}')}")
+            base = self.op(f"and i64 {address}, {uapi.XSK_UNALIGNED_BUF_ADDR_MASK}")
+            offset = self.op(f"lshr i64 {address}, {uapi.XSK_UNALIGNED_BUF_OFFSET_SHIFT}")
+            address = self.op(f"add i64 {base}, {offset}")
         frame = self.frame_of(address)
         start = self.start_of(frame)
         data = self.op(f"add i64 {umem}, {address}")
-        self._into_context("data", data)
-        self._into_context("meta", data)
-        self._into_context("end", self.op(f"add i64 {data}, {length}"))
-        self._into_context("low", self.op(f"sub i64 {data}, {PACKET_HEADROOM - _LOW}"))
-        self._into_context("high", self.op(f"add i64 {umem}, {self.op(f'add i64 {start}, {self.frame_size}')}"))
-        self._into_context("target", "0")
-        self.step(locals["bytes"], length)
+        for name, value in (
+            ("data", data),
+            ("meta", data),
+            ("end", self.op(f"add i64 {data}, {length}")),
+            ("low", self.op(f"sub i64 {data}, {PACKET_HEADROOM - _LOW}")),
+            ("high", self.op(f"add i64 {umem}, {self.op(f'add i64 {start}, {self.frame_size}')}")),
+            ("target", "0"),
+        ):
+            self._into_context(name, value)
+        self.step("%bytes", length)
         verdict = self.op("call i32 @handler(ptr %ctx)")
         new = self.op(f"sub i64 {self._of_context('data')}, {umem}")
         size = self.op(f"sub i64 {self._of_context('end')}, {self._of_context('data')}")
         cases = {uapi.XDP_DROP: "drop", uapi.XDP_TX: "send", uapi.XDP_PASS: "pass", uapi.XDP_REDIRECT: "redirect"}
         labels = " ".join(f"i32 {number}, label %{label}" for number, label in cases.items())
         self.line(f"switch i32 {verdict}, label %abort [ {labels} ]")
-        self._to_self(locals, tx, tx_mask, tx_next, tx_room, owners, frame, new, size)
-        self._to_others(locals, frame, new, size)
-        self.label("abort")
-        self.step(locals["aborted"])
-        self.go("recycle")
-        self.label("drop")
-        self.step(locals["dropped"])
-        self.go("recycle")
+        self._to_self(tx, tx_room, owners, frame, new, size)
+        self._to_others(frame, new, size)
+        for label, counter in (("abort", "aborted"), ("drop", "dropped")):
+            self.label(label)
+            self.step(f"%{counter}")
+            self.go("recycle")
         self.label("recycle")
-        filled = self.read(locals["filled"])
-        self.branch(self.compare("ult", filled, fill_room), "reuse", "free")
+        filled = self.read("%filled")
+        self.branch(self.compare("ult", filled, fill_room), "reuse", "free", weights=True)
         self.label("reuse")
-        into = self.entry(fill, fill_mask, self.op(f"add i64 {fill_next}, {filled}"), 8)
+        into = self.op(f"getelementptr i64, ptr {fill}, i64 {filled}")
         self.line(f"store i64 {start}, ptr {into}, align 8")
-        self.step(locals["filled"])
+        self.step("%filled")
         self.go("following")
         self.label("free")
-        self.push_free(frame)
+        self.line(f"call void @put_free(ptr %s, i64 {frame})")
         self.go("following")
         self.label("following")
-        self.step(locals["i"])
-        self.branch(self.compare("ult", self.read(locals["i"]), count), "packet", "over")
+        self.step("%i")
+        self.branch(self.compare("ult", self.read("%i"), count), "packet", "over")
         self.label("over")
 
-    def _to_self(
-        self, locals: dict[str, str], tx: str, mask: str, following: str, room: str, owners: str, frame: str, new: str,
-        size: str,
-    ) -> None:  # fmt: skip
+    def _to_self(self, tx: str, room: str, owners: str, frame: str, new: str, size: str) -> None:
         """XDP_TX."""
         self.label("send")
-        sent = self.read(locals["sent"])
-        self.branch(self.compare("ult", sent, room), "put", "full")
+        if not self.sends:
+            self.line("unreachable")
+            return
+        sent = self.read("%sent")
+        self.branch(self.compare("ult", sent, room), "put", "full", weights=True)
         self.label("full")
         self.count("no_room", 1)
         self.go("recycle")
         self.label("put")
-        at = self.entry(tx, mask, self.op(f"add i64 {following}, {sent}"), 16)
+        at = self.op(f"getelementptr [16 x i8], ptr {tx}, i64 {sent}")
         self.line(f"store i64 {new}, ptr {at}, align 8")
         self.line(f"store i64 {size}, ptr {self.op(f'getelementptr i64, ptr {at}, i64 1')}, align 8")
         self.give(frame, _TX, owners=owners)
-        self.step(locals["sent"])
+        self.step("%sent")
         self.go("following")
 
-    def _to_others(self, locals: dict[str, str], frame: str, new: str, size: str) -> None:
+    def _to_others(self, frame: str, new: str, size: str) -> None:
         """XDP_PASS and XDP_REDIRECT."""
         self.label("pass")
         taken = self.op(f"call i1 @hand_up(ptr %s, ptr %r, i64 {frame}, i64 {new}, i64 {size})")
         self.branch(taken, "upped.one", "recycle")
         self.label("upped.one")
-        self.step(locals["upped"])
+        self.step("%upped")
         self.go("following")
         self.label("redirect")
         chosen = self._of_context("target")
