@@ -158,7 +158,8 @@ def check_return(w: Walk, index: int, register: int) -> None:
         if value.smin < callback.low or value.smax > callback.high:
             raise return_value_out(index, value, (callback.low, callback.high), where, register)
         return
-    if w.state.frames[0].function.number:
+    function = w.state.frames[0].function
+    if function.number and function is not w.code.handler:
         if not value.is_scalar:
             message = f"At subprogram exit the register R{register} is not a scalar value ({type_name(value)})"
             raise Rejection("return-value", message, index=index, register=register)

@@ -245,7 +245,10 @@ class Walk:
         """The state in which the function is walked on its own; states stored for other functions are gone."""
         frame = Frame(0, function, -1, self.stack_liveness.root(function))
         if function.number:
-            functions.enter_global(self, frame, functions.prototype_of(self, function))
+            parameters = functions.prototype_of(self, function)
+            if function is self.code.handler:
+                functions.check_handler(parameters)
+            functions.enter_global(self, frame, parameters)
         else:
             frame.vals[1] = self.values.pointer(CTX)
         frame.vals[10] = self.values.pointer(STACK, 0)
@@ -307,6 +310,8 @@ class Walk:
         self._run_function(self.code.subprograms[0])
         if not is_at_least(self.profile.kernel, functions.LAZY_SINCE):
             self.called.update(function.number for function in self.code.subprograms if function.is_global)
+        if self.code.handler is not None:
+            self.called.add(self.code.handler.number)
         done: set[int] = set()
         while todo := self.called - done:
             # Ascending, and what a walk newly reaches may wait for the next round: the kernel's order.

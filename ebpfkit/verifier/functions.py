@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTEXT_STRUCTS",
     "LAZY_SINCE",
+    "check_handler",
     "Parameter",
     "ParameterKind",
     "effects_of",
@@ -259,6 +260,12 @@ def _prove_memory(w: Walk, index: int, register: int, value: Any, parameter: Par
     facts = CallFacts()
     for write in (False, True):
         check_memory(w, index, register, value, parameter.size, write, True, facts, ArgKind.MEM)
+
+
+def check_handler(parameters: tuple[Parameter, ...]) -> None:
+    """What a program may name as its handler of exceptions."""
+    if len(parameters) != 1 or parameters[0].kind is not ParameterKind.NUMBER:
+        raise Rejection("callback", "exception cb only supports single integer argument")
 
 
 def enter_global(w: Walk, frame: Frame, parameters: tuple[Parameter, ...]) -> None:

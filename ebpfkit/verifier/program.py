@@ -18,7 +18,7 @@ from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
-from ebpfkit.btf.types import DeclTag
+from ebpfkit.btf.types import DeclTag, Func, Linkage
 from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.domain.pointer import MapTarget
 from ebpfkit.verifier.kernel_functions import KernelFunction, function_of
@@ -50,6 +50,7 @@ _MAX_SUBPROGRAMS = 256
 _MAX_MAPS = 64
 _PAGE = 4096
 _DEVICE_BOUND = 1 << 6
+_HANDLER = "exception_callback:"
 _COMPARING = frozenset({"bpf_rbtree_add_impl"})
 _ASYNCHRONOUS = frozenset({"bpf_wq_set_callback_impl"})
 _JUMPS = (Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO)
@@ -89,6 +90,7 @@ class Code:
         self.targets: list[int | None] = [None] * len(self.insns)
         self.subprograms: list[Subprogram] = []
         self.subprogram_of: list[Subprogram] = []
+        self.handler: Subprogram | None = None  # what a tag of the program names for exceptions
         self.maps: list[MapTarget | None] = [None] * len(self.insns)
         self.arena: MapTarget | None = None
         self.symbols: dict[int, Symbol] = {}  # the kernel's, that wide loads name
@@ -126,9 +128,6 @@ def prepare(
     _find_subprograms(code)
     _check_jumps(code)
     if has_function_types(spec) and len(spec.func_infos) != len(code.subprograms):
-        assert spec.btf is not None
-        if any(tag.name.startswith("exception_callback:") for _, tag in spec.btf.iter_kind(DeclTag)):
-            raise Unmodelled("functions that a tag makes the handler of exceptions")
         raise Rejection("btf-mismatch", "number of funcs in func_info doesn't match number of subprogs")
     _resolve_wide_loads(code, kernel)
     _check_reachability(code)
@@ -164,6 +163,9 @@ def _find_subprograms(code: Code) -> None:
         for info in code.spec.func_infos:
             if info.slot in code.index_of:
                 starts.add(code.index_of[info.slot])
+    handler = _find_handler(code)
+    if handler is not None:
+        starts.add(handler)
     if len(starts) > _MAX_SUBPROGRAMS:
         raise Rejection("too-many-functions", "too many subprograms")
     ordered = sorted(starts)
@@ -181,6 +183,9 @@ def _find_subprograms(code: Code) -> None:
             found.type_id if found is not None else 0,
         )
         code.subprograms.append(sub)
+        if start == handler:
+            code.handler = sub
+            sub.is_callback = sub.is_async = True
         code.subprogram_of.extend([sub] * (end - start))
     for index in range(len(code.insns)):
         target = code.targets[index]
@@ -188,6 +193,40 @@ def _find_subprograms(code: Code) -> None:
             code.subprogram_of[index].callees.append((index, code.subprogram_of[target].number))
         if code.is_tail_call(index):
             code.subprogram_of[index].has_tail_call = True
+
+
+def _find_handler(code: Code) -> int | None:
+    """Where the function begins that a tag of the program names as its handler of exceptions."""
+    spec = code.spec
+    if not has_function_types(spec):
+        return None
+    btf = spec.btf
+    assert btf is not None
+    main = spec.func_infos[0].type_id
+    tags = [tag.name for _, tag in btf.iter_kind(DeclTag) if tag.type == main and tag.component < 0]
+    names = [tag.removeprefix(_HANDLER) for tag in tags if tag.startswith(_HANDLER)]
+    if not names:
+        return None
+
+    def refuse(message: str) -> Rejection:
+        return Rejection("callback", message)
+
+    if len(names) > 1:
+        raise refuse("multiple exception callback tags for main subprog")
+    name = names[0]
+    number = btf.find_id(name, Func)
+    if not number:
+        raise refuse(f"exception callback '{name}' could not be found in BTF")
+    info = next((info for info in spec.func_infos if info.type_id == number), None)
+    func = btf.get(number)
+    hidden = info is not None and not info.is_global
+    if hidden or not isinstance(func, Func) or func.linkage != Linkage.GLOBAL:
+        raise refuse(f"exception callback '{name}' must have global linkage")
+    if info is None:
+        raise refuse("exception callback type id not found in func_info")
+    if not info.slot:
+        raise refuse("invalid exception callback insn_off in func_info: 0")
+    return code.index_of.get(info.slot)
 
 
 def _check_kernel_function(code: Code, index: int) -> None:
@@ -372,8 +411,11 @@ def _check_reachability(code: Code) -> None:
     insns, flags = code.insns, code.flags
     count = len(insns)
     seen = [False] * count
-    seen[0] = True
     stack = [0]
+    if code.handler is not None:
+        stack.insert(0, code.handler.start)
+    for index in stack:
+        seen[index] = True
     halved: dict[int, int] = {}  # wide loads into which something jumps, and the jump
     while stack:
         index = stack.pop()

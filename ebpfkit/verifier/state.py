@@ -137,7 +137,7 @@ class Frame:
 class Lock(NamedTuple):
     """A spin lock that is held: identity and map of the value that it is in (or what stands for no map).
 
-    `kind`: "spin", "res" or "res_irq" (with interrupts off). `outer`: the lock taken before, which resilient ones allow.
+    `kind`: "spin", "res" or "res_irq" (with interrupts off). `outer`: the one taken before (resilient ones nest).
     """
 
     identity: int
@@ -201,7 +201,8 @@ class State:
 
     def copy(self) -> State:
         twin = State.__new__(State)
-        twin.frames = [frame.copy() for frame in self.frames]
+        frames = self.frames
+        twin.frames = [frames[0].copy()] if len(frames) == 1 else [frame.copy() for frame in frames]
         twin.references = self.references
         twin.lock = self.lock
         twin.parent = self.parent
@@ -232,7 +233,8 @@ class Checkpoint:
 
     def __init__(self, state: State, index: int) -> None:
         self.index = index
-        self.frames = [frame.copy() for frame in state.frames]
+        frames = state.frames
+        self.frames = [frames[0].copy()] if len(frames) == 1 else [frame.copy() for frame in frames]
         self.references = state.references
         self.lock = state.lock
         self.parent = state.parent
@@ -249,7 +251,7 @@ class Checkpoint:
         self.hits = 0
         self.misses = 0
         self.evicted = False
-        self.marks = [[0, 0] for _ in self.frames]
+        self.marks = [[0, 0]] if len(frames) == 1 else [[0, 0] for _ in frames]
         self.checks: Any = None
         # The register of the last frame that lately did not fit, and values that are known not to fit there.
         self.place = 0

@@ -336,6 +336,9 @@ def _check_stack_depth(code: Code, profile: HostProfile, prog_type: ProgTypeSpec
         for site, number in sub.callees:
             if code.subprograms[number].is_async and code.insns[site].op.kind is Kind.WIDE:
                 continue  # only a timer calls it, on a stack of its own
+            if code.subprograms[number] is code.handler:
+                message = f"insn {code.slot_of(site)} cannot call exception cb directly"
+                raise Rejection("callback", message, index=site)
             if frames >= limits.MAX_FRAMES:
                 message = f"the call stack of {frames} frames is too deep !"
                 raise Rejection("call-depth", message, index=site)

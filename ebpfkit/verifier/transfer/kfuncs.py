@@ -124,7 +124,7 @@ def _check_allowed(w: Walk, index: int, function: KernelFunction) -> None:
 
 
 def _throw(w: Walk, index: int) -> None:
-    if not w.frame.function.number:
+    if w.code.handler is None and not w.frame.function.number:
         check.check_return(w, index, 1)
     check.check_resources(w, index, "bpf_throw")
 
