@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from ebpfkit.dsl.addresses import MAC, IPv4Addr, IPv6Addr
     from ebpfkit.dsl.arrays import array
+    from ebpfkit.dsl.callbacks import loop
     from ebpfkit.dsl.decorators import (
         cgroup_skb,
         fentry,
@@ -47,9 +48,11 @@ if TYPE_CHECKING:
         tracepoint,
         xdp,
     )
+    from ebpfkit.dsl.event_arrays import PerfEvent, PerfEventArray
     from ebpfkit.dsl.functions import global_func, noinline
     from ebpfkit.dsl.locks import SpinLock
     from ebpfkit.dsl.maps import BPF_ANY, BPF_EXIST, BPF_NOEXIST, Array, Hash, LruHash
+    from ebpfkit.dsl.maps_of_maps import ArrayOfMaps, HashOfMaps
     from ebpfkit.dsl.packet import Packet
     from ebpfkit.dsl.percpu_maps import LruPerCpuHash, PerCpuArray, PerCpuHash
     from ebpfkit.dsl.prog_arrays import ProgArray
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
     from ebpfkit.dsl.trace_context import Context, TraceEvent
+    from ebpfkit.dsl.timers import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, TIMER_ABSOLUTE, Timer
     from ebpfkit.dsl.tracing import trace
     from ebpfkit.dsl.tries import LpmTrie
     from ebpfkit.dsl.typeinfo import HeaderLength
@@ -89,9 +93,13 @@ __all__ = [
     "BPF_EXIST",
     "BPF_NOEXIST",
     "Array",
+    "ArrayOfMaps",
     "AsmError",
     "AttachError",
     "BloomFilter",
+    "CLOCK_BOOTTIME",
+    "CLOCK_MONOTONIC",
+    "CLOCK_REALTIME",
     "CompileError",
     "Context",
     "CpuMap",
@@ -99,6 +107,7 @@ __all__ = [
     "DevMapHash",
     "EbpfError",
     "Hash",
+    "HashOfMaps",
     "Header",
     "HeaderLength",
     "IPv4Addr",
@@ -117,6 +126,8 @@ __all__ = [
     "NotSupported",
     "ObjectError",
     "Packet",
+    "PerfEvent",
+    "PerfEventArray",
     "PcapError",
     "PerCpuArray",
     "PerCpuHash",
@@ -143,7 +154,9 @@ __all__ = [
     "TC_ACT_STOLEN",
     "TC_ACT_TRAP",
     "TC_ACT_UNSPEC",
+    "TIMER_ABSOLUTE",
     "TcAction",
+    "Timer",
     "TraceEvent",
     "TracingProgram",
     "UsageError",
@@ -174,6 +187,7 @@ __all__ = [
     "kprobe",
     "kretprobe",
     "load",
+    "loop",
     "noinline",
     "offsetof",
     "perf_event",

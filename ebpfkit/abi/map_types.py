@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import MapTypeSpec
 
-__all__ = ["MAP_TYPES", "WITH_SPIN_LOCKS"]
+__all__ = ["MAP_TYPES", "WITH_SPIN_LOCKS", "WITH_TIMERS"]
 
 _ACCESS = frozenset({"BPF_F_RDONLY", "BPF_F_WRONLY"})
 _PROG_ACCESS = frozenset({"BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"})
@@ -288,3 +288,6 @@ WITH_SPIN_LOCKS = frozenset(
     {"hash", "array", "cgroup_storage", "sk_storage", "inode_storage", "task_storage", "cgrp_storage"}
 )
 """Map types whose values may have a bpf_spin_lock; the kernel refuses to create others that have one."""
+
+WITH_TIMERS = frozenset({"hash", "lru_hash", "array"})
+"""Map types whose values may have a bpf_timer."""

@@ -15,13 +15,13 @@ from typing import Any
 
 from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import Frame, assigned_names
-from ebpfkit.compiler.callbacks import Callbacks
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
+from ebpfkit.compiler.timers import Timers
 from ebpfkit.compiler.tracing import Tracing
 from ebpfkit.compiler.values import (
     INT,
@@ -65,7 +65,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, Callbacks):
+class Calls(Tracing, Timers):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -354,6 +354,11 @@ class Calls(Tracing, Callbacks):
                 return self._packet_method(owner, name, node)
             case Scalar():
                 return self._scalar_method(owner, name, node)
+            case View(cls=MapFacade()):
+                inner = self.map_of(owner)
+                assert inner is not None
+                args, kwargs = self.evaluate(node)
+                return self.map_method(inner, name, args, kwargs, node)
             case View():
                 return self._view_method(owner, name, node)
             case _:
@@ -409,6 +414,8 @@ class Calls(Tracing, Callbacks):
     def _view_method(self, owner: View, name: str, node: ast.Call) -> Value:
         member = inspect.getattr_static(owner.cls, name, None) if owner.cls is not None else None
         args, kwargs = self.evaluate(node)
+        if self.is_timer(owner):
+            return self.timer_method(owner, name, args, kwargs, node)
         if name == "copy" and (member is inspect.getattr_static(Struct, "copy") or isinstance(owner.type, ArrayType)):
             self.arguments(name, args, kwargs, (), node)
             self.check_alive(owner, node)

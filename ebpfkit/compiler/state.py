@@ -5,7 +5,7 @@ Belongs here: bindings, the state and how states of two paths join. Lowering ask
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ebpfkit.compiler.ir import Operand, Temp
@@ -18,6 +18,7 @@ from ebpfkit.compiler.values import (
     OptionalView,
     Scalar,
     Value,
+    View,
     describe,
     limits,
 )
@@ -117,12 +118,22 @@ def _as_scalar(shape: Value) -> Scalar | None:
 def _join_shapes(left: Value, right: Value) -> Value | None:
     """The shape that covers both, or None."""
     if left == right and type(left) is type(right) and not _differ(left, right):
-        return left
+        return _of_one_map(left, right)
     one, two = _as_scalar(left), _as_scalar(right)
     if one is not None and two is not None and one.type == two.type:
         place = one.place if one.place == two.place else None
         return Scalar(HOLE, one.type, min(one.lo, two.lo), max(one.hi, two.hi), place, one.tested or two.tested)
     return None
+
+
+def _of_one_map(left: Value, right: Value) -> Value:
+    """Of equal shapes the one that knows its map only where both have the same."""
+    if isinstance(left, View) and isinstance(right, View) and left.facade is not right.facade:
+        return replace(left, facade=None)
+    if isinstance(left, OptionalView) and isinstance(right, OptionalView):
+        if left.view.facade is not right.view.facade:
+            return replace(left, view=replace(left.view, facade=None))
+    return left
 
 
 def _differ(left: Value, right: Value) -> bool:

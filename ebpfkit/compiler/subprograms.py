@@ -227,7 +227,7 @@ class Subprograms(HelperCalls):
     def _view_argument(self, name: str, value: View, noted: Subprogram, node: ast.AST) -> tuple[Formal, Operand]:
         """A structure or array by its address. A global function knows its size and nothing of where it lies."""
         self.check_alive(value, node)
-        shape = replace(value, pointer=Null(), epoch=0, owner=0, nested=True)
+        shape = replace(value, pointer=Null(), epoch=0, owner=0, nested=True, facade=None)
         if noted.linkage == "global":
             shape = replace(shape, space=Space.CALLER, align=8)
         opaque = isinstance(value.type, StructType) and value.type.opaque

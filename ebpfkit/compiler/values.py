@@ -6,7 +6,7 @@ Belongs here: the kinds and their shapes. How they combine is `check.py`, how na
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -95,7 +95,7 @@ class View:
     """A structure or array in memory.
 
     `align` is what its address is known to be a multiple of; `epoch` counts the calls that move the packet's bounds;
-    `owner` is the ring buffer record it lies in (0: none).
+    `owner` is the ring buffer record it lies in (0: none); `facade` the map whose value it is, where that is known.
     """
 
     pointer: Operand
@@ -106,6 +106,7 @@ class View:
     epoch: int = 0
     owner: int = 0
     nested: bool = False
+    facade: Any = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

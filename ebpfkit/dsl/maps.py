@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ebpfkit._bits import round_up
-from ebpfkit.abi.map_types import WITH_SPIN_LOCKS
+from ebpfkit.abi.map_types import WITH_SPIN_LOCKS, WITH_TIMERS
 from ebpfkit.dsl.callbacks import for_each
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
@@ -93,8 +93,15 @@ class MapFacade:
         self.flags = flags | self.extra_flags
         self.span = caller_span()
         self._check_types()
-        if has_opaque_bytes(self.value_type) and self.map_type not in WITH_SPIN_LOCKS:
-            refuse("bad-map", f"values of a {type(self).__name__} cannot have a spin lock", "use a Hash or an Array")
+        self._check_opaque()
+
+    def _check_opaque(self) -> None:
+        """Refuse what the kernel does not keep in values of this type."""
+        for name in opaque_names(self.value_type):
+            allowed = WITH_TIMERS if name == "bpf_timer" else WITH_SPIN_LOCKS
+            if self.map_type not in allowed:
+                what = "a timer" if name == "bpf_timer" else "a spin lock"
+                refuse("bad-map", f"values of a {type(self).__name__} cannot have {what}", "use a Hash or an Array")
 
     def _check_types(self) -> None:
         """Refuse types that the map cannot have."""
@@ -126,10 +133,19 @@ class MapFacade:
             self._name = _checked_name(name)
 
     @property
+    def stored_types(self) -> tuple[Any, Any]:
+        """The types of key and value as they are stored."""
+        return self.key_type, self.value_type
+
+    @property
     def spec(self) -> MapSpec:
         """The map as it will be created; initial contents are apart, in `initial_contents`."""
+        return self.definition(self.name)
+
+    def definition(self, name: str) -> MapSpec:
+        """The map as it would be created under another name."""
         return MapSpec(
-            name=self.name,
+            name=name,
             type=self.map_type,
             key_size=self._key_size(),
             value_size=self._value_size(),
@@ -160,7 +176,6 @@ class MapFacade:
         """Make `store` the one that user space works on (a load or a run does this)."""
         if store not in self._bound:
             self._bound.append(store)
-            self.fill(store)
 
     def unbind(self, store: MapStore | None = None) -> None:
         """Let go of one store, or of all; with none left the map is in memory again."""
@@ -174,10 +189,10 @@ class MapFacade:
     def fill(self, store: MapStore) -> None:
         """Put into a live map what does not go along as bytes: the maps in a map of maps."""
 
-    def view(self, store: MapStore) -> Self:
+    def view(self, store: MapStore, *, name: str = "") -> Self:
         """This map on one store alone, as `collection[blocked]` gives it."""
         other = copy.copy(self)
-        other._name = self.name
+        other._name = name or self.name
         other._bound = [store]
         return other
 
@@ -250,14 +265,17 @@ class MapFacade:
         return run.cpu if self.is_per_cpu else 0
 
 
-def has_opaque_bytes(kind: Any) -> bool:
-    """Whether a type has bytes that only the kernel touches, such as a spin lock."""
-    info = getattr(kind, "__ebpf_type__", None)
-    return info is not None and _is_opaque(info)
+def opaque_names(kind: Any) -> list[str]:
+    """The kernel's own structures in a type, which only it touches, such as "bpf_spin_lock"."""
+    return _opaque_names(getattr(kind, "__ebpf_type__", None))
 
 
-def _is_opaque(info: TypeInfo) -> bool:
-    return isinstance(info, StructType) and (info.opaque or any(_is_opaque(field.type) for field in info.fields))
+def _opaque_names(info: TypeInfo | None) -> list[str]:
+    if not isinstance(info, StructType):
+        return []
+    if info.opaque:
+        return [info.name]
+    return [name for field in info.fields for name in _opaque_names(field.type)]
 
 
 def _checked_name(name: str) -> str:
@@ -382,6 +400,16 @@ class Entries(MapFacade, Generic[K, V]):
             if cell is not None:
                 key = self.key_type.__ebpf_load__(Region(bytearray(stored)), 0)
                 yield key, self._load(Region(cell, RegionKind.MAP, self.name))
+
+    def fire_timers(self, now: int) -> int:
+        """Call the functions of the map's timers whose time has come, at `now` nanoseconds: how many.
+
+        For runs in plain Python, where time stands still; in the kernel timers fire by themselves.
+        """
+        self._outside("fire_timers()")
+        from ebpfkit.dsl.timers import fire
+
+        return fire(self, now)
 
     def _refuse_per_cpu(self, what: str) -> None:
         if self.is_per_cpu:
