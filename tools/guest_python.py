@@ -43,7 +43,8 @@ INIT = """#!{python} -IS
 import ctypes, os, sys, traceback
 libc = ctypes.CDLL(None, use_errno=True)
 for kind, place in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp"), ("tmpfs", "/run"),
-                    ("bpf", "/sys/fs/bpf"), ("securityfs", "/sys/kernel/security")):
+                    ("bpf", "/sys/fs/bpf"), ("securityfs", "/sys/kernel/security"),
+                    ("tracefs", "/sys/kernel/tracing"), ("cgroup2", "/sys/fs/cgroup")):
     os.makedirs(place, exist_ok=True)
     libc.mount(kind.encode(), place.encode(), kind.encode(), 0, None)
 out = os.open("/dev/ttyS1", os.O_RDWR | os.O_NOCTTY)
@@ -126,7 +127,9 @@ def compiled_objects() -> dict[str, bytes]:
     return found
 
 
-def initial_files(guest: Guest, arguments: list[str], modules: list[str], tools: list[str]) -> dict[str, Path | bytes]:
+def initial_files(
+    guest: Guest, arguments: list[str], modules: list[str], tools: list[str], more: list[str]
+) -> dict[str, Path | bytes]:
     """What is in the guest's file system, by path."""
     python = Path(os.path.realpath(sys.executable))
     library = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix, "installed_base": sys.base_prefix}))
@@ -134,7 +137,7 @@ def initial_files(guest: Guest, arguments: list[str], modules: list[str], tools:
     files: list[Path] = [python, ROOT / "pyproject.toml"]
     for folder in (library, ROOT / "ebpfkit", ROOT / "tests"):
         files += tree(folder)
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         path = packages / name
         files += tree(path) if path.is_dir() else [path]
     for path in packages.glob("pytest-*.dist-info"):
@@ -179,14 +182,14 @@ def archive(files: dict[str, Path | bytes]) -> bytes:
     return b"".join(rows)
 
 
-def run(kernel: str, arguments: list[str], modules: list[str], tools: list[str]) -> int:
+def run(kernel: str, arguments: list[str], modules: list[str], tools: list[str], more: list[str]) -> int:
     """Boot, run, show what is said; the exit status of the interpreter in the guest."""
     guest = Guest(kernel)
     if arguments[:2] == ["-m", "pytest"]:
         arguments = ["-m", "pytest", *PYTEST, *arguments[2:]]
     with tempfile.TemporaryDirectory(prefix="guest-") as folder:
         initrd = Path(folder) / "initrd"
-        initrd.write_bytes(archive(initial_files(guest, arguments, modules, tools)))
+        initrd.write_bytes(archive(initial_files(guest, arguments, modules, tools, more)))
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MB),
             "-display", "none", "-no-reboot", "-nic", "none", "-serial", f"file:{folder}/console", "-serial", "stdio",
@@ -209,9 +212,10 @@ def main() -> int:
     parser.add_argument("kernel", help="a series that was fetched, or a path to a vmlinuz")
     parser.add_argument("--module", action="append", default=[], help="a kernel module to load, with what it needs")
     parser.add_argument("--tool", action="append", default=[], help="a program of this machine to have in the guest")
+    parser.add_argument("--package", action="append", default=[], help="another installed package to have in the guest")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the interpreter in the guest")
     options = parser.parse_args()
-    return run(options.kernel, options.arguments, options.module, options.tool)
+    return run(options.kernel, options.arguments, options.module, options.tool, options.package)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,23 @@ from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.parameters import context_fields
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.skbuff import FIELDS, SkBuff
+from ebpfkit.dsl.trace_context import TraceEvent
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
+from ebpfkit.errors import CompileError
 
 __all__ = ["Contexts"]
 
 U32, U64 = IntType("u32", 32), IntType("u64", 64)
 _WHOLE = StructType("context", (), 0, 8)
+
+
+def is_record(value: Value) -> bool:
+    """Whether a value is a tracepoint's record as a whole: the context."""
+    return isinstance(value, View) and value.space is Space.CONTEXT and not value.nested and _is_event(value.cls)
+
+
+def _is_event(cls: object) -> bool:
+    return isinstance(cls, type) and issubclass(cls, TraceEvent)
 
 
 class Contexts(Expressions):
@@ -100,6 +111,27 @@ class Contexts(Expressions):
             raise self.error(node, "read-only", what, "change a .copy() of it")
         if view.space is Space.CONTEXT and self.kind.context is not SkBuff:
             raise self.error(node, "read-only", "a record of the kernel's cannot be changed", "change a .copy() of it")
+
+    def load_place(self, view: View, offset: int, info: TypeInfo, cls: Any, node: ast.AST) -> Value:
+        if is_record(view) and offset < CONTEXTS[self.kind.layout].start:
+            name = getattr(node, "attr", "that")
+            hint = "they are the same for every event; get_current_pid_tgid() has the process"
+            raise self.error(node, "context-field", f"no program may read the field {name} of a record", hint)
+        return super().load_place(view, offset, info, cls, node)
+
+    def copy(self, target: View, source: View, info: TypeInfo) -> None:
+        if is_record(source):
+            what = "a record as a whole cannot be copied, since no program may read its common fields"
+            raise CompileError(
+                what, span=self.builder.place.span, code="context-field", hint="copy the fields that you need"
+            )
+        super().copy(target, source, info)
+
+    def variable_place(self, owner: View, index: Scalar, size: int, node: ast.AST) -> View:
+        if owner.space is Space.CONTEXT:
+            what = "an index into the context is a number known here"
+            raise self.error(node, "array-index", what, "write .copy() first, or a loop over range(n) with constants")
+        return super().variable_place(owner, index, size, node)
 
     # Packets that are read by copies
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 
 from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
+from ebpfkit.compiler.contexts import is_record
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Arg, Imm, Null, Operand
 from ebpfkit.compiler.map_methods import MapMethods
@@ -53,9 +54,9 @@ class HelperCalls(MapMethods):
         for argument in arguments:
             value, where = given[argument.name]
             if argument.kind is ArgKind.CONST_MAP_PTR:
-                if not isinstance(value, Const) or not isinstance(value.value, MapFacade):
+                facade = self.map_of(value)
+                if facade is None:
                     raise self.wrong_kind(value, where, "a map")
-                facade = value.value
                 if spec.map_types is not None and facade.map_type not in spec.map_types:
                     raise self.error(
                         where, "bad-map-operation", f"{spec.name}() does not take this {type(facade).__name__}"
@@ -107,7 +108,7 @@ class HelperCalls(MapMethods):
         if kind in (ArgKind.CTX, ArgKind.CTX_OR_NULL):
             if isinstance(value, ContextValue):
                 return Arg()
-            if isinstance(value, View) and value.pointer == Arg():  # a tracepoint's record
+            if is_record(value):
                 return Arg()
             raise self.wrong_kind(value, node, "the packet" if self.kind.has_packet else "the context")
         if kind in (ArgKind.MAP_KEY, ArgKind.MAP_VALUE):

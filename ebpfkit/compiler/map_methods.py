@@ -107,6 +107,9 @@ class MapMethods(Maps):
         return self.optional(view, info, facade.value_type, f"{facade.name}.{name}()", node)
 
     def _redirect(self, facade: MapFacade, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        if self.kind.prog_type != "xdp":
+            what = f"a {self.kind.decorator} program cannot redirect by a {type(facade).__name__}"
+            raise self.error(node, "program-type", what, "write helpers.redirect(ifindex, 0)")
         otherwise = kwargs.pop("otherwise", args[1] if len(args) > 1 else Const(XdpAction.XDP_ABORTED))
         self.arguments("redirect", args[:1], kwargs, ("key",), node)
         if not isinstance(otherwise, Const) or not isinstance(otherwise.value, XdpAction) or otherwise.value > 3:

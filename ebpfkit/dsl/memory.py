@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.dsl.refusal import refuse
 
 __all__ = ["Region", "RegionKind"]
 
 Bytes = bytearray | memoryview
+
+
+RECORD_START = CONTEXTS["tracepoint"].start
+"""The first byte of a tracepoint's record that programs may read."""
 
 
 class RegionKind(Enum):
@@ -40,6 +45,8 @@ class Region:
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`."""
+        if self.kind is RegionKind.READ_ONLY_CONTEXT and offset < RECORD_START:
+            refuse("context-field", "no program may read the common fields of a record", "copy the fields that you need")
         if self.dead:
             refuse("dead-view", f"this view died: {self.dead}")
         return bytes(self.data[offset : offset + size])
