@@ -145,6 +145,7 @@ class Loop:
 
     def attach(self) -> None:
         """The sockets, their rings and frames are the loop's from now on."""
+        self._fill_targets()
         for sock in self.sockets:
             sock.flush()
             sock.refill()
@@ -154,8 +155,8 @@ class Loop:
             for name, value in self._describe(sock).items():
                 if name in SOCKET:
                     words[SOCKET[name]] = value
+        for sock in self.sockets:
             sock.loop = self
-        self._fill_targets()
         self.attached = True
 
     def _describe(self, sock: XskSocket) -> dict[str, int]:
