@@ -220,7 +220,7 @@ _FOR_CASE: dict[str, tuple[Packet | bytes, ...]] = {
     "cpu_steer": (ip() / UDP(), ip(src="10.0.0.77") / UDP(), V6 / UDP(), ETHER / IPv6(fl=0x12345) / UDP()),
     "gre_decap": (
         ip() / GRE() / IP() / UDP() / b"inner",
-        ip() / GRE(key_present=1, seqnum_present=1, key=7, seqence_number=9) / IP() / UDP() / b"inner",
+        ip() / GRE(key_present=1, seqnum_present=1, key=7, sequence_number=9) / IP() / UDP() / b"inner",
         ip() / GRE(chksum_present=1, proto=0x86DD) / IPv6() / UDP() / b"inner",
         ip(options=IPOption(b"\1\1\1\0")) / GRE(proto=0x6558) / ETHER,
     ),
