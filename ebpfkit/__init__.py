@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ebpfkit.dsl import helpers as helpers
+    from ebpfkit.dsl import kfuncs as kfuncs
     from ebpfkit.dsl.actions import (
         SK_DROP,
         SK_PASS,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from ebpfkit.dsl.event_arrays import PerfEvent, PerfEventArray
     from ebpfkit.dsl.functions import global_func, noinline
+    from ebpfkit.dsl.kfuncs import Dynptr, kfunc
     from ebpfkit.dsl.locks import SpinLock
     from ebpfkit.dsl.maps import BPF_ANY, BPF_EXIST, BPF_NOEXIST, Array, Hash, LruHash
     from ebpfkit.dsl.maps_of_maps import ArrayOfMaps, HashOfMaps
@@ -105,6 +107,7 @@ __all__ = [
     "CpuMap",
     "DevMap",
     "DevMapHash",
+    "Dynptr",
     "EbpfError",
     "Hash",
     "HashOfMaps",
@@ -186,6 +189,8 @@ __all__ = [
     "helpers",
     "kprobe",
     "kretprobe",
+    "kfunc",
+    "kfuncs",
     "load",
     "loop",
     "noinline",
@@ -224,8 +229,8 @@ _ROOMS = frozenset(
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"{__name__}.{name}")
-    if name == "helpers":
-        return import_module("ebpfkit.dsl.helpers")
+    if name in ("helpers", "kfuncs"):
+        return import_module(f"ebpfkit.dsl.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _PIPELINE:

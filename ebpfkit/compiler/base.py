@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import inspect
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +36,7 @@ from ebpfkit.compiler.values import (
     scalar,
     shape_of,
 )
+from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, EbpfError
 from ebpfkit.span import Span
@@ -76,8 +76,16 @@ class Frame:
 
 def assigned_names(nodes: list[ast.stmt]) -> set[str]:
     """Every name that these statements bind, nested functions apart."""
+    return set().union(*map(_names_of, nodes))
+
+
+def _names_of(statement: ast.stmt) -> frozenset[str]:
+    """Every name that a statement binds, which it keeps: trees outlive a compilation."""
+    known: frozenset[str] | None = getattr(statement, "_ebpf_names", None)
+    if known is not None:
+        return known
     names: set[str] = set()
-    todo: list[ast.AST] = list(nodes)
+    todo: list[ast.AST] = [statement]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
@@ -90,7 +98,24 @@ def assigned_names(nodes: list[ast.stmt]) -> set[str]:
         elif isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
             continue
         todo.extend(ast.iter_child_nodes(node))
-    return names
+    statement._ebpf_names = frozenset(names)  # type: ignore[attr-defined]
+    return statement._ebpf_names  # type: ignore[attr-defined,no-any-return]
+
+
+class _At:
+    """Instructions emitted inside of a `with` block of this belong to a place."""
+
+    __slots__ = ("before", "builder", "place")
+
+    def __init__(self, builder: Builder, place: Place | None) -> None:
+        self.builder, self.place, self.before = builder, place, builder.place
+
+    def __enter__(self) -> None:
+        if self.place is not None:
+            self.builder.place = self.place
+
+    def __exit__(self, *_: object) -> None:
+        self.builder.place = self.before
 
 
 class Base:
@@ -109,7 +134,9 @@ class Base:
         self.frames = 0
         self.slots: dict[tuple[int, str, int, str], Temp] = {}
         self.map_names: list[str] = []
+        self._annotations: dict[types.FunctionType, dict[str, Any]] = {}
         self.guarded = {}
+        self.inner_maps = {}
 
     # Places and errors
 
@@ -120,16 +147,9 @@ class Base:
         """The refusal of the program at a node, to be raised."""
         return CompileError(message, span=self.span(node), code=code, hint=hint)
 
-    @contextmanager
-    def at(self, node: ast.AST) -> Iterator[None]:
+    def at(self, node: ast.AST) -> _At:
         """Instructions emitted inside belong to this node."""
-        before = self.builder.place
-        if hasattr(node, "lineno"):
-            self.builder.place = Place(self.span(node), self.frame.scope)
-        try:
-            yield
-        finally:
-            self.builder.place = before
+        return _At(self.builder, Place(self.span(node), self.frame.scope) if hasattr(node, "lineno") else None)
 
     @property
     def live(self) -> State:
@@ -367,7 +387,7 @@ class Base:
             self.builder.start(leaving)
             self.discard_guarded()
             self.builder.br(self.short_label)
-        self.builder.start(onward)
+        self.builder.start(onward, only_from_here=leaving == self.short_label)
 
     def leave_short(self, node: ast.AST, why: str) -> None:
         """Leave by the shared short exit, whatever happens."""
@@ -401,6 +421,19 @@ class Base:
                 f"{why} may end the program while the lock of line {self.live.lock[1].line} is held",
                 "do it before the with",
             )
+
+    def map_of(self, value: Value) -> MapFacade | None:
+        """The map that a value is: one of the module, or one in a map of maps; None for anything else."""
+        if isinstance(value, Const) and isinstance(value.value, MapFacade):
+            return value.value
+        if isinstance(value, View) and isinstance(value.cls, MapFacade):
+            seen = copy.copy(value.cls)
+            self.inner_maps[seen] = value.pointer
+            return seen
+        return None
+
+    inner_maps: dict[MapFacade, Operand]
+    """Maps in maps of maps, as the program sees them, and the pointer that a look-up gave."""
 
     def place_of(self, value: Value) -> Location | None:
         return value.place if isinstance(value, Scalar) else None

@@ -517,8 +517,11 @@ class Calls(Tracing, Timers):
         return scalar(op, info)
 
     def annotations(self, function: types.FunctionType, node: ast.AST) -> dict[str, Any]:
+        known = self._annotations.get(function)
+        if known is not None:
+            return known
         try:
-            return inspect.get_annotations(function, eval_str=True)
+            return self._annotations.setdefault(function, inspect.get_annotations(function, eval_str=True))
         except NameError as error:
             raise self.error(
                 node, "unknown-name", f"{function.__name__}(): an annotation names something unknown: {error}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ebpfkit.compiler.ir import Function, Place, Scope
+from ebpfkit.compiler.ir import Extern, Function, Param, Place, Scope
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, IntType, StructType, TypeInfo
 
 __all__ = ["DebugInfo", "quote"]
@@ -160,16 +160,31 @@ class DebugInfo:
 
     def function(self, function: Function) -> int:
         """A subprogram with the types of its parameters."""
-        arguments = []
-        for param in function.params:
-            if param.info is None:
-                node = self._context(function.context, complete=function.linkage == "global")
-            else:
-                node = self.pointer(self.type(param.info)) if param.pointee else self.type(param.info)
-            arguments.append((param.arg.name, node))
+        whole = function.linkage == "global"
+        arguments = [(p.arg.name, self._parameter(p, function.context, complete=whole)) for p in function.params]
         given = function.result_info
         result = self.integer("int", 32, "signed") if given is None else self.type(given)
         return self._subprogram(function.scope, result, arguments, local=function.linkage == "static", kept=True)
+
+    def extern(self, extern: Extern, context: str) -> int:
+        """The declaration of a kernel function, in the file that is compiled."""
+        result = "null" if extern.result is None else f"!{self._parameter(extern.result, context, complete=True)}"
+        params = [f"!{self._parameter(p, context, complete=True)}" for p in extern.params]
+        types = self.node("!{" + ", ".join([result, *params]) + "}")
+        routine = self.node(f"!DISubroutineType(types: !{types})")
+        file = self.file(self._main_file)
+        return self.node(
+            f'!DISubprogram(name: "{quote(extern.name)}", scope: !{file}, file: !{file}, line: 1, type: !{routine}, '
+            "flags: DIFlagPrototyped, spFlags: DISPFlagOptimized)"
+        )
+
+    def _parameter(self, param: Param, context: str, *, complete: bool) -> int:
+        """The node of a parameter's or result's type."""
+        if param.void:
+            return self.node("!DIDerivedType(tag: DW_TAG_pointer_type, baseType: null, size: 64)")
+        if param.info is None:
+            return self._context(context, complete=complete)
+        return self.pointer(self.type(param.info)) if param.pointee else self.type(param.info)
 
     def _context(self, name: str, *, complete: bool = False) -> int:
         """A pointer to the context, which only its name tells; of a global function it must be a complete structure."""
@@ -214,7 +229,7 @@ class DebugInfo:
 
     def location(self, place: Place) -> int:
         """The node of a place, with its inlining chain."""
-        key = (place.span.line, place.span.column, place.scope)
+        key = (place.span.line, place.span.column, id(place.scope))  # scopes live as long as their functions
         if key not in self._known:
             self._known[key] = self._make_location(place)
         return self._known[key]
@@ -250,6 +265,11 @@ class DebugInfo:
         nothing = self.node("!DIDerivedType(tag: DW_TAG_pointer_type, baseType: null, size: 64)")
         types = self.node(f"!{{!{self.integer('int', 32, 'signed')}, !{nothing}}}")
         return self.array(self.pointer(self.node(f"!DISubroutineType(types: !{types})")), 0, 0)
+
+    def map_pointers(self, members: Sequence[tuple[str, int]]) -> int:
+        """A flexible array of pointers to maps that are defined by these members."""
+        fields = [(member, self.pointer(type_), 8, 8 * i) for i, (member, type_) in enumerate(members)]
+        return self.array(self.pointer(self.structure("", fields, 8 * len(fields))), 0, 0)
 
     def variable(self, name: str, file: str, line: int, type_: int) -> int:
         """A global variable of a type node."""

@@ -1,7 +1,7 @@
 """Programs to an object: lowering, LLVM text, optimisation, ELF, and every stage on the way for whoever wants to look.
 
-Belongs here: options, the order of the stages, map definitions and the licence in the object. The same programs and
-options give the same bytes.
+Belongs here: options, the order of the stages and the licence in the object; map definitions are
+`map_definitions.py`. The same programs and options give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ebpfkit.compiler.debuginfo import DebugInfo
 from ebpfkit.compiler.ir import Function, print_function
 from ebpfkit.compiler.llvm_ir import BpfTarget, DataDefinition, print_module
 from ebpfkit.compiler.lower import lower_program
+from ebpfkit.compiler.map_definitions import define_map
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.dsl.prog_arrays import ProgArray
-from ebpfkit.dsl.typeinfo import ArrayType, IntType
 from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, UsageError
 from ebpfkit.llvm.emit import Emission, optimise
@@ -223,7 +223,7 @@ def _module_text(
         if not source.on_disk:
             sources[source.file] = source.text
     debug = DebugInfo(find_source(programs[0].function).file, sources)
-    definitions = [(name, *_define_map(debug, facade, functions[0])) for name, facade in maps.items()]
+    definitions = [(name, *define_map(debug, facade, functions[0])) for name, facade in maps.items()]
     data = [_define_variable(debug, name, variable, functions[0]) for name, variable in variables.items()]
     return print_module(list(functions), BpfTarget(cpu), debug, definitions, programs[0].license, data)
 
@@ -233,40 +233,6 @@ def _define_variable(debug: DebugInfo, name: str, variable: Config | Var[Any], f
     span = variable.span or Span(function.scope.file, function.scope.line)
     node = debug.variable(name, span.file, span.line, debug.type(variable.kind.__ebpf_type__))
     return DataDefinition(name, variable.initial, isinstance(variable, Config), node)
-
-
-def _define_map(debug: DebugInfo, facade: MapFacade, function: Function) -> tuple[int, int, tuple[str | None, ...]]:
-    """The size of a map's definition variable, its debug node, and what its slots hold at first, by name."""
-    from ebpfkit.abi.map_types import MAP_TYPES
-
-    spec = facade.spec
-    kind = MAP_TYPES[spec.type].id
-    members = [("type", debug.number(kind)), ("max_entries", debug.number(spec.max_entries))]
-    if spec.key_size:
-        members.append(("key", _key_type(debug, facade)))
-    if spec.value_size:
-        members.append(("value", debug.type(facade.value_type.__ebpf_type__)))
-    if spec.flags:
-        members.append(("map_flags", debug.number(spec.flags)))
-    file, line = (spec.span.file, spec.span.line) if spec.span else (function.scope.file, function.scope.line)
-    slots: tuple[str | None, ...] = ()
-    values = None
-    if isinstance(facade, ProgArray) and facade.programs:
-        names = {index: program.name for index, program in facade.programs.items()}
-        slots = tuple(names.get(index) for index in range(max(names) + 1))
-        values = debug.program_pointers()
-    return 8 * len(members), debug.map_variable(spec.name, file, line, members, values), slots
-
-
-def _key_type(debug: DebugInfo, facade: MapFacade) -> int:
-    info = facade.key_type.__ebpf_type__
-    if facade.map_type != "lpm_trie":
-        return debug.type(info)
-    # The kernel wants a prefix length before the address, and BTF that says so.
-    assert isinstance(info, (IntType, ArrayType))
-    length = debug.integer("u32", 32)
-    members = [("prefixlen", length, 4, 0), ("data", debug.type(info), info.size, 4)]
-    return debug.structure(f"{info.name}_prefix", members, 4 + info.size)
 
 
 def _located(error: LlvmError, functions: Sequence[Function]) -> CompileError:

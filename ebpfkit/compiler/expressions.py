@@ -308,8 +308,9 @@ class Expressions(Operators):
             container: Value = Tuple(tuple(elements))
         else:
             container = self.expr(node)
-            if isinstance(container, Const) and isinstance(container.value, MapFacade):
-                return self.map_contains(container.value, item, node), container
+            facade = self.map_of(container)
+            if facade is not None:
+                return self.map_contains(facade, item, node), container
             if isinstance(container, Tuple):
                 elements = list(container.items)
             elif isinstance(container, Const) and isinstance(container.value, (tuple, list, set, frozenset, range)):
@@ -474,8 +475,9 @@ class Expressions(Operators):
 
     def _expr_Subscript(self, node: ast.Subscript) -> Value:
         owner = self.expr(node.value)
-        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
-            return self.map_item(owner.value, node)
+        facade = self.map_of(owner)
+        if facade is not None:
+            return self.map_item(facade, node)
         if isinstance(node.slice, ast.Slice):
             message, hint = _NO_EXPRESSION["Slice"]
             raise self.error(node.slice, "unsupported-syntax", message, hint)

@@ -7,6 +7,7 @@ Belongs here: keys and values on the stack, and the helper calls behind each ope
 from __future__ import annotations
 
 import ast
+import copy
 from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
@@ -26,6 +27,7 @@ from ebpfkit.compiler.values import (
 )
 from ebpfkit.dsl.integers import NOT_ATOMIC
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.maps_of_maps import MapOfMaps
 from ebpfkit.dsl.queues import BloomFilter
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.errors import EbpfError
@@ -50,8 +52,10 @@ class Maps(Packets):
 
     # Keys and values on the stack
 
-    def map_ref(self, facade: MapFacade, node: ast.AST) -> GlobalRef:
-        """The address of a map, which from now on belongs to the object."""
+    def map_ref(self, facade: MapFacade, node: ast.AST) -> Operand:
+        """The address of a map, which from now on belongs to the object; of one in a map of maps what was found."""
+        if facade in self.inner_maps:
+            return self.inner_maps[facade]
         try:
             facade.adopt_name(node.id if isinstance(node, ast.Name) else "")
             name = facade.name
@@ -105,8 +109,12 @@ class Maps(Packets):
         self.with_values(facade, map_node)
         reference = self.map_ref(facade, map_node)
         pointer = self.call("map_lookup_elem", "ptr", reference, self.key_pointer(facade, key, node))
+        if isinstance(facade, MapOfMaps):
+            inner = copy.copy(facade.inner)
+            inner._name = f"{facade.name}[...]"
+            return View(pointer, StructType(type(inner).__name__, (), 0, 8, opaque=True), inner, Space.MAP, 8)
         info = facade.value_type.__ebpf_type__
-        return View(pointer, info, facade.value_type, Space.MAP, 8)
+        return View(pointer, info, facade.value_type, Space.MAP, 8, facade=facade)
 
     def with_values(self, facade: MapFacade, node: ast.AST) -> None:
         """Refuse a map whose entries a program cannot reach."""
@@ -139,6 +147,8 @@ class Maps(Packets):
     def map_store(self, facade: MapFacade, key: Value, value: Value, node: ast.Subscript, value_node: ast.AST) -> None:
         """`m[k] = v`, without a result, as the helper has none that a full map would change."""
         self.with_values(facade, node.value)
+        if isinstance(facade, MapOfMaps):
+            raise self.error(node, "bad-map-operation", "only user space puts maps into a map", "exchange it there")
         reference = self.map_ref(facade, node.value)
         info = facade.value_type.__ebpf_type__
         pointer = self.in_memory("value", value, info, facade.value_type, value_node)
@@ -147,7 +157,8 @@ class Maps(Packets):
 
     def map_delete(self, facade: MapFacade, key: Value, node: ast.Subscript) -> None:
         """`del m[k]`; a missing key stays missing."""
-        if not hasattr(type(facade), "__delitem__") or not hasattr(type(facade), "get"):
+        can_delete = hasattr(type(facade), "__delitem__") and hasattr(type(facade), "get")
+        if not can_delete or isinstance(facade, MapOfMaps):
             raise self.error(
                 node,
                 "bad-map-operation",

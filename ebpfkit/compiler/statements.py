@@ -24,7 +24,6 @@ from ebpfkit.compiler.values import (
     View,
     describe,
 )
-from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.typeinfo import ArrayType
 from ebpfkit.dsl.variables import Var
 
@@ -188,8 +187,9 @@ class Statements(Matching):
         self.store_place(owner, field.offset, field.type, cls, value, node)
 
     def _store_subscript(self, owner: Value, index: Value, target: ast.Subscript, value: Value, node: ast.expr) -> None:
-        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
-            self.map_store(owner.value, index, value, target, node)
+        facade = self.map_of(owner)
+        if facade is not None:
+            self.map_store(facade, index, value, target, node)
             return
         if isinstance(owner, View) and isinstance(owner.type, ArrayType):
             view, offset = self.element(owner, index, target)
@@ -215,8 +215,8 @@ class Statements(Matching):
 
     def _augment_subscript(self, symbol: str, target: ast.Subscript, node: ast.AugAssign) -> None:
         owner, index = self.expr(target.value), self._index(target)
-        if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
-            facade = owner.value
+        facade = self.map_of(owner)
+        if facade is not None:
             view = self.require(facade, index, target)
             old = self.load_place(view, 0, view.type, facade.value_type, target)
             value = self.binary(symbol, old, self.expr(node.value), node)
@@ -238,8 +238,9 @@ class Statements(Matching):
         for target in node.targets:
             if isinstance(target, ast.Subscript):
                 owner = self.expr(target.value)
-                if isinstance(owner, Const) and isinstance(owner.value, MapFacade):
-                    self.map_delete(owner.value, self._index(target), target)
+                facade = self.map_of(owner)
+                if facade is not None:
+                    self.map_delete(facade, self._index(target), target)
                     continue
             raise self.error(target, "unsupported-syntax", "del is for entries of maps", "write del m[key]")
 

@@ -23,6 +23,7 @@ _HOMES = {
     "event_arrays": ("PerfEvent", "PerfEventArray"),
     "callbacks": ("loop",),
     "functions": ("global_func", "noinline"),
+    "kfuncs": ("Dynptr", "kfunc"),
     "locks": ("SpinLock",),
     "maps": ("BPF_ANY", "BPF_EXIST", "BPF_NOEXIST", "Array", "Hash", "LruHash", "MapFacade"),
     "packet": ("Packet",),

@@ -1,6 +1,6 @@
 """How many CPUs the kernel may ever bring up: the number of values in an entry of a per-CPU map.
 
-Nothing here asks which CPUs are online: per-CPU values exist for the possible ones.
+Per-CPU values exist for the possible CPUs; only those that are online can have a perf event.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ebpfkit.errors import KernelError
 
-__all__ = ["parse_cpu_list", "possible_cpus"]
+__all__ = ["online_cpus", "parse_cpu_list", "possible_cpus"]
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
@@ -34,3 +34,12 @@ def possible_cpus() -> int:
         return parse_cpu_list(path.read_text())[-1] + 1
     except (OSError, ValueError) as error:
         raise KernelError(f"cannot read the number of possible CPUs from {path}: {error}; is /sys mounted?") from error
+
+
+def online_cpus() -> tuple[int, ...]:
+    """The CPUs that run now."""
+    path = Path("/sys/devices/system/cpu/online")
+    try:
+        return parse_cpu_list(path.read_text())
+    except (OSError, ValueError) as error:
+        raise KernelError(f"cannot read which CPUs are online from {path}: {error}; is /sys mounted?") from error

@@ -7,33 +7,15 @@ record wraps (kernel: Documentation/bpf/ringbuf.rst). What records mean, and wai
 from __future__ import annotations
 
 import mmap
-import os
-import threading
 
 from ebpfkit.errors import KernelError
+from ebpfkit.kernel.barrier import Barrier
 from ebpfkit.kernel.bpf import HasFileno
 
 __all__ = ["RingMemory"]
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _HEADER = 8
-_STRONGLY_ORDERED = os.uname().machine in ("x86_64", "i686", "i386", "s390x")
-
-
-class _Barrier:
-    """A full memory barrier in plain Python: releasing a lock and taking it again orders every access around it.
-
-    Processors that keep loads in order among themselves, and stores, need none.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def __call__(self) -> None:
-        if not _STRONGLY_ORDERED:
-            self._lock.release()
-            self._lock.acquire()
 
 
 class RingMemory:
@@ -43,7 +25,7 @@ class RingMemory:
         page = mmap.PAGESIZE
         self.size = size
         self._mask = size - 1
-        self._barrier = _Barrier()
+        self._barrier = Barrier()
         try:
             self._consumer = mmap.mmap(map_fd.fileno(), page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError as error:

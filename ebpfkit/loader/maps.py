@@ -30,6 +30,7 @@ from ebpfkit.maps.store import BPF_ANY
 if TYPE_CHECKING:
     import numpy
 
+    from ebpfkit.loader.perfbuf import PerfBuffer
     from ebpfkit.loader.ringbuf import RingBuffer
 
 __all__ = ["Map", "MapInfo", "map_type_name", "stored_value_size"]
@@ -81,6 +82,7 @@ class Map:
         self.fd = fd
         self._elements = Elements(fd, spec.key_size, stored_value_size(spec))
         self._reader: RingBuffer | None = None
+        self._events: PerfBuffer | None = None
 
     @classmethod
     def create(cls, spec: MapSpec) -> Map:
@@ -208,6 +210,17 @@ class Map:
 
             self._reader = RingBuffer(self)
         return self._reader.poll(timeout)
+
+    def poll_events(self, timeout: float | None = None) -> tuple[list[tuple[int, bytes]], int]:
+        """(CPU, payload) of a perf event array's events that have come, and how many were lost so far.
+
+        The first call opens the channels: what programs output before is dropped. Waits as `poll` does.
+        """
+        if self._events is None:
+            from ebpfkit.loader.perfbuf import PerfBuffer
+
+            self._events = PerfBuffer(self)
+        return self._events.poll(timeout), self._events.lost
 
     def keys(self) -> Iterator[bytes]:
         """Every key, in the kernel's order. Deleting the key just seen is fine; other changes may show or not."""
@@ -385,6 +398,8 @@ class Map:
         """Let go of the map; it lives on where it is pinned or used by a program."""
         if self._reader is not None:
             self._reader.close()
+        if self._events is not None:
+            self._events.close()
         self.fd.close()
 
     def __enter__(self) -> Self:

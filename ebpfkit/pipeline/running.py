@@ -164,6 +164,8 @@ def kernel_run(program: Program, frame: bytes, **options: Any) -> Result:
     variables = program.variables
     obj = with_contents(_built_for_run(program), facades)
     with Collection.load(obj, variables=first_values(variables)) as collection:
+        for name, facade in facades.items():
+            facade.fill(collection.maps[name])
         done = collection.programs[program.name].test_run(frame, **options)
         contents = {name: snapshot(facade, collection.maps[name]) for name, facade in facades.items()}
         values = decoded(collection, variables)

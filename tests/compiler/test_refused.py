@@ -397,7 +397,7 @@ REFUSED = {
     ),
     "f-string": (
         "n = f'{d.x8}'",
-        '1:9 unsupported-syntax: text has no meaning in a program (write trace(f"..."), or hand the values out through a RingBuf)',
+        '1:9 unsupported-syntax: text has no meaning in a program (write trace(f"..."), or use a RingBuf)',
     ),
     "slice": (
         "n = d.arr[1:3]",
