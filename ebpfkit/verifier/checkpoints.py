@@ -102,8 +102,10 @@ class Checkpoints:
                     break
             may_skip = not forced and new_jumps < 20 and new_insns < 100
             vals = frame.vals
-            evicted = ended = False
+            evicted: list[Checkpoint] = []
+            ended = False
             found = None
+            covers = self._is_covered if self._open_edges else self.comparison.covers_finished
             for stored in place.states:
                 if stored.branches:
                     if (flag & FORCED or stored.frames[-1].vals == vals) and self._meets_open(
@@ -113,21 +115,20 @@ class Checkpoints:
                         break
                     if may_skip:
                         add = False
-                else:
-                    misfits = stored.misfits
-                    if (misfits is None or vals[stored.place] not in misfits) and self._is_covered(stored, state):
-                        found = stored
-                        break
+                elif vals[stored.place] not in stored.misfits and covers(stored, state):
+                    found = stored
+                    break
                 if add:
                     misses = stored.misses = stored.misses + 1
                     patience = _FORCED_PATIENCE if flag & FORCED and stored.branches else _PATIENCE
                     if misses > stored.hits * patience + patience:
-                        stored.evicted = evicted = True
-            if evicted:
-                place.states = [stored for stored in place.states if not stored.evicted]
-                place.fresh = [stored for stored in place.fresh if not stored.evicted]
+                        evicted.append(stored)
+            for stored in evicted:
+                place.states.remove(stored)
+                if stored in place.fresh:
+                    place.fresh.remove(stored)
             if found is not None:
-                self._hit(found, state, index, flag, self._in_open_loop(found))
+                self._hit(found, state, index, flag, bool(self._open_edges) and self._in_open_loop(found))
                 return True
             if ended:
                 return True
@@ -176,7 +177,7 @@ class Checkpoints:
         return False
 
     def _is_covered(self, stored: Checkpoint, state: State) -> bool:
-        if self._open_edges and self._in_open_loop(stored):
+        if self._in_open_loop(stored):
             return self.comparison.covers(stored, state, RANGE_WITHIN)
         return self.comparison.covers_finished(stored, state)
 
@@ -189,15 +190,19 @@ class Checkpoints:
         state.first = index
         state.depth = checkpoint.depth + 1
         state.history = None
-        place.states = [checkpoint, *place.states]
+        place.states.insert(0, checkpoint)
         place.fresh.append(checkpoint)
         self.total += 1
 
     def _hit(self, stored: Checkpoint, state: State, index: int, flag: int, loop: bool) -> None:
         stored.hits += 1
+        relied = self.precision.relied_on(stored)
+        if not relied and not loop:
+            return
         if flag & JUMP_POINT:
             state.history = History(state.history, index, state.previous)
-        self.precision.demand_like(state, index, stored)
+        if relied:
+            self.precision.demand_like(state, index, stored)
         if loop:
             visit = self._loops.get(self._loop_key(stored) or ())
             if visit is not None:

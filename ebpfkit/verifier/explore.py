@@ -31,7 +31,7 @@ from ebpfkit.verifier.obligations import FieldsClear, Obligation
 from ebpfkit.verifier.precision import Precision
 from ebpfkit.verifier.program import JUMP_CLASS, JUMP_POINT, PRUNE_POINT, Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
-from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Slot, State
+from ebpfkit.verifier.state import SPILL, Checkpoint, Frame, History, Note, Slot, State
 from ebpfkit.verifier.states import NOT_EXACT, Comparison, IdMap
 from ebpfkit.verifier.transfer import alu, calls, jumps, kfuncs, memory
 from ebpfkit.verifier.transfer.calls import ENDED
@@ -98,6 +98,8 @@ class Walk:
         self._begin(code.subprograms[0])
         self.walked = bytearray(len(code.insns))
         self.steps: list[Step] = [self._lazy(index) for index in range(len(code.insns))]
+        # Steps from an instruction to the next one with a flag, where all of them were walked before.
+        self._runs: list[tuple[Step, ...] | None] = [None] * len(code.insns)
 
     # -- what transfer needs ---------------------------------------------------------------------------------------
 
@@ -193,14 +195,17 @@ class Walk:
             message = f"The sequence of {len(self._pending)} jumps is too complex{what}."
             raise Rejection("too-complex", message, index=previous)
 
-    def record(self, index: int) -> History:
-        """The path's entry for this instruction, new if there is none yet."""
+    def record(self, index: int) -> Note:
+        """The path's note for this instruction, new if there is none yet."""
         history = self.state.history
-        if history is not None and history.index == index:
+        if history is None or history.index != index:
+            note = Note(history, index, index - 1)
+        elif isinstance(history, Note):
             return history
-        history = History(history, index, index - 1)
-        self.state.history = history
-        return history
+        else:
+            note = Note(history.before, index, history.previous)
+        self.state.history = note
+        return note
 
     def record_stack(self, index: int, frame: int, slot: int) -> None:
         """The instruction stored or filled a spilled register."""
@@ -269,6 +274,17 @@ class Walk:
 
         return first
 
+    def _run_from(self, index: int) -> tuple[Step, ...] | None:
+        """The steps of the straight line that begins here, None while one of them waits for its first visit."""
+        flags, walked = self.code.flags, self.walked
+        end = index
+        while not flags[end]:
+            if not walked[end]:
+                return None
+            end += 1
+        run = self._runs[index] = tuple(self.steps[index:end])
+        return run
+
     def _build(self, index: int) -> Step:
         insn = self.code.insns[index]
         unknown = unknown_when_walked(insn.op, self.profile.kernel)
@@ -323,7 +339,7 @@ class Walk:
             assert todo <= done
 
     def _run_function(self, function: Subprogram) -> None:
-        flags, steps = self.code.flags, self.steps
+        flags, steps, runs = self.code.flags, self.steps, self._runs
         limit = self.max_insns
         processed = self.processed
         index, previous = function.start, -1
@@ -333,11 +349,19 @@ class Walk:
         visit = checkpoints.visit
         try:
             while True:
+                flag = flags[index]
+                if not flag:
+                    run = runs[index] or self._run_from(index)
+                    if run is not None and processed + len(run) <= limit:
+                        for step in run:
+                            processed += 1
+                            index = step(vals, ids)
+                        previous = index - 1
+                        continue
                 processed += 1
                 if processed > limit:
                     message = f"BPF program is too large. Processed {processed} insn"
                     raise Rejection("too-complex", message, index=index)
-                flag = flags[index]
                 if not flag:
                     following = steps[index](vals, ids)
                 else:

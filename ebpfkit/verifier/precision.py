@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.asm.isa import Kind
 from ebpfkit.verifier.program import CALLS_BACK, Code
-from ebpfkit.verifier.state import SPILL, Checkpoint, History, Slot, State
+from ebpfkit.verifier.state import SPILL, Checkpoint, Note, Slot, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Precision"]
 
@@ -112,19 +112,22 @@ class Precision:
         demand[frame][1] = 1 << slot
         self._walk_back(state, index, demand, len(state.frames) - 1)
 
-    def demand_like(self, state: State, index: int, stored: Checkpoint) -> bool:
-        """What `stored` relied on is relied on along the current path too; returns whether a mark was new."""
+    def relied_on(self, stored: Checkpoint) -> tuple[tuple[int, int], ...]:
+        """The numbers that `stored` relied on: per frame the masks of registers and of slots; () for none at all."""
         checks = stored.checks
-        relied = checks.demand if checks is not None else None
+        relied: tuple[tuple[int, int], ...] | None = checks.demand if checks is not None else None
         if relied is None:
-            relied = tuple(
-                (_scalar_registers(frame.vals, registers), _scalar_slots(frame.slots, slots))
-                for frame, (registers, slots) in zip(stored.frames, stored.marks)
-            )
-            if not any(registers or slots for registers, slots in relied):
-                relied = ()
+            found = []
+            for frame, (registers, slots) in zip(stored.frames, stored.marks):
+                found.append((_scalar_registers(frame.vals, registers), _scalar_slots(frame.slots, slots)))
+            relied = tuple(found) if _is_any(found) else ()
             if checks is not None:
                 checks.demand = relied  # `checks` goes when marks or contents change
+        return relied
+
+    def demand_like(self, state: State, index: int, stored: Checkpoint) -> bool:
+        """What `stored` relied on is relied on along the current path too; returns whether a mark was new."""
+        relied = self.relied_on(stored)
         if not relied:
             return False
         demand = [[registers, slots] for registers, slots in relied]
@@ -158,30 +161,35 @@ class Precision:
         current = demand[frame]
         skip = True
         while True:
+            recorded = history.index if history is not None else -1  # the instruction of the latest entry
+            mask = current[0] | _FRAME
             while True:
-                entry = history if history is not None and history.index == at else None
+                entry = history if at == recorded else None
                 if skip:
                     skip = False
                 # Most instructions have nothing to do with the demand.
-                elif touched[at] & (current[0] | _FRAME) or (entry is not None and (entry.linked or entry.slot >= 0)):
-                    frame = self._pass(steps[at], at, subsequent, entry, demand, frame)
+                elif touched[at] & mask or (entry is not None and entry.is_note):
+                    note = entry if isinstance(entry, Note) else None
+                    frame = self._pass(steps[at], at, subsequent, note, demand, frame)
                     if frame < 0:
                         return self.mark_all(state) or changed
                     current = demand[frame]
-                    if not current[0] and not current[1] and _is_met(demand):
+                    if not current[0] and not current[1] and not _is_any(demand):
                         return changed
+                    mask = current[0] | _FRAME
                 subsequent = at
-                if at == first and (history is None or (history.count == 1 and history.index == at)):
+                if at == first and (history is None or (entry is not None and entry.count == 1)):
                     break
-                if entry is not None:
+                if entry is None:
+                    at -= 1
+                else:
                     at = entry.previous
                     history = entry.before
-                else:
-                    at -= 1
+                    recorded = history.index if history is not None else -1
             if parent is None:
                 break
             changed = _mark(parent, demand) or changed
-            if not current[0] and not current[1] and _is_met(demand):
+            if not current[0] and not current[1] and not _is_any(demand):
                 return changed
             subsequent = first
             history, first, at = parent.history, parent.first, parent.last
@@ -198,7 +206,7 @@ class Precision:
         registers, slots = demand[0]
         return state.frames[0].function.number > 0 and not slots and not registers & ~_ARGUMENTS
 
-    def _pass(self, step: _Step, index: int, subsequent: int, entry: History | None, demand: Demand, frame: int) -> int:
+    def _pass(self, step: _Step, index: int, subsequent: int, entry: Note | None, demand: Demand, frame: int) -> int:
         """Move the demand in front of one instruction; returns the frame it now belongs to, -1 to give up."""
         kind, dst, src = step
         if entry is not None and entry.linked:
@@ -263,12 +271,12 @@ class Precision:
         return frame
 
 
-def _is_met(demand: Demand) -> bool:
-    """Whether nothing is demanded any more (a plain loop: this runs at every step back)."""
-    for frame in demand:  # noqa: SIM110 - all() costs a generator each time
+def _is_any(demand: Iterable[Sequence[int]]) -> bool:
+    """Whether anything is demanded (a plain loop: this runs at every step back)."""
+    for frame in demand:  # noqa: SIM110 - any() costs a generator each time
         if frame[0] or frame[1]:
-            return False
-    return True
+            return True
+    return False
 
 
 def _demand_linked(linked: Iterable[tuple[int, int]], demand: Demand) -> None:
@@ -289,21 +297,17 @@ def _demand_linked(linked: Iterable[tuple[int, int]], demand: Demand) -> None:
 def _mark(parent: Checkpoint, demand: Demand) -> bool:
     """Mark what is demanded in a checkpoint and drop what need not go further up; returns whether a mark is new."""
     changed = False
-    for number, frame in enumerate(parent.frames):
-        if number >= len(demand):
-            break
-        wanted = demand[number]
-        if not wanted[0] and not wanted[1]:
-            continue
-        marks = parent.marks[number]
-        registers = _scalar_registers(frame.vals, wanted[0]) & ~marks[0]
-        slots = _scalar_slots(frame.slots, wanted[1]) & ~marks[1]
+    for frame, marks, wanted in zip(parent.frames, parent.marks, demand):
+        registers, slots = wanted
+        if registers:
+            registers = wanted[0] = _scalar_registers(frame.vals, registers & ~marks[0])
+        if slots:
+            slots = wanted[1] = _scalar_slots(frame.slots, slots & ~marks[1])
         if registers or slots:
             marks[0] |= registers
             marks[1] |= slots
             parent.checks = None
             changed = True
-        wanted[0], wanted[1] = registers, slots
     return changed
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DYNPTR", "ID_MASK", "INVALID", "IRQ", "ITER", "LINK32", "LINK64", "MISC", "SPILL", "ZERO",
-    "Callback", "Checkpoint", "Frame", "History", "Lock", "Slot", "State", "link", "link_offset",
+    "Callback", "Checkpoint", "Frame", "History", "Lock", "Note", "Slot", "State", "link", "link_offset",
     "reference_of", "reference_word",
 ]  # fmt: skip
 
@@ -156,20 +156,33 @@ class Lock(NamedTuple):
 
 
 class History:
-    """One entry of the path record: how the walk came to `index`, and what the instruction did to the stack.
+    """One entry of the path record: how the walk came to `index`. What the instruction did there, a `Note` tells."""
 
-    `frame` and `slot` are set where a spilled register was stored or filled (slot -1: not). `linked` lists the
-    (frame, register or -1 - slot) places that shared an id at a jump. `stack_operands` marks jump operands that point
-    to the stack (1: destination, 2: source).
-    """
+    __slots__ = ("before", "count", "index", "previous")
 
-    __slots__ = ("before", "count", "frame", "index", "linked", "previous", "slot", "stack_operands")
+    is_note = False
 
     def __init__(self, before: History | None, index: int, previous: int) -> None:
         self.before = before
         self.count: int = before.count + 1 if before is not None else 1
         self.index = index
         self.previous = previous
+
+
+class Note(History):
+    """An entry that tells what the instruction did.
+
+    `frame` and `slot` are set where a spilled register was stored or filled (slot -1: not). `linked` lists the
+    (frame, register or -1 - slot) places that shared an id at a jump. `stack_operands` marks jump operands that point
+    to the stack (1: destination, 2: source).
+    """
+
+    __slots__ = ("frame", "linked", "slot", "stack_operands")
+
+    is_note = True
+
+    def __init__(self, before: History | None, index: int, previous: int) -> None:
+        super().__init__(before, index, previous)
         self.frame = 0
         self.slot = -1
         self.linked: tuple[tuple[int, int], ...] = ()
@@ -218,6 +231,9 @@ class State:
         return twin
 
 
+_NONE: frozenset[Any] = frozenset()
+
+
 class Checkpoint:
     """A stored state: where later paths may find that what lies ahead was already proved.
 
@@ -255,7 +271,7 @@ class Checkpoint:
         self.checks: Any = None
         # The register of the last frame that lately did not fit, and values that are known not to fit there.
         self.place = 0
-        self.misfits: set[Any] | None = None
+        self.misfits: set[Any] | frozenset[Any] = _NONE
         self.site = state.frames[-1].site
         # The innermost call chain tells whether two states went through the same call sites.
         self.chain = state.frames[-1].chain

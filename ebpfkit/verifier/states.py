@@ -39,6 +39,7 @@ _EMPTY = Slot(bytes([INVALID] * 8))
 _FULL_SPILL = bytes([SPILL] * 8)
 _FULL_MISC = bytes([MISC] * 8)
 _LINKS = LINK32 | LINK64
+_SlotCheck = tuple[int, int, Slot, bool, bool]  # frame, place, slot, whether it is precise, whether any number will do
 
 
 @cache
@@ -48,7 +49,8 @@ def _registers_of(mask: int) -> tuple[int, ...]:
 
 def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
     """Forget what is dead in a finished state."""
-    stored.checks = stored.misfits = None
+    stored.checks = None
+    stored.misfits = frozenset()
     last = len(stored.frames) - 1
     innermost = stored.frames[-1].chain
     for number, frame in enumerate(stored.frames):
@@ -87,9 +89,9 @@ def is_within(old: Value, new: Value) -> bool:
 
 def is_covered(old: Pointer, new: Pointer) -> bool:
     """Whether what was proved for `old` holds for `new`, ids apart."""
-    if old.kind != new.kind or old.nullable != new.nullable or old.target != new.target:
+    if old.off != new.off or old.kind != new.kind or old.nullable != new.nullable or old.target != new.target:
         return False
-    if old.off != new.off or old.readonly != new.readonly or old.record != new.record:
+    if old.readonly != new.readonly or old.record != new.record:
         return False
     if old.kind in (PACKET, PACKET_META):
         if old.range < 0 or new.range < 0:
@@ -103,6 +105,12 @@ def is_covered(old: Pointer, new: Pointer) -> bool:
     if old.kind in (MAP_VALUE, MAP_KEY, MEM):
         return old.var is new.var or is_within(old.var, new.var)
     return old is new
+
+
+def _is_contained(old: Any, new: Any) -> bool:
+    if old.is_scalar or new.is_scalar:
+        return bool(old.is_scalar and new.is_scalar) and is_within(old, new)
+    return is_covered(old, new)
 
 
 class IdMap:
@@ -144,24 +152,18 @@ class IdMap:
 
 
 class _Checks:
-    """The compiled comparison of a finished state: registers of the last frame first, the rest where there is any."""
+    """What of the comparison of a finished state is compiled: all that follows the registers of the last frame."""
 
-    __slots__ = (
-        "anonymous", "demand", "kinds", "lone", "numbers", "outer", "pointers", "rest", "rounds", "slots", "values",
-    )  # fmt: skip
+    __slots__ = ("demand", "lone", "numbers", "outer", "pointers", "rest", "rounds", "slots")
 
     def __init__(self) -> None:
-        # (register, value that must cover it, values that it is known to cover, and not to)
-        self.values: list[tuple[int, Any, set[Any], set[Any]]] = []
-        self.kinds: list[int] = []  # must be some number
-        self.anonymous: list[int] = []  # must have no identity
         self.rest = True
         self.demand: tuple[tuple[int, int], ...] | None = None  # the masks of `marks` that are numbers, per frame
         self.numbers: list[tuple[int, int]] = []  # (register, identity of a number)
         self.pointers: list[tuple[int, int]] = []  # (register, identity of a pointer)
         self.outer: list[tuple[int, int, Any, int, bool]] = []  # (frame, register, value, identity, precise)
         self.rounds: list[tuple[int, int]] = []  # (frame, visits of callbacks): at least as many
-        self.slots: list[tuple[int, int, Slot, bool, bool]] | None = None  # compiled when first needed
+        self.slots: list[_SlotCheck] = []
         self.lone = False  # a single identity: no mapping of identities can fail
 
 
@@ -171,6 +173,7 @@ class Comparison:
     def __init__(self, values: Values, privileged: bool, live: list[int]) -> None:
         self.values = values
         self.live = live  # of each instruction, as masks: other registers count nowhere
+        self._alive = [_registers_of(mask & 0x3FF) for mask in live]
         self.privileged = privileged
         self.memo = values.new_memo()
         self._types: dict[tuple[bytes, bytes], bool] = {}
@@ -185,11 +188,7 @@ class Comparison:
         key = (old, new)
         found: bool | None = self.memo.get(key)
         if found is None:
-            if old.is_scalar or new.is_scalar:
-                found = old.is_scalar and new.is_scalar and is_within(old, new)
-            else:
-                found = is_covered(old, new)
-            self.memo[key] = found
+            found = self.memo[key] = _is_contained(old, new)
         return found
 
     def _register(self, old: Any, old_id: int, new: Any, new_id: int, precise: bool, ids: IdMap, level: int) -> bool:
@@ -322,30 +321,26 @@ class Comparison:
         frame = frames[-1]
         if stored.chain is not frame.chain:
             return False
+        mine = stored.frames[-1]
+        olds, words = mine.vals, mine.ids
+        vals, ids = frame.vals, frame.ids
+        precise = stored.marks[-1][0]
+        for register in self._alive[stored.index]:
+            old, new = olds[register], vals[register]
+            if old is not new:
+                if old is None:
+                    continue
+                if old.is_scalar and not precise >> register & 1:
+                    if new is None or not new.is_scalar:
+                        return False
+                    continue
+                if (old.fits is None or new not in old.fits) and not self._note(stored, register, old, new):
+                    return False
+            if ids[register] and not words[register] and old is not None and not old.is_scalar:
+                return False
         checks: _Checks | None = stored.checks
         if checks is None:
             checks = stored.checks = self._compile(stored)
-        vals = frame.vals
-        for register, old, fits, misfits in checks.values:
-            new = vals[register]
-            if new is old or new in fits:
-                continue
-            if new not in misfits:
-                if new is not None and (old.const is None or not old.is_scalar) and self.contains(old, new):
-                    fits.add(new)
-                    continue
-                misfits.add(new)
-            # Rule the stored state out by one look-up when this value comes again.
-            stored.place = register
-            stored.misfits = misfits
-            return False
-        for register in checks.kinds:
-            new = vals[register]
-            if new is None or not new.is_scalar:
-                return False
-        for register in checks.anonymous:
-            if frame.ids[register]:
-                return False
         if (
             checks.rest
             or stored.references is not state.references
@@ -357,11 +352,25 @@ class Comparison:
             return self._covers_rest(checks, stored, state)
         return True
 
+    def _note(self, stored: Checkpoint, register: int, old: Any, new: Any) -> bool:
+        """Whether `new` is covered, remembered: one look-up rules the stored state out when this value comes again."""
+        misfits = old.misfits
+        if misfits is None:
+            misfits = old.misfits = set()
+        if new not in misfits:
+            if new is not None and _is_contained(old, new):
+                if old.fits is None:
+                    old.fits = set()
+                old.fits.add(new)
+                return True
+            misfits.add(new)
+        stored.place = register
+        stored.misfits = misfits
+        return False
+
     def _covers_rest(self, checks: _Checks, stored: Checkpoint, state: State) -> bool:
         """What is left after the registers of the last frame: outer frames, slots, identities, what is held."""
         slots = checks.slots
-        if slots is None:
-            slots = self._compile_slots(checks, stored)
         if (
             checks.lone
             and not state.references
@@ -398,7 +407,7 @@ class Comparison:
                 return False
         return True
 
-    def _covers_slots(self, slots: list[tuple[int, int, Slot, bool, bool]], frames: list[Frame], ids: IdMap) -> bool:
+    def _covers_slots(self, slots: list[_SlotCheck], frames: list[Frame], ids: IdMap) -> bool:
         for check in slots:
             number, place, slot, precise, plain = check
             current = frames[number]
@@ -417,7 +426,7 @@ class Comparison:
                 return False
         return True
 
-    def _covers_lone(self, checks: _Checks, slots: list[tuple[int, int, Slot, bool, bool]], state: State) -> bool:
+    def _covers_lone(self, checks: _Checks, slots: list[_SlotCheck], state: State) -> bool:
         """The same where the stored state has one frame and at most one identity, in a register."""
         frame = state.frames[-1]
         for register, identity in checks.numbers:
@@ -430,70 +439,45 @@ class Comparison:
         return not slots or self._covers_slots(slots, state.frames, IdMap())
 
     def _compile(self, stored: Checkpoint) -> _Checks:
-        """The registers of the last frame; slots follow when those fit for the first time."""
         checks = _Checks()
         last = len(stored.frames) - 1
+        lone = not last and not stored.references
         for number, frame in enumerate(stored.frames):
+            registers, precise = stored.marks[number]
             if frame.rounds:
                 checks.rounds.append((number, frame.rounds))
-            registers = stored.marks[number][0]
             if number == last:
-                self._compile_registers(checks, frame, registers)
+                self._compile_identities(checks, frame, registers)
             else:
                 checks.outer += [
                     (number, register, value, frame.ids[register], bool(registers >> register & 1))
                     for register, value in enumerate(frame.vals[:10])
                     if value is not None
                 ]
-        checks.rest = bool(
-            checks.rounds
-            or checks.outer
-            or checks.numbers
-            or checks.pointers
-            or any(frame.slots for frame in stored.frames)
-        )
-        return checks
-
-    def _compile_slots(self, checks: _Checks, stored: Checkpoint) -> list[tuple[int, int, Slot, bool, bool]]:
-        found: list[tuple[int, int, Slot, bool, bool]] = []
-        lone = not checks.outer and not checks.rounds and not stored.references
-        for number, frame in enumerate(stored.frames):
-            precise = stored.marks[number][1]
             for place, slot in frame.slots.items():
                 types = slot.types
-                if not self._matters(types):
-                    continue
-                needed = bool(precise >> place & 1)
-                plain = not needed and types == _FULL_SPILL and slot.value is not None and slot.value.is_scalar
-                found.append((number, place, slot, needed, plain))
-                lone = lone and not slot.id and types[0] < DYNPTR
-        words = [word for _, word in checks.numbers] + [word for _, word in checks.pointers]
+                if self._matters(types):
+                    needed = bool(precise >> place & 1)
+                    plain = not needed and types == _FULL_SPILL and slot.value is not None and slot.value.is_scalar
+                    checks.slots.append((number, place, slot, needed, plain))
+                    lone = lone and not slot.id and types[0] < DYNPTR
+        words = checks.numbers + checks.pointers
         if len(words) == 1:
-            lone = lone and words[0] & ID_MASK != 0 and (not checks.pointers or words[0] <= ID_MASK)
-        checks.lone = lone and len(words) <= 1
-        checks.slots = found
-        checks.rest = bool(checks.rounds or checks.outer or found or words)
-        return found
+            lone = lone and words[0][1] & ID_MASK != 0 and (not checks.pointers or words[0][1] <= ID_MASK)
+        checks.lone = lone and len(words) <= 1 and not checks.rounds
+        checks.rest = bool(checks.rounds or checks.outer or checks.slots or words)
+        return checks
 
-    def _compile_registers(self, checks: _Checks, frame: Frame, precise: int) -> None:
-        vals, ids = frame.vals, frame.ids
-        tested = self.values.tested
-        for register in range(10):
-            value = vals[register]
-            if value is None:
+    @staticmethod
+    def _compile_identities(checks: _Checks, frame: Frame, precise: int) -> None:
+        for register, word in enumerate(frame.ids):
+            value = frame.vals[register]
+            if not word or value is None:
                 continue
             if not value.is_scalar:
-                checks.values.append((register, value, *tested(value)))
-                if ids[register]:
-                    checks.pointers.append((register, ids[register]))
-                else:
-                    checks.anonymous.append(register)
-            elif not precise >> register & 1:
-                checks.kinds.append(register)
-            else:
-                checks.values.append((register, value, *tested(value)))
-                if ids[register]:
-                    checks.numbers.append((register, ids[register]))
+                checks.pointers.append((register, word))
+            elif precise >> register & 1:
+                checks.numbers.append((register, word))
 
 
 def _same_sections(stored: Checkpoint, state: State, ids: IdMap) -> bool:

@@ -94,9 +94,10 @@ class Pointer:
 
     `range`: bytes from the packet's start of the fixed part on that are proved readable, or AT_END or BEYOND_END.
     `nullable`: may still be zero. `readonly`: stores are refused. `record`: a ring buffer record (for release).
+    `fits` and `misfits`: a memo of comparisons, as in `Scalar`.
     """
 
-    __slots__ = ("key", "kind", "nullable", "off", "range", "readonly", "record", "target", "var")
+    __slots__ = ("fits", "key", "kind", "misfits", "nullable", "off", "range", "readonly", "record", "target", "var")
 
     is_scalar = False
     const = None
@@ -121,6 +122,8 @@ class Pointer:
         self.readonly = readonly
         self.record = record
         self.key = (kind, target, off, var, range_, nullable, readonly, record)
+        self.fits: set[Any] | None = None
+        self.misfits: set[Any] | None = None
 
     def __repr__(self) -> str:
         return f"Pointer({self.describe()})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ebpfkit._bits import S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX
 from ebpfkit.verifier.domain import tnum
@@ -38,13 +38,16 @@ class Scalar:
     """A number of which bits and ranges are known. Interned: within one verification, equal values are one object.
 
     `const` is the unsigned 64-bit value when all bits are known, else None. `width` is the number of bits that the
-    unsigned maximum needs. `null_ok` serves pointers and is false here.
+    unsigned maximum needs. `null_ok` serves pointers and is false here. `fits` and `misfits` are a memo of comparisons:
+    values known to be covered by this one, and known not to be.
     """
 
     __slots__ = (
         "const",
+        "fits",
         "key",
         "mask",
+        "misfits",
         "s32_max",
         "s32_min",
         "smax",
@@ -78,6 +81,8 @@ class Scalar:
         ) = key
         self.const: int | None = None if self.mask else self.value
         self.width = self.umax.bit_length()
+        self.fits: set[Any] | None = None
+        self.misfits: set[Any] | None = None
 
     @property
     def tnum(self) -> tnum.Tnum:

@@ -33,7 +33,6 @@ class Values:
         self._limit = limit
         self._memos: list[dict[Any, Any]] = []
         self._computed = self.new_memo()
-        self._misfits: dict[Any, set[Any]] = {}
         self.unknown = self.scalar(Bounds.unknown())
         self.zero = self.constant(0)
         self._sized = {size: self.scalar(Bounds.unknown().truncate(size)) for size in (1, 2, 4)} | {8: self.unknown}
@@ -58,20 +57,12 @@ class Values:
         self._memos.append(memo)
         return memo
 
-    def misfits_of(self, old: Value | None) -> set[Any]:
-        """The values known not to be covered by `old`, as found so far; emptied when the values are swept."""
-        found = self._misfits.get(old)
-        if found is None:
-            found = self._misfits[old] = set()
-        return found
-
     def _sweep(self) -> None:
         """Drop the values that nobody outside holds. Those left may be many: then the next sweep comes later."""
         for memo in self._memos:
             memo.clear()
-        for misfits in self._misfits.values():
-            misfits.clear()
-        self._misfits.clear()
+        for value in (*self._scalars.values(), *self._pointers.values()):
+            value.fits = value.misfits = None
         self._constants.clear()
         count = sys.getrefcount
         for key in list(self._pointers):

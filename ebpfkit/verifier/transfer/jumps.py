@@ -81,7 +81,8 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
     operation, width, dst = insn.op.operation, insn.op.width, int(insn.dst)
     src = int(insn.src) if insn.op.source == "reg" else -1
     constant = None if src >= 0 else w.values.constant(to_unsigned(to_signed(insn.imm, 32), 64))
-    # Per pair of operands: the side when it is decided, else what both sides know of both operands.
+    # Per pair of operands (the left one alone, beside a constant): the side when it is decided, else what both sides
+    # know of both operands, or how pointers part.
     memo = w.values.new_memo()
 
     def decide_numbers(left: Scalar, right: Scalar) -> Any:
@@ -102,6 +103,14 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
     def split(vals: list[Any], ids: list[int], known: Any) -> int:
         """Both sides may happen and both operands are numbers."""
         left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
+        if not left_id and not right_id:
+            other = w.push(target, index).frames[-1]
+            if src >= 0 and src != dst:
+                vals[src] = known[1]
+                other.vals[src] = known[3]
+            vals[dst] = known[0]
+            other.vals[dst] = known[2]
+            return following
         linked: list[tuple[int, int]] = []
         if right_id:
             collect_linked(w, index, right_id, linked)
@@ -130,24 +139,53 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
         check.prove(w, index, demands)
         left = vals[dst]
         right: Any = constant if constant is not None else vals[src]
+        known: Any = None
         if left.is_scalar and right.is_scalar:
-            memo[left, right] = decide_numbers(left, right)
-            return step(vals, ids)
-        return _compare_pointers(w, index, insn, operation, width, dst, src, left, right, target)
+            known = decide_numbers(left, right)
+        elif width == 64:
+            known = _known_parting(w, index, operation, dst, src, left, right, target)
+        if known is None:
+            return _compare_pointers(w, index, insn, operation, width, dst, src, left, right, target)
+        memo[left if constant is not None else (left, right)] = known
+        return step(vals, ids) if constant is None else step_constant(vals, ids)
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        known = memo.get((vals[dst], constant if constant is not None else vals[src]))
+        known = memo.get((vals[dst], vals[src]))
         if known is None:
             return slow(vals, ids)
         if known is True or known is False:
             precision = w.precision
             precision.demand_register(w.state, index, dst)
-            if src >= 0:
-                precision.demand_register(w.state, index, src)
+            precision.demand_register(w.state, index, src)
             return target if known else following
-        return split(vals, ids, known)
+        return split(vals, ids, known) if known.__class__ is tuple else known.part(vals, ids)
 
-    return w.guarded(index, demands, step)
+    def step_constant(vals: list[Any], ids: list[int]) -> int:
+        known = memo.get(vals[dst])
+        if known is None:
+            return slow(vals, ids)
+        if known is True or known is False:
+            w.precision.demand_register(w.state, index, dst)
+            return target if known else following
+        return split(vals, ids, known) if known.__class__ is tuple else known.part(vals, ids)
+
+    return w.guarded(index, demands, step if constant is None else step_constant)
+
+
+def _known_parting(
+    w: Walk, index: int, operation: str, dst: int, src: int, left: Any, right: Any, target: int
+) -> NullTest | PacketTest | None:
+    """The frequent comparisons of pointers, 64 bits wide, whose outcome their values alone decide."""
+    if src < 0:
+        plain = left.kind == MAP_VALUE and left.nullable and right.const == 0 and operation in _TESTS
+        return None if not plain or keeps_identity(w, left) else NullTest(w, index, operation, dst, left, target)
+    if left.is_scalar or right.is_scalar or _decide_packet(operation, left, right) is not None:
+        return None
+    if _is_measured(left, right):
+        return PacketTest(w, index, operation, dst, left, target)
+    if _is_measured(right, left):
+        return PacketTest(w, index, FLIPPED.get(operation, ""), src, right, target)
+    return None
 
 
 # --- copies of a number ---------------------------------------------------------------------------------------------
@@ -165,8 +203,10 @@ def collect_linked(w: Walk, index: int, identity: int, linked: list[tuple[int, i
         live = w.live[place_of_frame] if w.live is not None else 0x3FF
         place_of_frame = frame.site
         for register in range(10):
+            word = ids[register]
             if (
-                ids[register] & ID_MASK == identity
+                word
+                and word & ID_MASK == identity
                 and live >> register & 1
                 and vals[register] is not None
                 and vals[register].is_scalar
@@ -176,8 +216,9 @@ def collect_linked(w: Walk, index: int, identity: int, linked: list[tuple[int, i
                     linked.append(place)
                 else:
                     ids[register] = 0
-        for number, slot in sorted(frame.slots.items()):
-            if slot.id and slot.id & ID_MASK == identity and slot.types[0] == SPILL:
+        same = [(number, slot) for number, slot in frame.slots.items() if slot.id and slot.id & ID_MASK == identity]
+        for number, slot in sorted(same) if len(same) > 1 else same:
+            if slot.types[0] == SPILL:
                 value = slot.value
                 if value is None or not value.is_scalar:
                     continue
@@ -284,8 +325,6 @@ def _compare_pointers(
     if width == 64 and src < 0 and insn.imm == 0 and operation in _TESTS and left.nullable:
         resolve_null(w, here, dst, operation == "jne")
         resolve_null(w, there, dst, operation == "jeq")
-    elif src >= 0 and width == 64:
-        _match_packet(w, operation, dst, src, left, right, here, there)
     return index + 1
 
 
@@ -335,28 +374,88 @@ def _decide_packet(operation: str, left: Pointer, right: Pointer) -> bool | None
     return None
 
 
-def _match_packet(
-    w: Walk, operation: str, dst: int, src: int, left: Any, right: Any, here: State, there: State
-) -> None:
-    """A comparison with the packet's end (or of metadata with its start) proves bytes on one side."""
-    if _is_measured(left, right):
-        register, measured = dst, left
-    elif _is_measured(right, left):
-        register, measured, operation = src, right, FLIPPED.get(operation, "")
-    else:
-        return
-    # Now it reads `measured operation end`.
-    if operation in ("jgt", "jge"):
-        inside, outside = here, there
-    elif operation in ("jlt", "jle"):
-        inside, outside = there, here
-    else:
-        return
-    open_end = operation in ("jge", "jlt")
-    _prove_range(w, inside, register, measured, open_end)
-    if measured.kind == PACKET:
-        frame = outside.frames[-1]
-        frame.vals[register] = w.values.with_range(measured, AT_END if open_end else BEYOND_END)
+class NullTest:
+    """The test of a map value that may be null, at one jump: the path parts."""
+
+    __slots__ = ("following", "index", "is_null_there", "present", "register", "target", "walk")
+
+    def __init__(self, w: Walk, index: int, operation: str, register: int, tested: Pointer, target: int) -> None:
+        self.walk = w
+        self.index = index
+        self.following = index + 1
+        self.target = target
+        self.register = register
+        self.is_null_there = operation == "jeq"
+        self.present = non_null(w, tested)
+
+    def part(self, vals: list[Any], ids: list[int]) -> int:
+        """Push the side of the jump, go on with the other."""
+        w, register = self.walk, self.register
+        word = ids[register]
+        state = w.state
+        twin = w.push(self.target, self.index)
+        if not 0 < word <= ID_MASK or not _stands_once(state, word):
+            resolve_null(w, state, register, not self.is_null_there)
+            resolve_null(w, twin, register, self.is_null_there)
+            return self.following
+        other = twin.frames[-1]
+        ids[register] = other.ids[register] = 0
+        if self.is_null_there:
+            vals[register], other.vals[register] = self.present, w.values.zero
+        else:
+            vals[register], other.vals[register] = w.values.zero, self.present
+        return self.following
+
+
+def _stands_once(state: State, word: int) -> bool:
+    """Whether only one register, and no slot, has this identity."""
+    count = 0
+    for frame in state.frames:
+        count += frame.ids.count(word)
+        for slot in frame.slots.values():
+            if slot.id == word:
+                return False
+    return count == 1
+
+
+class PacketTest:
+    """A comparison with the packet's end (or of metadata with its start) at one jump: it proves bytes on one side."""
+
+    __slots__ = (
+        "following", "index", "inside_here", "kind", "open_end", "outside", "proved", "register", "target", "walk",
+    )  # fmt: skip
+
+    def __init__(self, w: Walk, index: int, operation: str, register: int, measured: Pointer, target: int) -> None:
+        """It reads `measured operation end`."""
+        self.walk = w
+        self.index = index
+        self.following = index + 1
+        self.target = target
+        self.register = register
+        self.kind = measured.kind
+        self.inside_here = operation in ("jgt", "jge")
+        open_end = operation in ("jge", "jlt")
+        self.proved = -1  # bytes behind the packet's start, -1: nothing is learnt
+        self.outside: Any = None  # what is known of the pointer where the packet is too short
+        if operation not in ("jgt", "jge", "jlt", "jle"):
+            return
+        fits = measured.var.umax <= _MAX_PACKET and measured.var.umax + measured.off <= _MAX_PACKET
+        if fits and (measured.off > 0 or (not measured.off and not open_end)):
+            self.proved = measured.off + open_end
+        if measured.kind == PACKET:
+            self.outside = w.values.with_range(measured, AT_END if open_end else BEYOND_END)
+
+    def part(self, vals: list[Any], ids: list[int]) -> int:
+        """Push the side of the jump, go on with the other."""
+        w = self.walk
+        state = w.state
+        twin = w.push(self.target, self.index)
+        inside, outside = (state, twin) if self.inside_here else (twin, state)
+        if self.proved >= 0:
+            _prove_range(w, inside, ids[self.register], self.kind, self.proved)
+        if self.outside is not None:
+            outside.frames[-1].vals[self.register] = self.outside
+        return self.following
 
 
 def _is_measured(p: Any, end: Any) -> bool:
@@ -365,26 +464,19 @@ def _is_measured(p: Any, end: Any) -> bool:
     return bool(p.kind == PACKET_META and end.kind == PACKET and not end.off and end.var.const == 0)
 
 
-def _prove_range(w: Walk, state: State, register: int, measured: Pointer, open_end: bool) -> None:
-    if measured.off < 0 or (not measured.off and open_end):
-        return
-    if measured.var.umax > _MAX_PACKET or measured.var.umax + measured.off > _MAX_PACKET:
-        return
-    proved = measured.off + open_end
-    identity = state.frames[-1].ids[register]
-    kind = measured.kind
+def _prove_range(w: Walk, state: State, identity: int, kind: int, proved: int) -> None:
+    """Pointers of this kind and identity have so many bytes behind the packet's start."""
     with_range = w.values.with_range
     for frame in state.frames:
         vals, ids = frame.vals, frame.ids
-        for number in range(10):
-            value = vals[number]
+        for number, value in enumerate(vals):
             if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
                 vals[number] = with_range(value, proved)
         for number, slot in list(frame.slots.items()) if frame.slots else ():
-            value = slot.value
-            if not isinstance(value, Pointer) or value.kind != kind or slot.id != identity or slot.types[0] != SPILL:
+            if slot.id != identity or slot.types[0] != SPILL:
                 continue
-            if value.range < proved:
+            value = slot.value
+            if value is not None and value.kind == kind and value.range < proved:
                 frame.set_slot(number, Slot(slot.types, with_range(value, proved), slot.id))
 
 

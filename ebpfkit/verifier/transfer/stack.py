@@ -22,7 +22,7 @@ from ebpfkit.verifier.unprivileged import check_helper_stack
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
 
-__all__ = ["blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
+__all__ = ["StackRead", "blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
 
 _EMPTY = Slot(bytes([INVALID] * 8))
 _FRAME_POINTER = 10
@@ -325,6 +325,43 @@ def read_for_helper(w: Walk, index: int, register: int, pointer: Pointer, size: 
                 frame.set_slot(number, Slot(changed))
         at += part
     _note_read(w.frame.chain, index, frame.number, mask)
+
+
+class StackRead:
+    """A helper's read of stack memory at one call, which may come again with other things in the slots."""
+
+    __slots__ = ("fine", "mask", "numbers", "pointer", "register", "size", "write")
+
+    def __init__(self, register: int, pointer: Pointer, size: int, write: bool) -> None:
+        self.register = register
+        self.pointer = pointer
+        self.size = size
+        self.write = write
+        # Whole types of the slots that were read and left as they are; unprivileged reads are checked each time.
+        self.fine: set[tuple[bytes, ...]] = set()
+        self.numbers: tuple[int, ...] = ()
+        self.mask = 0
+
+    def again(self, w: Walk, index: int) -> None:
+        """Read for the helper, at the call `index`."""
+        frame = w.state.frames[self.pointer.target]
+        slots = frame.slots
+        if self.numbers:
+            try:
+                types = tuple([slots[number].types for number in self.numbers])
+            except KeyError:
+                types = ()
+            if types in self.fine:
+                _note_read(w.frame.chain, index, frame.number, self.mask)
+                return
+        read_for_helper(w, index, self.register, self.pointer, self.size, self.write)
+        if self.write or self.pointer.var.const is None or not self.size or not w.profile.privileged:
+            return
+        low = self.pointer.off + to_signed(self.pointer.var.const, 64)
+        self.numbers = tuple(range(_slot_of(low + self.size - 1), _slot_of(low) + 1))
+        self.mask = sum(1 << number for number in self.numbers)
+        if all(number in slots for number in self.numbers):
+            self.fine.add(tuple([slots[number].types for number in self.numbers]))
 
 
 def _clobber(frame: Frame, number: int, slot: Slot, place: int, part: int) -> None:
