@@ -20,8 +20,9 @@ attach to by name, a program of the same batch to replace (freplace), a user wit
         Load(spec, user=65534),                  # setresuid first: no capabilities
     ], modules=["nf_conntrack"])                 # .ko files to load first; their BTF is not resolved by name
 
-A program whose maps or types the kernel refused was not judged: its answer is a `NotSubmitted`. Needs
-qemu-system-x86_64 and zig (`python -m ziglang`). Emulation is 10 to 20 times slower than the machine: no timings.
+A program whose maps or types the kernel refused was not judged: its answer is a `NotSubmitted`. One that the guest
+dies or hangs of is found by booting anew from there, named on stderr and answered by a `GuestDied`; the rest goes on.
+Needs qemu-system-x86_64 and zig (`python -m ziglang`). Emulation is 10 to 20 times slower than the machine: no timings.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from probe_old_kernels import archive
-from verifier_kernel import Verdict, encode_for, kernel_types, verdict_of
+from verifier_kernel import Verdict, encode_for, kernel_types, needs_types, verdict_of
 
 from ebpfkit.abi.attach_types import ATTACH_TYPES, BTF_TARGETS
 from ebpfkit.abi.prog_types import PROG_TYPES
@@ -55,17 +56,25 @@ from ebpfkit.errors import EbpfError, UsageError
 from ebpfkit.kernel import attrs
 from ebpfkit.kernel.bpf import Command, kernel_name
 from ebpfkit.loader.load import _MAPS_WITHOUT_BTF, effective_max_entries, map_type_number
+from ebpfkit.verifier.program import has_function_types
 
 FOLDER = Path(os.environ.get("EBPFKIT_KERNELS", Path.home() / ".cache" / "ebpfkit-kernels"))
 MEMORY_MB = 4096
 MAX_MAP_BYTES = 1 << 24
-_CLOSE, _SEND_FILE, _LOAD_MODULE = 1000, 1001, 1002
-_HEADER = struct.Struct("=IIIIIiiIIII4x")
+_SEND_FILE, _LOAD_MODULE = 1001, 1002
+_HEADER = struct.Struct("=IIIIIiiIIIII")
 _MAGIC = 0x42464245
+_END = struct.pack("=4I", _MAGIC, 0, 3, 3) + b"END"
+_DIED = -9999  # instead of an errno: the guest did not survive the call
+_WATCHED = 300  # calls after a restart whose answers are awaited on the wire one by one
 
 
 class NotSubmitted(Verdict):
     """The kernel took the program's maps or types not, so that it never saw the program; `log` says which."""
+
+
+class GuestDied(NotSubmitted):
+    """The kernel panicked or hung while it loaded the program; `log` is the end of its console."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +92,26 @@ class Load:
     user: int = 0
 
 
+@dataclass(frozen=True)
+class _Record:
+    """A call for the guest. `again`: a guest that is booted anew must repeat it, for what it makes is used later."""
+
+    command: int
+    data: bytes
+    again: bool
+    read: Callable[[int, bytes, int], None]
+
+    def watched(self) -> bytes:
+        """The record, with the guest told to wait until its answer is out."""
+        head = list(_HEADER.unpack_from(self.data))
+        return _HEADER.pack(*head[:-1], 1) + self.data[_HEADER.size :]
+
+
 @dataclass
 class _Batch:
     """The records for the guest, and how to read its answers."""
 
-    records: list[bytes] = field(default_factory=list)
-    readers: list[Callable[[int, bytes, int], None]] = field(default_factory=list)
+    records: list[_Record] = field(default_factory=list)
     next_fd: int = 100
 
     def call(
@@ -102,6 +125,7 @@ class _Batch:
         log: tuple[int, int, int, int] | None = None,
         user: int = 0,
         data: bytes = b"",
+        again: bool = True,
         read: Callable[[int, bytes, int], None] | None = None,
     ) -> None:
         """`pointers`: offset in the attr -> what it points to. `log`: two offsets, bytes wanted back, room."""
@@ -113,11 +137,10 @@ class _Batch:
         attr += b"\0" * (-len(attr) % 8)
         log_at, log_size_at, tail, room = log or (-1, -1, 0, 0)
         head = _HEADER.pack(
-            command, fd, len(attr), len(fixups) // 8, len(data), log_at, log_size_at, tail, room, user, unless_open
+            command, fd, len(attr), len(fixups) // 8, len(data), log_at, log_size_at, tail, room, user, unless_open, 0
         )
-        self.records.append(head + attr + fixups + data + b"\0" * (-len(data) % 8))
-        if command != _CLOSE:
-            self.readers.append(read or (lambda result, text, whole: None))
+        whole = head + attr + fixups + data + b"\0" * (-len(data) % 8)
+        self.records.append(_Record(command, whole, again, read or (lambda result, text, whole: None)))
 
     def new_fd(self) -> int:
         self.next_fd += 1
@@ -175,24 +198,60 @@ class Guest:
         before = _Batch()
         for name in modules:
             before.call(_LOAD_MODULE, data=self._module(name), read=_module_answer(name))
-        readers = [self._greet, *before.readers, *batch.readers]
         with tempfile.TemporaryDirectory(prefix="guest-") as folder:
-            place = Path(folder)
-            files = {"batch": b"".join(before.records + batch.records)}
-            (place / "initrd").write_bytes(archive(guest_init(), files))
-            answers = b""
-            for _ in range(3):  # a boot now and then dies in the emulator
-                answers = self._boot(place, len(batch.records))
-                if answers.endswith(struct.pack("=4I", _MAGIC, 0, 3, 3) + b"END"):
-                    break
-            else:
+            self._finish(Path(folder), before.records + batch.records)
+
+    def _finish(self, place: Path, records: Sequence[_Record]) -> None:
+        """Boot until every record is answered, anew behind one that the guest does not survive."""
+        answered: set[int] = set()
+        suspect, failures = -1, 0
+        while True:
+            chosen = [number for number, record in enumerate(records) if record.again or number not in answered]
+            answers = self._boot(place, self._initrd(records, chosen, suspect))
+            found = self._answers(answers)
+            if found:
+                self.release = found[0][1].decode()
+            new = [number for number in chosen[: max(0, len(found) - 1)] if number not in answered]
+            for number, answer in zip(chosen, found[1:], strict=False):
+                if number not in answered:
+                    records[number].read(*answer)
+            answered.update(new)
+            if answers.endswith(_END):
+                return
+            failures = 0 if new else failures + 1
+            if failures >= 3:
                 raise SystemExit(f"{self.image}: the guest did not finish; see its console:\n{self._console(place)}")
-            self._read(answers, readers)
+            first = next(number for number in chosen if number not in answered)
+            if first == suspect and found:
+                records[first].read(_DIED, self._console(place).encode(), 0)
+                answered.add(first)
+                failures = 0
+            suspect = first
 
-    def _greet(self, result: int, text: bytes, whole: int) -> None:
-        self.release = text.decode()
+    @staticmethod
+    def _initrd(records: Sequence[_Record], chosen: Sequence[int], suspect: int) -> bytes:
+        watched = range(suspect, suspect + _WATCHED if suspect >= 0 else suspect)
+        batch = b"".join(records[number].watched() if number in watched else records[number].data for number in chosen)
+        return archive(guest_init(), {"batch": batch})
 
-    def _boot(self, place: Path, records: int) -> bytes:
+    @staticmethod
+    def _answers(answers: bytes) -> list[tuple[int, bytes, int]]:
+        """The whole answers that came, the greeting first; the end's own is left out."""
+        found: list[tuple[int, bytes, int]] = []
+        at, end = 0, len(answers) - (len(_END) if answers.endswith(_END) else 0)
+        while at + 16 <= end:
+            magic, result, size, whole = struct.unpack_from("=IiII", answers, at)
+            if magic != _MAGIC:
+                raise SystemExit("the guest's answers are garbled")
+            if at + 16 + size > end:
+                break
+            found.append((result, answers[at + 16 : at + 16 + size], whole))
+            at += 16 + size
+        return found
+
+    def _boot(self, place: Path, initrd: bytes) -> bytes:
+        (place / "initrd").write_bytes(initrd)
+        (place / "answers").unlink(missing_ok=True)
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
             "-m", str(MEMORY_MB), "-display", "none", "-no-reboot", "-nic", "none",
@@ -212,17 +271,6 @@ class Guest:
     def _console(place: Path) -> str:
         return (place / "console").read_bytes().decode("utf-8", "replace")[-3000:]
 
-    @staticmethod
-    def _read(answers: bytes, readers: Sequence[Callable[[int, bytes, int], None]]) -> None:
-        at = 0
-        for read in readers:
-            magic, result, size, whole = struct.unpack_from("=IiII", answers, at)
-            if magic != _MAGIC:
-                raise SystemExit("the guest's answers are garbled")
-            at += 16
-            read(result, answers[at : at + size], whole)
-            at += size
-
 
 def _watch(process: subprocess.Popen[bytes], answers: Path, quiet_seconds: float) -> None:
     """Wait for the end of the guest; give up when nothing came for a long time."""
@@ -234,10 +282,10 @@ def _watch(process: subprocess.Popen[bytes], answers: Path, quiet_seconds: float
             size, since = now, time.monotonic()
         elif time.monotonic() - since > quiet_seconds:
             return
-        if now > 19:
+        if now >= len(_END):
             with answers.open("rb") as file:
-                file.seek(-19, os.SEEK_END)
-                if file.read() == struct.pack("=4I", _MAGIC, 0, 3, 3) + b"END":
+                file.seek(-len(_END), os.SEEK_END)
+                if file.read() == _END:
                     return
 
 
@@ -280,13 +328,14 @@ class _Maker:
     def _add(self, load: Load, number: int, used: list[int]) -> None:
         spec = load.spec
         btf_fd, func_info = 0, b""
-        if spec.btf is not None and spec.func_infos and all(info.type_id for info in spec.func_infos):
+        if needs_types(spec):
             btf_fd = self._btf(spec)
-            func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)
             used.append(btf_fd)
+        if has_function_types(spec):
+            func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)
 
         def map_fd(shape: MapSpec) -> int:
-            fd = self._map(shape, btf_fd)
+            fd = self._map(shape, btf_fd, spec.prog_type if shape.type == "prog_array" else "")
             used.append(fd)
             return fd
 
@@ -308,20 +357,24 @@ class _Maker:
             attach_btf_id=load.attach_id or self._find(load.attach_to or _named_target(spec)),
             attach_prog_fd=self._program_fds[load.replaces] if load.replaces is not None else 0,
         )
-        if btf_fd:
+        if func_info:
             attr.prog_btf_fd, attr.func_info_rec_size, attr.func_info_cnt = btf_fd, 8, len(spec.func_infos)
             pointers[_offset(attrs.ProgLoad, "func_info")] = func_info
 
         def read(result: int, text: bytes, whole: int) -> None:
-            refused = next((self._refused[one] for one in used if one in self._refused), None)
             log = text.decode("utf-8", "replace")
+            if result == _DIED:
+                print(f"Linux {self.guest.release} does not survive {spec.name} (number {number})", file=sys.stderr)
+                self.verdicts[number] = GuestDied(False, 5, 0, 0, log)
+                return
+            refused = next((self._refused[one] for one in used if one in self._refused), None)
             found = verdict_of(result == 0, -result, log)
             self.verdicts[number] = found if refused is None else NotSubmitted(False, -result, 0, 0, refused)
 
         log = (_offset(attrs.ProgLoad, "log_buf"), _offset(attrs.ProgLoad, "log_size"), load.log_tail, load.log_room)
         self.batch.call(
             Command.PROG_LOAD, _attr(attr), pointers, fd=fd, log=log if load.log_level else None, user=load.user,
-            read=read,
+            again=bool(fd), read=read,
         )  # fmt: skip
 
     @staticmethod
@@ -361,11 +414,12 @@ class _Maker:
 
         return read
 
-    def _map(self, spec: MapSpec, btf_fd: int) -> int:
+    def _map(self, spec: MapSpec, btf_fd: int, owner: str = "") -> int:
+        """The descriptor of a map of this shape; `owner`: the type of programs that a program array binds itself to."""
         typed = bool(btf_fd) and spec.type not in _MAPS_WITHOUT_BTF and bool(spec.btf_value_type)
         key = (
             spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags, spec.frozen, spec.data, spec.inner,
-            (spec.btf_value_type, btf_fd) if typed else None,
+            (spec.btf_value_type, btf_fd) if typed else None, owner,
         )  # fmt: skip
         found = self._maps.get(key)
         if found is not None:

@@ -19,14 +19,14 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { CLOSE = 1000, SEND_FILE = 1001, LOAD_MODULE = 1002, LOG_ROOM = 64 << 20, ATTR = 160 };
+enum { SEND_FILE = 1001, LOAD_MODULE = 1002, LOG_ROOM = 64 << 20, ATTR = 160 };
 
 struct header {
     uint32_t command, fd, attr_size, fixups, data_size;
     int32_t log_at, log_size_at; /* where the attr wants the log's address and size, -1: no log */
     uint32_t log_tail;           /* so many bytes of its end are sent */
     uint32_t log_room, user;     /* user: not 0 to call as that user without capabilities */
-    uint32_t unless_open, unused; /* unless_open: nothing to do when `fd` is open */
+    uint32_t unless_open, watched; /* nothing to do when `fd` is open; wait until the answer is out */
 };
 
 static char *log_text;
@@ -137,9 +137,7 @@ int main(void) {
         uint32_t *const fixups = (uint32_t *)(attr + head.attr_size);
         char *const data = (char *)(fixups + 2 * head.fixups);
         at = data + (head.data_size + 7) / 8 * 8;
-        if (head.command == CLOSE) {
-            close(head.fd);
-        } else if (head.command == SEND_FILE) {
+        if (head.command == SEND_FILE) {
             size_t found;
             char *text = read_file(data, &found);
             answer(0, text, found, found);
@@ -150,6 +148,7 @@ int main(void) {
         } else {
             call(&head, attr, fixups, data);
         }
+        if (head.watched) tcdrain(out);
     }
     answer(0, "END", 3, 3);
     tcdrain(out);

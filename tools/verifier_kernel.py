@@ -133,8 +133,11 @@ class KernelOracle:
         self._maps: dict[Any, Fd] = {}
         self._btf: dict[Any, tuple[Any, Fd]] = {}
 
-    def map_fd(self, spec: MapSpec, btf: Fd | None = None) -> int:
-        """A map of this shape; the same one for the same shape."""
+    def map_fd(self, spec: MapSpec, btf: Fd | None = None, owner: str = "") -> int:
+        """A map of this shape; the same one for the same shape.
+
+        A program array binds itself to the first program that uses it: `owner` is its type.
+        """
         key = (
             spec.type,
             spec.key_size,
@@ -145,6 +148,7 @@ class KernelOracle:
             spec.data,
             spec.inner,
             (spec.btf_value_type, btf.fileno()) if btf else None,
+            owner if spec.type == "prog_array" else "",
         )
         found = self._maps.get(key)
         if found is None:
@@ -162,7 +166,11 @@ class KernelOracle:
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
         btf = self._btf_fd(spec) if needs_types(spec) else None
-        code = encode_for(spec, lambda shape: self.map_fd(shape, btf), lambda name: running_types().find_id(name, Func))
+        code = encode_for(
+            spec,
+            lambda shape: self.map_fd(shape, btf, spec.prog_type),
+            lambda name: running_types().find_id(name, Func),
+        )
         func_info = b""
         if has_function_types(spec):
             func_info = b"".join(struct.pack("=II", info.slot, info.type_id) for info in spec.func_infos)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ebpfkit.abi import uapi
 from ebpfkit.abi.model import AttachTypeSpec
 
-__all__ = ["ATTACH_TYPES", "BTF_TARGETS"]
+__all__ = ["ATTACH_TYPES", "BTF_TARGETS", "WITHOUT_ATTACH_TYPE"]
 
 # name -> program type, first kernel
 _ROWS: Mapping[str, tuple[str, str]] = {
@@ -101,3 +101,8 @@ BTF_TARGETS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """How the kernel's types call what a program attaches to, by attach type (`ext`: a program type without one): the
 prefix before the target's name, and whether it is a function or a typedef."""
+
+WITHOUT_ATTACH_TYPE: Mapping[str, str] = MappingProxyType(
+    {"cgroup_sock": "cgroup_inet_sock_create", "sk_reuseport": "sk_reuseport_select"}
+)
+"""What the kernel takes a program for that names no attach type, by program type."""

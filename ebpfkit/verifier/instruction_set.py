@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from ebpfkit.abi.versions import has_instruction, is_in_force
 from ebpfkit.asm.isa import Kind, Opcode
-from ebpfkit.verifier.program import Code, is_known_byte
+from ebpfkit.verifier.program import Code, is_known_byte, successors
 from ebpfkit.verifier.rejection import Rejection
 
-__all__ = ["check_instruction_set", "check_loops", "unknown_when_walked"]
+__all__ = ["check_back_edges", "check_instruction_set", "check_loops", "unknown_when_walked"]
 
 _MAX_INSNS_BEFORE_LARGE = 4_096
+_LOOPING = frozenset({Kind.JUMP, Kind.GOTO, Kind.MAY_GOTO, Kind.WIDE})
+"""What may lead back where loops are walked but not every edge may close one (a wide load names a callback)."""
 
 
 _CLASSES = {
@@ -65,11 +67,40 @@ def check_instruction_set(code: Code, kernel: str) -> None:
 
 
 def check_loops(code: Code, kernel: str) -> None:
-    """Raise Rejection for a loop where the kernel walks none (below 5.3); wants the loops of `code` computed."""
-    if is_in_force("bounded-loops", kernel):
+    """Raise Rejection for a loop that this kernel does not take: any below 5.3, later one that closes without a jump."""
+    if is_in_force("back-edges-anywhere", kernel):
         return
-    for index, loop in enumerate(code.loops):
-        target = code.targets[index]
-        if loop and target is not None and target <= index and code.loops[target] == loop:
-            message = f"back-edge from insn {code.slots[index]} to {code.slots[target]}"
-            raise Rejection("back-edge", message, index=index)
+    permitted = _LOOPING if is_in_force("bounded-loops", kernel) else frozenset[Kind]()
+    check_back_edges(code, permitted)
+
+
+def check_back_edges(code: Code, permitted: frozenset[Kind] = frozenset()) -> None:
+    """Raise Rejection at the first edge back that a depth-first search meets, falling through before jumping.
+
+    Instructions of the `permitted` kinds may lead back.
+    """
+    met, open_ = {0}, {0}
+    path = [(0, _edges(code, 0))]
+    while path:
+        at, edges = path[-1]
+        if not edges:
+            path.pop()
+            open_.discard(at)
+            continue
+        following = edges.pop()
+        if following not in met:
+            met.add(following)
+            open_.add(following)
+            path.append((following, _edges(code, following)))
+        elif following in open_ and code.insns[at].op.kind not in permitted:
+            message = f"back-edge from insn {code.slots[at]} to {code.slots[following]}"
+            raise Rejection("back-edge", message, index=at)
+
+
+def _edges(code: Code, index: int) -> list[int]:
+    """Where control goes after the instruction, the edge looked at first last; a call also enters its function."""
+    found = successors(code, index)[::-1]
+    target = code.targets[index]
+    if target is not None and target not in found:
+        found.insert(0, target)
+    return found

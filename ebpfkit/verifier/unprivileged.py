@@ -27,7 +27,7 @@ from ebpfkit.verifier.domain.pointer import (
     STACK,
     Pointer,
 )
-from ebpfkit.verifier.program import Code, successors
+from ebpfkit.verifier.instruction_set import check_back_edges
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import INVALID, SPILL
 
@@ -58,28 +58,7 @@ def check_program(w: Walk) -> None:
         if insn.op.name in ("CALL_LOCAL", "LDDW_FUNC", "CALL_KFUNC"):
             message = "loading/calling other bpf or kernel functions are allowed for CAP_BPF and CAP_SYS_ADMIN"
             raise Rejection("helper-not-allowed", message, index=index)
-    edge = _back_edge(w.code)
-    if edge is not None:
-        message = f"back-edge from insn {w.code.slots[edge[0]]} to {w.code.slots[edge[1]]}"
-        raise Rejection("back-edge", message, index=edge[0])
-
-
-def _back_edge(code: Code) -> tuple[int, int] | None:
-    """The first jump back that a depth-first search meets, falling through before jumping; None without loops."""
-    done: set[int] = set()
-    open_: dict[int, list[int]] = {0: successors(code, 0)}
-    while open_:
-        at = next(reversed(open_))
-        if not open_[at]:
-            del open_[at]
-            done.add(at)
-            continue
-        following = open_[at].pop(0)
-        if following in open_:
-            return at, following
-        if following not in done:
-            open_[following] = successors(code, following)
-    return None
+    check_back_edges(w.code)
 
 
 def guarded(w: Walk, index: int, insn: Instruction, step: Step) -> Step:
