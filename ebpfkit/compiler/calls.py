@@ -17,11 +17,11 @@ from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
+from ebpfkit.compiler.kfuncs import Kfuncs
 from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
-from ebpfkit.compiler.timers import Timers
 from ebpfkit.compiler.tracing import Tracing
 from ebpfkit.compiler.values import (
     INT,
@@ -65,7 +65,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, Timers):
+class Calls(Tracing, Kfuncs):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -388,6 +388,9 @@ class Calls(Tracing, Timers):
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("value",), node)
             return self.packet_write(args, node)
+        if name in ("read_into", "write_from"):
+            args, kwargs = self.evaluate(node)
+            return self.packet_copy(name, args, kwargs, node)
         if name in RESIZERS:
             args, kwargs = self.evaluate(node)
             self.arguments(name, args, kwargs, ("size",), node)

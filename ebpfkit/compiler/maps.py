@@ -13,7 +13,7 @@ from typing import Any
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import GlobalRef, Imm, Operand
 from ebpfkit.compiler.memory import merged, occupied
-from ebpfkit.compiler.packet import Packets
+from ebpfkit.compiler.packet_bytes import PacketBytes
 from ebpfkit.compiler.values import (
     Bytes,
     Const,
@@ -47,7 +47,7 @@ ATOMICS = {
 """Methods of map values, and the atomic operation behind each."""
 
 
-class Maps(Packets):
+class Maps(PacketBytes):
     """Operations on maps."""
 
     # Keys and values on the stack
@@ -166,13 +166,6 @@ class Maps(Packets):
                 "store a zero",
             )
         self.call("map_delete_elem", "i64", self.map_ref(facade, node.value), self.key_pointer(facade, key, node.slice))
-
-    def arguments(
-        self, name: str, args: list[Value], kwargs: dict[str, Value], wanted: tuple[str, ...], node: ast.AST
-    ) -> None:
-        """Refuse a call whose positional arguments are not exactly the wanted ones."""
-        if len(args) != len(wanted) or kwargs:
-            raise self.error(node, "bad-call", f"{name}() takes ({', '.join(wanted)})")
 
     def keyless(self, facade: MapFacade, value: Value, map_node: ast.AST, node: ast.AST) -> tuple[Operand, Operand]:
         """A map without keys, and a value of its type in memory."""

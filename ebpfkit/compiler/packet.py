@@ -53,10 +53,12 @@ RESIZERS = {
 def packet_methods(kind: Kind) -> tuple[str, ...]:
     """The methods that the packet of a type of program has."""
     if kind.context is Packet:
-        return ("read", "peek", "skip", "write", *RESIZERS, "push_meta", "meta")
+        return ("read", "peek", "skip", "write", "read_into", "write_from", *RESIZERS, "push_meta", "meta")
     if not kind.has_packet:
         return ()
-    return ("read", "peek", "skip", "write", "pull", "meta") if kind.access == "write" else ("read", "peek", "skip")
+    if kind.access == "write":
+        return ("read", "peek", "skip", "write", "read_into", "write_from", "pull", "meta")
+    return ("read", "peek", "skip", "read_into")
 
 
 class Packets(Contexts):

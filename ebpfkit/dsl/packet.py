@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ebpfkit._bits import round_up
 from ebpfkit.abi.limits import ETHERNET_HEADER, MAX_XDP_META, PAGE_SIZE, XDP_FRAME_BYTES, XDP_TAILROOM
 from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
+from ebpfkit.dsl.arrays import array
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import ShortExit
@@ -87,6 +88,33 @@ class Reader:
         if size > MOST_SKIPPED:
             refuse("bad-size", f"skip() of up to {size} bytes", f"write & {MOST_SKIPPED:#x}, or test it first")
         self._cursor += int(size)
+
+    def read_into(self, target: Struct | array[Any, Any], size: int | None = None, /) -> None:
+        """Copy the next `size` bytes (None: as many as fit) into an array or a structure of the program's own, of a map
+        or of a ring buffer record, and zeros behind them; the cursor moves behind what was read.
+
+        `size` is at most the target's. A packet that is too short ends the program with its `short=` verdict. This also
+        reads beyond the first buffer of a packet in several (`frags=True`).
+        """
+        region, offset, room = _memory_of(target, "read_into")
+        count = room if size is None else _count_of(size, room, "read_into")
+        if self._cursor + count > len(self._region.data):
+            raise ShortExit(f"{len(self)} bytes are too short for {count} at {self._cursor}")
+        data = self._region.read(self._cursor, count)
+        region.write(offset, data + bytes(room - count))
+        self._cursor += count
+
+    def write_from(self, source: Struct | array[Any, Any], size: int | None = None, /) -> None:
+        """Copy the first `size` bytes (None: all) of an array or a structure over the packet's next.
+
+        See `read_into`. In traffic control at most 64 bytes at once, a number known when it is compiled.
+        """
+        region, offset, room = _memory_of(source, "write_from")
+        count = room if size is None else _count_of(size, room, "write_from")
+        if self._cursor + count > len(self._region.data):
+            raise ShortExit(f"{len(self)} bytes are too short for {count} at {self._cursor}")
+        self._region.write(self._cursor, region.read(offset, count))
+        self._cursor += count
 
     def _look(self, what: type[T]) -> T | None:
         size = info_of(what).size
@@ -210,6 +238,24 @@ class Packet(Reader):
         self._region = Region(whole[start:end], RegionKind.PACKET)
         self._meta_region = Region(whole[meta:start], RegionKind.PACKET)
         self._cursor = 0
+
+
+def _memory_of(memory: object, what: str) -> tuple[Region, int, int]:
+    """Where an array or a structure lies, and its bytes."""
+    if not isinstance(memory, Struct | array):
+        refuse("bad-type", f"{what}() takes an array or a structure, not a {type_name(memory)}")
+    if memory._region.kind is RegionKind.PACKET:
+        hint = "use a local structure, a map value or a record"
+        refuse("bad-type", f"{what}() with what lies in {memory._region.kind.value}", hint)
+    return memory._region, memory._offset, memory.__ebpf_type__.size
+
+
+def _count_of(size: object, room: int, what: str) -> int:
+    if not isinstance(size, int) or isinstance(size, bool):
+        refuse("bad-type", f"{what}() takes a number of bytes, not a {type_name(size)}")
+    if not 0 <= size <= room:
+        refuse("bad-size", f"{size} bytes, and there is room for {room}", f"test it first: if n <= {room}")
+    return int(size)
 
 
 def _size_of(size: object, what: str) -> int:
