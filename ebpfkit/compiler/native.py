@@ -36,6 +36,8 @@ HANDLER: Final = "handler"
 """The name of the function: (ptr to the words of `CONTEXT`) to the verdict."""
 WAY_OUT: Final = "attach it as an XDP program, or hand the packet up with XDP_PASS and do this part in Python"
 
+_CLOSE: Final = "close the load first, or give the handler one of its own"
+
 _OPERATIONS = frozenset(
     (
         "alloca", "load", "store", "gep", "add", "sub", "mul", "udiv", "urem", "and", "or", "xor", "shl", "lshr",
@@ -163,6 +165,8 @@ def lower_handler(program: Program, *, cpus: int = 1) -> Handler:
                 f'@"config.{quote(name)}" = internal constant [{len(variable.initial)} x i8] c"{data}", align 8'
             )
             places[name] = GlobalRef(f"config.{name}")
+        elif variable.is_bound:
+            raise UsageError(f"'{name}' is bound to a variable in the kernel, out of native code's reach: {_CLOSE}")
         else:
             memory = (ctypes.c_char * len(variable.memory)).from_buffer(variable.memory)
             held.append(memory)
@@ -176,10 +180,7 @@ def lower_handler(program: Program, *, cpus: int = 1) -> Handler:
 def _make_native(facade: MapFacade, cpus: int) -> Any:
     """The facade's store in memory, as native code works on it."""
     if not hasattr(facade.store, "lookup"):
-        raise UsageError(
-            f"'{facade.name}' is bound to a map in the kernel, out of native code's reach: close the load first, or "
-            "give the handler a map of its own"
-        )
+        raise UsageError(f"'{facade.name}' is bound to a map in the kernel, out of native code's reach: {_CLOSE}")
     if facade.store is facade.memory_store:
         facade.make_native(cpus)
     return facade.store

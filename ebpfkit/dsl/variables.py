@@ -126,6 +126,11 @@ class Var(_Global, Generic[T]):
             )
         return Region(self.memory, RegionKind.MAP, self.name)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it lives in a loaded program's data."""
+        return bool(self._bound)
+
     def bind(self, storage: Storage) -> None:
         """Make `storage` what user space reads and writes (a load does this)."""
         self._bound.append(storage)
