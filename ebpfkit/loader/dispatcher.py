@@ -29,14 +29,16 @@ from ebpfkit.kernel import bpf, netlink
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.netlink import Device, NetlinkError
+from ebpfkit.kernel.netns import NamespaceHandle
 from ebpfkit.loader.collection import Collection
 from ebpfkit.loader.dispatcher_program import MAX_COMPONENTS, NAME, DispatcherConfig, build_dispatcher, slot_name
+from ebpfkit.loader.links.base import Link
 from ebpfkit.loader.links.xdp import MODES, find_device
 from ebpfkit.loader.maps import Map
 from ebpfkit.loader.program import Program
 from ebpfkit.loader.targets import find_function
 
-__all__ = ["Component", "add", "components", "remove"]
+__all__ = ["Component", "Joined", "add", "components", "remove"]
 
 _FOLDER = "xdp"
 _PATIENCE = 10.0  # seconds for another tool to let go of the lock
@@ -62,6 +64,49 @@ class _Member:
     flags: int
     program: Program | None = None
     loaded_at: int = 0
+
+
+class Joined(Link):
+    """A program behind a device's dispatcher; closing takes it away. Should the process die first, it stays."""
+
+    def __init__(self, dev: str | int, program: Program, *, bpffs: str | Path | None = None) -> None:
+        self.device = find_device(dev).name
+        self._program_id = program.id
+        self._name = program.name
+        self._bpffs = bpffs
+        self._namespace = NamespaceHandle()
+        self._there = True
+
+    @property
+    def mode(self) -> str:
+        """ "native" or "skb", the dispatcher's; "" when it is gone."""
+        with self._namespace.visit():
+            return next((mode for mode, _ in find_device(self.device).xdp.program_ids), "")
+
+    @property
+    def program_id(self) -> int:
+        return self._program_id if self._there else 0
+
+    def update(self, program: Program) -> None:
+        raise UsageError(f"{self._name!r} stands behind a dispatcher: `add` the other program, then `remove` this one")
+
+    def detach(self) -> None:
+        if not self._there:
+            return
+        with self._namespace.visit():
+            remove(self.device, self._program_id, bpffs=self._bpffs)
+        self._there = False
+        self._namespace.close()
+
+    def pin(self, path: str | Path) -> None:
+        raise UsageError(f"{self._name!r} stands behind a dispatcher, which pins it: leave it open instead")
+
+    def close(self) -> None:
+        try:
+            self.detach()
+        except AttachError as error:  # another tool has taken it away, or the device is gone: nothing is left to do
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EBUSY):
+                raise
 
 
 def components(dev: str | int, *, bpffs: str | Path | None = None) -> tuple[Component, ...]:
@@ -102,6 +147,8 @@ def add(
     if spec.prog_type != "xdp" or spec.attach_type not in (None, "xdp"):
         kind = spec.attach_type or spec.prog_type
         raise UsageError(f"program {name!r} is for {kind}; only XDP programs run behind a dispatcher")
+    if spec.btf is None or not spec.func_infos:
+        raise UsageError(f"program {name!r} has no types, which a dispatcher needs; compile it with -g")
     if mode not in (None, "native", "skb"):
         raise UsageError(f"mode {mode!r} is neither native nor skb")
     new = _Member(name, config or read_run_config(spec.btf, name), spec.flags)

@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from ebpfkit.abi import uapi
-from ebpfkit.elf.model import ObjectFile
+from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import KernelError, NotSupported, UsageError
 from ebpfkit.host.causes import no_frags
 from ebpfkit.kernel import ethtool, netdev
 from ebpfkit.kernel.netlink import Device
 from ebpfkit.loader.collection import Collection
+from ebpfkit.loader.dispatcher import Joined, add
 from ebpfkit.loader.links.base import Link
 from ebpfkit.loader.links.xdp import find_device
 from ebpfkit.loader.maps import Map
@@ -65,7 +66,8 @@ class XskGroup:
     (then one thread uses the whole group); without it each socket has its own. `multi_buffer=True` sets all that
     packets of several frames need, or says what is missing. `program` is None for the default that redirects
     everything, a decorated XDP function, an `ObjectFile`, or a `Collection` (stays the caller's); its XSK map is found
-    by type, or is `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). Other options go to
+    by type, or is `map_name`. `attach_mode` is "native", "skb" or None (the kernel's choice). `dispatcher=True` puts
+    the program beside others of the device, the default one with libxdp's priority for it, 20. Other options go to
     `XskSocket`. Raises XskError, AttachError, LoadError, VerifierError, UsageError; then nothing is left behind.
     """
 
@@ -78,6 +80,7 @@ class XskGroup:
         program_name: str | None = None,
         map_name: str | None = None,
         attach_mode: str | None = None,
+        dispatcher: bool = False,
         **options: Any,
     ) -> None:
         self._closing: ExitStack | None = None
@@ -86,21 +89,27 @@ class XskGroup:
         if not self.queues or len(set(self.queues)) != len(self.queues):
             raise UsageError(f"the queues {self.queues} are none, or one is named twice")
         self.sockets: dict[int, XskSocket] = {}
+        self.loaded: _Loaded
+        self.link: Link
         with ExitStack() as undo:
             multi_buffer = bool(options.get("multi_buffer"))
             if multi_buffer:
                 _check_frags_device(self.device, attach_mode)
-            self.loaded = self._load(undo, program, multi_buffer)
+            if dispatcher:
+                self.loaded = self._join(undo, program, program_name, attach_mode, multi_buffer)
+            else:
+                self.loaded = self._load(undo, program, multi_buffer)
             self.program = _choose(self.loaded.programs, program_name or getattr(program, "name", None))
-            if multi_buffer:
-                _check_frags_program(self.program)
+            if multi_buffer and not dispatcher:
+                _check_frags(self.program.spec)
             self.map = _choose_map(self.loaded.maps, map_name)
             for queue in self.queues:
                 self.sockets[queue] = undo.enter_context(XskSocket(self.device.index, queue, **options))
             for queue, sock in self.sockets.items():
                 self._enter(queue, sock)
             undo.callback(self._empty_map)
-            self.link: Link = undo.enter_context(self.program.attach_xdp(self.device.index, attach_mode))
+            if not dispatcher:
+                self.link = undo.enter_context(self.program.attach_xdp(self.device.index, attach_mode))
             self._poller = select.poll()
             for sock in self.sockets.values():
                 self._poller.register(sock.fileno(), select.POLLIN)
@@ -113,8 +122,7 @@ class XskGroup:
         if isinstance(program, Collection):
             return program
         if program is None:
-            slots = max(DEFAULT_SLOTS, max(self.queues) + 1)
-            program = redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU or multi_buffer)
+            program = self._default(multi_buffer)
         if isinstance(program, ObjectFile):
             # Functions that read what the NIC knows of a packet want the program bound to its device.
             bound = any(spec.flags & uapi.BPF_F_XDP_DEV_BOUND_ONLY for spec in program.programs.values())
@@ -124,6 +132,34 @@ class XskGroup:
         else:
             raise UsageError(f"{program!r} is no XDP program; give a decorated function, an ObjectFile or a Collection")
         undo.callback(loaded.close)
+        return loaded
+
+    def _default(self, multi_buffer: bool) -> ObjectFile:
+        slots = max(DEFAULT_SLOTS, max(self.queues) + 1)
+        return redirect_object(slots, frags=self.device.mtu > _FRAGS_MTU or multi_buffer)
+
+    def _join(
+        self,
+        undo: ExitStack,
+        program: _Loadable | ObjectFile | Collection | None,
+        name: str | None,
+        mode: str | None,
+        multi_buffer: bool,
+    ) -> Collection:
+        if program is None:
+            obj = self._default(multi_buffer)
+        elif isinstance(program, ObjectFile):
+            obj = program
+        else:
+            raise UsageError("dispatcher=True loads the program for its place: give the ObjectFile that it is in")
+        if name is None and len(obj.programs) != 1:
+            raise UsageError(f"say with program_name which of {', '.join(obj.programs) or 'no programs'} is meant")
+        name = name or next(iter(obj.programs))
+        if multi_buffer:
+            _check_frags(obj.programs.get(name))
+        loaded = add(self.device.index, obj, name, mode=mode)
+        undo.callback(loaded.close)
+        self.link = undo.enter_context(Joined(self.device.index, loaded.programs[name]))
         return loaded
 
     def _enter(self, queue: int, sock: XskSocket) -> None:
@@ -254,10 +290,10 @@ def _check_frags_device(device: Device, attach_mode: str | None) -> None:
         )
 
 
-def _check_frags_program(program: Program) -> None:
-    if program.spec is not None and not program.spec.flags & uapi.BPF_F_XDP_HAS_FRAGS:
+def _check_frags(spec: ProgramSpec | None) -> None:
+    if spec is not None and not spec.flags & uapi.BPF_F_XDP_HAS_FRAGS:
         raise UsageError(
-            f"multi_buffer=True needs a program that takes packets of several buffers, and {program.name!r} does not: "
+            f"multi_buffer=True needs a program that takes packets of several buffers, and {spec.name!r} does not: "
             "@xdp(frags=True), or SEC xdp.frags"
         )
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 from ebpfkit.abi import uapi
 from ebpfkit.asm.builder import Builder
 from ebpfkit.asm.insn import R1, R2, R3
-from ebpfkit.elf.model import MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.btf.build import BtfBuilder
+from ebpfkit.btf.types import Btf
+from ebpfkit.elf.model import FuncInfo, MapSpec, ObjectFile, ProgramSpec
+from ebpfkit.elf.run_config import RunConfig, add_run_config
 
-__all__ = ["MAP_NAME", "PROGRAM_NAME", "redirect_object"]
+__all__ = ["DEFAULT_SLOTS", "MAP_NAME", "PROGRAM_NAME", "redirect_object"]
 
 MAP_NAME = "xsks_map"
 PROGRAM_NAME = "xsk_def_prog"
 DEFAULT_SLOTS = 64
 
+_PRIORITY = 20
 _RX_QUEUE_INDEX = 16  # byte offset of xdp_md.rx_queue_index
 
 
@@ -36,6 +40,7 @@ def redirect_object(slots: int = DEFAULT_SLOTS, *, frags: bool = False) -> Objec
         .exit()
         .build()
     )
+    types, function = _types()
     program = ProgramSpec(
         name=PROGRAM_NAME,
         section="xdp.frags" if frags else "xdp",
@@ -44,7 +49,21 @@ def redirect_object(slots: int = DEFAULT_SLOTS, *, frags: bool = False) -> Objec
         license="Apache-2.0",
         attach_type="xdp",
         maps={MAP_NAME: xsks},
+        func_infos=(FuncInfo(0, PROGRAM_NAME, function, True),),
+        btf=types,
         flags=uapi.BPF_F_XDP_HAS_FRAGS if frags else 0,
         origin="ebpfkit",
     )
-    return ObjectFile(programs={PROGRAM_NAME: program}, maps={MAP_NAME: xsks}, license="Apache-2.0", path="<ebpfkit>")
+    return ObjectFile(
+        programs={PROGRAM_NAME: program}, maps={MAP_NAME: xsks}, license="Apache-2.0", btf=types, path="<ebpfkit>"
+    )
+
+
+def _types() -> tuple[Btf, int]:
+    """The function's type, which a dispatcher needs, with libxdp's priority for it; and its id."""
+    builder = BtfBuilder()
+    context = builder.struct("xdp_md", 0, ())
+    integer = builder.integer("int", 4, signed=True)
+    function = builder.func(PROGRAM_NAME, builder.func_proto(integer, [("ctx", builder.pointer(context))]))
+    add_run_config(builder, {PROGRAM_NAME: RunConfig(_PRIORITY)})
+    return builder.build(), function

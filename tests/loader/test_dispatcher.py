@@ -1,8 +1,9 @@
-"""Several programs on one device, in libxdp's way; beside libxdp itself where its tool is at hand.
+r"""Several programs on one device, in libxdp's way; beside libxdp itself where its tool is at hand.
 
 Where a system does not let programs replace functions, what needs that is skipped; `tools/guest_python.py` runs it:
 
-    python tools/guest_python.py --module veth --tool xdp-loader 6.12 -m pytest tests/loader/test_dispatcher.py
+    python tools/guest_python.py --module veth --tool xdp-loader --package numpy --package numpy.libs 6.12 \
+        -m pytest tests/loader/test_dispatcher.py
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ebpfkit.abi import uapi
@@ -50,7 +51,7 @@ def test_what_an_object_says_about_running_beside_others(beside: ObjectFile) -> 
 
 
 @given(st.dictionaries(st.sampled_from(["one", "two", "three"]), CONFIGS, min_size=1))
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_described_configuration_is_read_back(configs: dict[str, RunConfig]) -> None:
     builder = BtfBuilder()
     add_run_config(builder, configs)
@@ -59,7 +60,7 @@ def test_a_described_configuration_is_read_back(configs: dict[str, RunConfig]) -
 
 
 @given(st.lists(st.tuples(CONFIGS, st.sampled_from([0, uapi.BPF_F_XDP_HAS_FRAGS])), max_size=10))
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_dispatchers_configuration_is_read_back(rows: list[tuple[RunConfig, int]]) -> None:
     config = DispatcherConfig(tuple(c for c, _ in rows), tuple(flags for _, flags in rows))
     data = config.to_bytes()
@@ -190,6 +191,29 @@ def test_programs_run_in_order_as_long_as_each_lets_the_next(beside: ObjectFile,
         plain.close()  # what is behind a dispatcher stays there
         assert [c.name for c in dispatcher.components(dev)] == ["plain"]
         assert dispatcher.remove(dev, "plain").config == RunConfig()
+
+
+@pytest.mark.kernel
+@pytest.mark.usefixtures("replacing")
+def test_sockets_beside_other_programs(beside: ObjectFile, lab: VethLab, dev: str) -> None:
+    """The group's program has libxdp's priority for it, passes nothing on, and goes with the group."""
+    pytest.importorskip("numpy")
+    from ebpfkit.xsk import XskGroup
+
+    with dispatcher.add(dev, beside, "late") as late:
+        with XskGroup(dev, [0], dispatcher=True, frame_count=512) as group:
+            shown = dispatcher.components(dev)
+            assert [(c.name, c.config.priority) for c in shown] == [("xsk_def_prog", 20), ("late", 60)]
+            assert group.link.program_id == shown[0].program_id
+            with lab.far.enter():
+                assert not ping(lab.near_address, count=2)
+            assert [frame.data[12:14] for frame in group[0].receive(timeout=1.0)] and counted(late)[1] == 0
+            with pytest.raises(UsageError, match="stands behind a dispatcher"):
+                group.link.update(late.programs["late"])
+        assert [c.name for c in dispatcher.components(dev)] == ["late"]
+        with pytest.raises(UsageError, match="give the ObjectFile"):
+            XskGroup(dev, [0], late, dispatcher=True)
+    dispatcher.remove(dev, "late")
 
 
 @pytest.mark.kernel
