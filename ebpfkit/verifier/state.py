@@ -181,10 +181,13 @@ class Note(History):
 
     is_note = True
 
-    def __init__(self, before: History | None, index: int, previous: int) -> None:
-        super().__init__(before, index, previous)
-        self.frame = 0
-        self.slot = -1
+    def __init__(self, before: History | None, index: int, previous: int, frame: int = 0, slot: int = -1) -> None:
+        self.before = before
+        self.count = before.count + 1 if before is not None else 1
+        self.index = index
+        self.previous = previous
+        self.frame = frame
+        self.slot = slot
         self.linked: tuple[tuple[int, int], ...] = ()
         self.stack_operands = 0
 

@@ -57,11 +57,12 @@ def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
         index = stored.index if number == last else stored.frames[number + 1].site
         vals, ids = frame.vals, frame.ids
         for register in _registers_of(~live[index] & 0x3FF):
-            vals[register] = None
-            ids[register] = 0
+            if vals[register] is not None:
+                vals[register] = None
+                ids[register] = 0
         if frame.slots:
             alive = stack.live_mask(innermost, stored.index, number)
-            frame.slots = {n: slot for n, slot in frame.slots.items() if alive >> n & 1}
+            frame.slots = {n: slot for n, slot in frame.slots.items() if alive >> n & 1} if alive else {}
             frame.shared = False
 
 
@@ -164,7 +165,7 @@ class _Checks:
         self.outer: list[tuple[int, int, Any, int, bool]] = []  # (frame, register, value, identity, precise)
         self.rounds: list[tuple[int, int]] = []  # (frame, visits of callbacks): at least as many
         self.slots: list[_SlotCheck] = []
-        self.lone = False  # a single identity: no mapping of identities can fail
+        self.lone = False  # so few identities that no mapping of them is needed
 
 
 class Comparison:
@@ -407,7 +408,8 @@ class Comparison:
                 return False
         return True
 
-    def _covers_slots(self, slots: list[_SlotCheck], frames: list[Frame], ids: IdMap) -> bool:
+    def _covers_slots(self, slots: list[_SlotCheck], frames: list[Frame], ids: IdMap | None) -> bool:
+        """Without `ids` no slot has an identity that counts."""
         for check in slots:
             number, place, slot, precise, plain = check
             current = frames[number]
@@ -419,7 +421,7 @@ class Comparison:
                         continue
                 elif now.value is slot.value and not slot.id and not now.id and slot.types[0] < DYNPTR:
                     continue
-            if not self._slot(slot, now, precise, ids, NOT_EXACT, current.depth > 8 * place):
+            if not self._slot(slot, now, precise, ids or IdMap(), NOT_EXACT, current.depth > 8 * place):
                 if check is not slots[0]:
                     slots.remove(check)
                     slots.insert(0, check)
@@ -427,7 +429,7 @@ class Comparison:
         return True
 
     def _covers_lone(self, checks: _Checks, slots: list[_SlotCheck], state: State) -> bool:
-        """The same where the stored state has one frame and at most one identity, in a register."""
+        """The same where the stored state has one frame, and one identity in a register or two of pointers."""
         frame = state.frames[-1]
         for register, identity in checks.numbers:
             word = frame.ids[register]
@@ -436,7 +438,11 @@ class Comparison:
         for register, _ in checks.pointers:
             if not 0 < frame.ids[register] <= ID_MASK:
                 return False
-        return not slots or self._covers_slots(slots, state.frames, IdMap())
+        if len(checks.pointers) == 2:
+            (first, mine), (second, other) = checks.pointers
+            if (mine == other) != (frame.ids[first] == frame.ids[second]):
+                return False
+        return not slots or self._covers_slots(slots, state.frames, None)
 
     def _compile(self, stored: Checkpoint) -> _Checks:
         checks = _Checks()
@@ -458,13 +464,12 @@ class Comparison:
                 types = slot.types
                 if self._matters(types):
                     needed = bool(precise >> place & 1)
-                    plain = not needed and types == _FULL_SPILL and slot.value is not None and slot.value.is_scalar
+                    plain = not needed and types[0] == SPILL and slot.value is not None and slot.value.is_scalar
                     checks.slots.append((number, place, slot, needed, plain))
-                    lone = lone and not slot.id and types[0] < DYNPTR
+                    lone = lone and (plain or not slot.id) and types[0] < DYNPTR
         words = checks.numbers + checks.pointers
-        if len(words) == 1:
-            lone = lone and words[0][1] & ID_MASK != 0 and (not checks.pointers or words[0][1] <= ID_MASK)
-        checks.lone = lone and len(words) <= 1 and not checks.rounds
+        lone = lone and not checks.rounds and all(word <= ID_MASK for _, word in checks.pointers)
+        checks.lone = lone and (len(words) <= 1 or (len(words) == 2 and not checks.numbers))
         checks.rest = bool(checks.rounds or checks.outer or checks.slots or words)
         return checks
 

@@ -61,8 +61,10 @@ class Values:
         """Drop the values that nobody outside holds. Those left may be many: then the next sweep comes later."""
         for memo in self._memos:
             memo.clear()
-        for value in (*self._scalars.values(), *self._pointers.values()):
-            value.fits = value.misfits = None
+        for number in self._scalars.values():
+            number.fits = number.misfits = None
+        for pointer in self._pointers.values():
+            pointer.fits = pointer.misfits = None
         self._constants.clear()
         count = sys.getrefcount
         for key in list(self._pointers):

@@ -170,6 +170,7 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
     constant = None if from_register else w.values.constant(to_unsigned(insn.imm, 64))
     proved = w.values.new_memo()
     elsewhere = w.values.new_memo()
+    frames = w.values.new_memo()  # pointers to the stack that were proved, with their frame
     seen = _SeenKinds()
     writes = w.stack_liveness.note_write
 
@@ -189,6 +190,8 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
                 return following
             elsewhere[p] = True
             return step(vals, ids)
+        if p.var.const == 0:
+            frames[p] = p.target
         if from_register:
             stack.spill(w, index, p, offset, size, vals[src], ids[src], src)
         else:
@@ -196,10 +199,27 @@ def build_store(w: Walk, index: int, insn: Instruction) -> Step:
         return following
 
     def step(vals: list[Any], ids: list[int]) -> int:
-        if vals[dst] in elsewhere and (not from_register or vals[src] is not None):
-            writes(w.frame.chain, index, 0, 0)
+        p = vals[dst]
+        value = vals[src] if from_register else constant
+        if value is None:
+            return slow(vals, ids)
+        if p in elsewhere:
+            chain = w.frame.chain
+            if chain.writes.get(index, chain) is not None:
+                writes(chain, index, 0, 0)
             return following
-        return slow(vals, ids)
+        number = frames.get(p)
+        if number is None:
+            return slow(vals, ids)
+        frame = w.state.frames[number]
+        at = p.off + offset
+        if frame.depth < -at:
+            return slow(vals, ids)
+        if from_register:
+            stack.spill_at(w, index, frame, at, size, value, ids[src], src)
+        else:
+            stack.spill_at(w, index, frame, at, size, value, 0, -1)
+        return following
 
     return w.guarded(index, demands, step)
 

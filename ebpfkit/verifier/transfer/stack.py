@@ -22,7 +22,7 @@ from ebpfkit.verifier.unprivileged import check_helper_stack
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
 
-__all__ = ["StackRead", "blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill"]
+__all__ = ["StackRead", "blank", "fill", "find_constant_key", "overwrite_bytes", "read_for_helper", "spill", "spill_at"]
 
 _EMPTY = Slot(bytes([INVALID] * 8))
 _FRAME_POINTER = 10
@@ -56,14 +56,18 @@ def spill(
     w: Walk, index: int, pointer: Pointer, offset: int, size: int, value: Any, identity: int, register: int
 ) -> None:
     """Store `value` (None: bytes that nobody knows) of `size` bytes. `register` is its source, -1 for a constant."""
-    frame = w.state.frames[pointer.target]
-    chain = w.frame.chain
     if pointer.var.const is None:
-        _note_write(chain, index, 0, 0)
-        _spill_anywhere(w, index, frame, pointer, offset, size, value, register)
+        _note_write(w.frame.chain, index, 0, 0)
+        _spill_anywhere(w, index, w.state.frames[pointer.target], pointer, offset, size, value, register)
         return
     at = pointer.off + offset + to_signed(pointer.var.const, 64)
-    number = _slot_of(at)
+    spill_at(w, index, w.state.frames[pointer.target], at, size, value, identity, register)
+
+
+def spill_at(w: Walk, index: int, frame: Frame, at: int, size: int, value: Any, identity: int, register: int) -> None:
+    """The same at a known distance from the frame's top."""
+    chain = w.frame.chain
+    number = (-at - 1) // 8
     place = at & 7
     if size == 8 and not place:
         _note_write(chain, index, frame.number, 1 << number)
@@ -134,8 +138,14 @@ def _fill_narrow(
 def _spilled(old: Slot, value: Any, identity: int, size: int) -> Slot:
     if size == 8:
         return Slot(_SPILL8, value, identity)
-    upper = bytes(t if t in (ZERO, INVALID) else MISC for t in old.types[size:])
-    return Slot(bytes([SPILL] * size) + upper, value, identity)
+    return Slot(_under_spill(old.types, size), value, identity)
+
+
+@lru_cache(maxsize=4096)
+def _under_spill(types: bytes, size: int) -> bytes:
+    """The types of a slot after a number of fewer than 8 bytes was spilled over these."""
+    upper = bytes(t if t in (ZERO, INVALID) else MISC for t in types[size:])
+    return bytes([SPILL] * size) + upper
 
 
 @lru_cache(maxsize=4096)
