@@ -45,6 +45,7 @@ from ebpfkit.dsl.structs import Struct, offsetof, sizeof
 from ebpfkit.dsl.tracing import trace
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, IntType, StructType
 from ebpfkit.dsl.types import NetworkInteger
+from ebpfkit.dsl.unions import Union
 from ebpfkit.errors import CompileError, EbpfError
 
 __all__ = ["Calls"]
@@ -118,7 +119,8 @@ class Calls(Tracing, Kfuncs):
             return self.call_helper(spec, args, kwargs, node)
         special = self.special(callee)
         if special is not None:
-            return special(args, kwargs, node)
+            made: Value = special(args, kwargs, node)
+            return made
         if isinstance(callee, types.FunctionType) and callee not in _PURE:
             return self.inline(callee, args, kwargs, node, widen=True)
         if isinstance(callee, types.MethodType):
@@ -185,7 +187,7 @@ class Calls(Tracing, Kfuncs):
     def _construct_struct(
         self, cls: Any, info: StructType, args: list[Value], kwargs: dict[str, Value], node: ast.Call
     ) -> Value:
-        if cls.__init__ is not Struct.__init__:
+        if cls.__init__ not in (Struct.__init__, Union.__init__):
             raise self.error(
                 node, "bad-type", f"{info.name} has an __init__ of its own", "use a function that returns one"
             )
@@ -196,8 +198,12 @@ class Calls(Tracing, Kfuncs):
         for name in kwargs:
             if info.field(name) is None:
                 raise self.no_field(View(Null(), info, cls, Space.STACK, 8), name, node)
+        if info.union and len(kwargs) != 1:
+            names = ", ".join(f.name for f in info.fields)
+            hint = f"one of {names}, or {info.name}.zero()"
+            raise self.error(node, "bad-union", f"{info.name}(...) takes one of its members", hint)
         missing = [f.name for f in info.fields if f.name not in kwargs and f.default is None]
-        if missing:
+        if missing and not info.union:
             listed = ", ".join(missing)
             raise self.error(
                 node,
@@ -206,7 +212,7 @@ class Calls(Tracing, Kfuncs):
                 f"name it, or start from {info.name}.zero()",
             )
         has_bits = any(isinstance(f.type, BitsType) for f in info.fields)
-        view = self.new_local(info, cls, info.name, zeroed=has_bits)
+        view = self.new_local(info, cls, info.name, zeroed=has_bits or info.union)
         keywords = {k.arg: k.value for k in node.keywords}
         for field in info.fields:
             cls_of = getattr(inspect.getattr_static(cls, field.name), "type_class", None)
@@ -214,6 +220,8 @@ class Calls(Tracing, Kfuncs):
                 self.store_place(
                     view, field.offset, field.type, cls_of, kwargs[field.name], keywords.get(field.name, node)
                 )
+            elif info.union:
+                continue
             elif isinstance(field.default, bytes):
                 at = replace(view, pointer=self.builder.gep(view.pointer, field.offset))
                 self.store_bytes(replace(at, align=8 if field.offset % 8 == 0 else field.offset & -field.offset),

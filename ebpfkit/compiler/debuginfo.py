@@ -10,9 +10,13 @@ import os
 from collections.abc import Sequence
 
 from ebpfkit.compiler.ir import Extern, Function, Param, Place, Scope
+from ebpfkit.dsl.kernel_structs import Address
 from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, IntType, StructType, TypeInfo
 
 __all__ = ["DebugInfo", "quote"]
+
+ADDRESS = Address.__ebpf_type__
+"""A pointer, which programs see as a number."""
 
 
 def quote(text: str) -> str:
@@ -95,6 +99,8 @@ class DebugInfo:
 
     def _make_type(self, info: TypeInfo) -> int:
         if isinstance(info, IntType):
+            if info == ADDRESS:
+                return self.node("!DIDerivedType(tag: DW_TAG_pointer_type, baseType: null, size: 64)")
             if info.enum:
                 members = self.node(
                     "!{" + ", ".join(f"!{self._enumerator(n, v, info.signed)}" for n, v in info.enum) + "}"
@@ -131,10 +137,12 @@ class DebugInfo:
                     continue
                 name = "_".join(f.name for f in units[field.offset])
             members.append((name, self.type(field.type), field.type.size, field.offset))
-        return self.structure(info.name, members, info.size)
+        return self.structure(info.name, members, info.size, union=info.union)
 
-    def structure(self, name: str, members: Sequence[tuple[str, int, int, int]], size: int) -> int:
-        """A structure of (name, type node, bytes, offset) members."""
+    def structure(
+        self, name: str, members: Sequence[tuple[str, int, int, int]], size: int, *, union: bool = False
+    ) -> int:
+        """A structure or union of (name, type node, bytes, offset) members."""
         nodes = [
             self.node(
                 f'!DIDerivedType(tag: DW_TAG_member, name: "{quote(member)}", baseType: !{type_}, '
@@ -145,7 +153,8 @@ class DebugInfo:
         elements = self.node("!{" + ", ".join(f"!{n}" for n in nodes) + "}")
         named = f'name: "{quote(name)}", ' if name else ""
         return self.node(
-            f"distinct !DICompositeType(tag: DW_TAG_structure_type, {named}size: {size * 8}, elements: !{elements})"
+            f"distinct !DICompositeType(tag: DW_TAG_{'union' if union else 'structure'}_type, {named}size: {size * 8}, "
+            f"elements: !{elements})"
         )
 
     # Functions and lines

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ebpfkit.dsl.typeinfo import TypeInfo
+from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.span import Span
 
 __all__ = [
     "Arg",
     "Block",
     "Builder",
+    "Extern",
     "Function",
     "GlobalRef",
     "Imm",
@@ -98,7 +99,8 @@ class Instr:
     alloca (args: bytes, note: a name) or, without args, a slot (note: type and name); load, store (align); gep (base,
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
     ptrtoint bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
-    helper (align: id, note: name); call (note: the function's name); atomic (note: operation, labels: ordering);
+    helper (align: id, note: name); inttoptr; core_field (base; note: a structure of the
+    kernel's, align: the field's number); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
     memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
     """
 
@@ -125,14 +127,24 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of a subprogram: the argument, and its type in BTF (`pointee`: what the pointer points to).
+    """A parameter of a function: the argument, and its type in BTF (`pointee`: what the pointer points to).
 
-    Without a type it is the context.
+    Without a type it is the context, or (`void`) a pointer to anything.
     """
 
     arg: Arg
     info: TypeInfo | None = None
     pointee: bool = False
+    void: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Extern:
+    """A function of the kernel that is called: its parameters and its result, where it has one."""
+
+    name: str
+    params: tuple[Param, ...]
+    result: Param | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +166,8 @@ class Function:
     params: tuple[Param, ...] = ()
     result: str = "i32"
     result_info: TypeInfo | None = None
+    externs: dict[str, Extern] = field(default_factory=dict)
+    kernel_structs: dict[str, StructType] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -181,6 +195,9 @@ class Builder:
         self.place = place
         self._temps = 0
         self._labels = 0
+        self._slots: set[int] = set()
+        self._held: dict[int, Operand] = {}
+        """What each slot is known to hold here: what was stored, so that reading it again costs no instruction."""
         self.current = Block("entry")
         function.blocks.append(self.current)
 
@@ -191,6 +208,7 @@ class Builder:
         del self.function.blocks[to.blocks :]
         self.current = to.current
         del self.current.instrs[to.current_length :]
+        self._held.clear()
 
     def drop_unused_slots(self) -> None:
         """Forget allocas that nothing mentions any more."""
@@ -201,8 +219,13 @@ class Builder:
         self._labels += 1
         return f"{hint}.{self._labels}"
 
-    def start(self, label: str) -> None:
-        """Begin a block; what came before must have ended in a terminator."""
+    def start(self, label: str, *, only_from_here: bool = False) -> None:
+        """Begin a block; what came before must have ended in a terminator.
+
+        `only_from_here`: nothing else branches to it, so what slots hold is still known.
+        """
+        if not only_from_here:
+            self._held.clear()
         self.current = Block(label)
         self.function.blocks.append(self.current)
 
@@ -219,6 +242,8 @@ class Builder:
         if type is not None:
             self._temps += 1
             result = Temp(self._temps, type)
+        if self._slots and op not in ("load", "store"):
+            self._slots.difference_update([a.id for a in args if isinstance(a, Temp) and a.id in self._slots])
         instr = Instr(op, result, args, self.place, labels, align, note)
         if op == "alloca":
             self.function.allocas.append(instr)
@@ -239,12 +264,23 @@ class Builder:
 
     def slot(self, type: str, name: str) -> Temp:
         """A stack slot for one scalar or pointer; LLVM turns it into a register."""
-        return self._value("alloca", "ptr", (), align=8, note=f"{type} {name}")
+        made = self._value("alloca", "ptr", (), align=8, note=f"{type} {name}")
+        self._slots.add(made.id)
+        return made
 
-    def load(self, type: str, pointer: Operand, align: int) -> Temp:
+    def load(self, type: str, pointer: Operand, align: int) -> Operand:
+        if isinstance(pointer, Temp) and pointer.id in self._slots:
+            held = self._held.get(pointer.id)
+            if held is not None and held.type == type:
+                return held
+            loaded = self._value("load", type, (pointer,), align=align)
+            self._held[pointer.id] = loaded
+            return loaded
         return self._value("load", type, (pointer,), align=align)
 
     def store(self, value: Operand, pointer: Operand, align: int) -> None:
+        if isinstance(pointer, Temp) and pointer.id in self._slots:
+            self._held[pointer.id] = value
         self._emit("store", None, (value, pointer), align=align)
 
     def gep(self, base: Operand, offset: int | Operand) -> Operand:
@@ -291,8 +327,20 @@ class Builder:
             return Temp(0, "void")
         return self._value("helper", type, args, align=id, note=name)
 
+    def pointer(self, address: Operand) -> Operand:
+        """A number as an address."""
+        return self._value("inttoptr", "ptr", (address,))
+
+    def core_field(self, base: Operand, struct: StructType, index: int) -> Operand:
+        """Where a field of a structure of the kernel's is: by its name, which the loader looks up."""
+        self.function.kernel_structs[struct.name] = struct
+        return self._value("core_field", "ptr", (base,), align=index, note=struct.name)
+
     def call(self, name: str, type: str, args: tuple[Operand, ...]) -> Temp:
-        """A call of a subprogram."""
+        """A call of a subprogram or kernel function; what one without a result ("void") gives is of no use."""
+        if type == "void":
+            self._emit("call", None, args, note=name)
+            return Temp(0, "void")
         return self._value("call", type, args, note=name)
 
     def atomic(self, operation: str, pointer: Operand, *values: Operand, used: bool) -> Temp:

@@ -30,8 +30,12 @@ class FunctionSource:
     on_disk: bool = True
 
     def span(self, node: ast.AST) -> Span:
-        """The place of a node in this file."""
-        return make_span(self.file, self.lines, node, self.name)
+        """The place of a node in this file, which the node keeps: trees outlive a compilation."""
+        known: Span | None = getattr(node, "_ebpf_span", None)
+        if known is None or known.function != self.name:
+            known = make_span(self.file, self.lines, node, self.name)
+            node._ebpf_span = known  # type: ignore[attr-defined]
+        return known
 
     @property
     def text(self) -> str:
