@@ -12,6 +12,7 @@ the limits of time and memory. Needs CAP_BPF.
 from __future__ import annotations
 
 import argparse
+import errno
 import platform
 import random
 import resource
@@ -27,11 +28,16 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
 
 import yaml  # noqa: E402
 from cases import MAPS, program  # noqa: E402
-from differential import Outcome, broken_bytes, compare_bytes, compare_program, mutants_of  # noqa: E402
+from constructs import STRATA, generate_construct  # noqa: E402
+from differential import LIMIT, Outcome, broken_bytes, compare_bytes, compare_program, mutants_of  # noqa: E402
 from generator import generate  # noqa: E402
-from verifier_corpus import Sample, corpus  # noqa: E402
+from rare_rules import generate_rare  # noqa: E402
+from test_unprivileged import CASES  # noqa: E402
+from unprivileged_kernel import SYSCTL, ask_unprivileged, unprivileged_bpf  # noqa: E402
+from verifier_corpus import CONSTRUCTS, Sample, corpus  # noqa: E402
 from verifier_kernel import KernelOracle  # noqa: E402
 
+from ebpfkit.abi.model import HostProfile  # noqa: E402
 from ebpfkit.asm.codec import decode  # noqa: E402
 from ebpfkit.diag.rules import RULES  # noqa: E402
 from ebpfkit.elf.model import ProgramSpec  # noqa: E402
@@ -43,6 +49,17 @@ RARE = 20
 ROBUST_LIMIT = 2_000
 MUTATED = 3_000
 """Real programs whose walk is longer are compared, but not mutated: there is more to learn from many short ones."""
+UNPRIVILEGED = "unprivileged users"
+WRITTEN = list(CASES.values())
+GENTLE = {*CONSTRUCTS, *STRATA, "allocated objects", "shipped"}
+"""Strata of constructs, which most changes would break: their mutants differ in one small thing."""
+ELSEWHERE = {
+    "not-in-kernel": "is about kernels other than the one that is asked",
+    "not-modelled": "is what programs without a verdict have",
+    "other": "stands for what the kernel's log says and no rule names",
+    "unprivileged": "is for types of programs that users without privilege may not load, which bpf(2) refuses itself",
+}
+"""Rules that no program can raise here, and why."""
 _SLOW_SECONDS = 20.0
 
 
@@ -73,12 +90,12 @@ class Tally:
                 self.explained[known["cause"]] += 1
             else:
                 self.disagreements.append((stratum, outcome))
-        elif outcome.ours == "accept":
+        elif outcome.ours == "accept" and stratum != UNPRIVILEGED:  # where the kernel walks speculation too
             self.accepted += 1
             self.walked += outcome.walked
             self.kernel_walked += outcome.kernel_walked
             self.same_count += outcome.walked == outcome.kernel_walked
-        else:
+        elif outcome.ours == "reject":
             self.rules[outcome.rule] += 1
 
     @property
@@ -119,8 +136,10 @@ class Tally:
             f"Fewer than {RARE} times: "
             + (", ".join(rule for rule, n in self.rules.items() if n < RARE) or "none of these")
             + "; never: "
-            + (", ".join(sorted(set(RULES) - set(self.rules))) or "none")
+            + (", ".join(sorted(set(RULES) - set(self.rules) - set(ELSEWHERE))) or "none of the others")
             + ".",
+            "",
+            "No program can raise, here: " + "; ".join(f"`{rule}` {why}" for rule, why in ELSEWHERE.items()) + ".",
             "",
         ]
         if self.unsupported:
@@ -143,18 +162,21 @@ def run(first: int, seconds: float, programs: int, objects: list[Path]) -> tuple
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         samples = list(corpus(objects, place=Path(place)))
+    print(f"{len(samples)} real programs after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     mutated = []
     for sample in samples:
         outcome = _compare(sample.spec, oracle, 0)
         tally.note(sample.stratum, outcome)
         if outcome is not None and outcome.walked <= MUTATED:
             mutated.append(sample)
+    unprivileged(tally, first, min(1_500, programs // 25))
     seed = first
     while time.monotonic() - started < seconds and tally.compared < programs:
         _random_round(tally, oracle, seed)
         sample = mutated[seed % len(mutated)]
-        for mutant in mutants_of(sample.spec, seed, 3):
+        for mutant in mutants_of(sample.spec, seed, 3, sample.stratum in GENTLE):
             tally.note(f"{sample.stratum}, mutants", _compare(mutant, oracle, seed))
+        _construct_round(tally, oracle, seed)
         seed += 1
         if seed % 1000 == 0:
             print(f"{tally.compared} programs, {len(tally.disagreements)} disagreements", file=sys.stderr, flush=True)
@@ -182,6 +204,40 @@ def _random_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
         tally.note(f"{stratum}, mutants", _compare(mutant, oracle, seed))
     if seed % 3 == 0:
         tally.note("broken bytes", compare_bytes(seed, oracle))
+
+
+def _construct_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
+    spec, stratum = generate_construct(seed)
+    tally.note(stratum, _compare(spec, oracle, seed))
+    for mutant in mutants_of(spec, seed, 2, gently=True):
+        tally.note(f"{stratum}, mutants", _compare(mutant, oracle, seed))
+    if seed % 2:
+        rare, _ = generate_rare(seed // 2)
+        tally.note("rare rules", _compare(rare, oracle, seed))
+
+
+def unprivileged(tally: Tally, first: int, count: int) -> None:
+    """Socket filters of a user without any capability, asked all at once."""
+    if not SYSCTL.exists() or SYSCTL.read_text().strip() == "1":
+        return
+    oracle = KernelOracle()
+    specs = []
+    for seed in range(first, first + count):
+        spec = program(generate(seed, prog_type="socket_filter")[0], "socket_filter")
+        specs += [spec, *(mutant for mutant in mutants_of(spec, seed, 1) if mutant.maps == spec.maps)]
+    specs += [program(random.Random(seed).choice(WRITTEN)[1], "socket_filter") for seed in range(first, first + count)]
+    with unprivileged_bpf():
+        verdicts = ask_unprivileged(oracle, specs, log_size=1 << 12)
+    for number, (spec, kernel) in enumerate(zip(specs, verdicts, strict=True)):
+        report = verify_program(spec, HostProfile(privileged=False), max_insns=LIMIT)
+        if report.insns_processed >= LIMIT or kernel.errno == errno.ENOSPC:
+            continue
+        outcome = Outcome(
+            first + number, report.verdict, "accept" if kernel.accepted else "reject", report.rule, report.message,
+            kernel.reason, report.insns_processed, kernel.processed,
+        )  # fmt: skip
+        tally.note(UNPRIVILEGED, outcome)
+    oracle.close()
 
 
 def robustness(count: int, first: int, seconds: float) -> str:

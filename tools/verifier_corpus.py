@@ -89,7 +89,7 @@ def _clang(folder: Path, target: Path) -> Iterator[Path]:
                 yield out
 
 
-_CONSTRUCTS = ("functions", "locks", "callbacks", "dynptrs", "kfuncs", "kernel_types", "kernel_objects")
+CONSTRUCTS = ("functions", "locks", "callbacks", "dynptrs", "kfuncs", "kernel_types", "kernel_objects")
 
 
 def _constructs(place: Path) -> Iterator[Sample]:
@@ -99,7 +99,7 @@ def _constructs(place: Path) -> Iterator[Sample]:
     import test_allocated_objects
     import test_functions
 
-    for name in _CONSTRUCTS:
+    for name in CONSTRUCTS:
         module = importlib.import_module(f"test_{name}")
         for case, (_, source) in module.CASES.items():
             folder = place / name

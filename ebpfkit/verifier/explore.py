@@ -146,7 +146,9 @@ class Walk:
             return ()
         found = self._object_fields.get(target.type_id)
         if found is None:
-            found = self._object_fields[target.type_id] = special.fields_of(btf, target.type_id)
+            fields = special.fields_of(btf, target.type_id)
+            found = tuple(field for field in fields if field.kind not in special.ONLY_IN_MAPS)
+            self._object_fields[target.type_id] = found
         return found
 
     def context_access(self, index: int, offset: int, size: int, write: bool) -> FieldResult | None:
@@ -209,6 +211,10 @@ class Walk:
 
     def record_stack(self, index: int, frame: int, slot: int) -> None:
         """The instruction stored or filled a spilled register."""
+        history = self.state.history
+        if history is None or history.index != index:
+            self.state.history = Note(history, index, index - 1, frame, slot)
+            return
         entry = self.record(index)
         entry.frame = frame
         entry.slot = slot

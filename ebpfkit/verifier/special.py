@@ -12,7 +12,16 @@ from ebpfkit.verifier.rejection import Rejection, Unmodelled
 if TYPE_CHECKING:
     from ebpfkit.btf.types import Btf
 
-__all__ = ["KPTRS", "LOCK", "LOCKS", "SpecialField", "check_program_type", "fields_of", "special_fields"]
+__all__ = [
+    "KPTRS",
+    "LOCK",
+    "LOCKS",
+    "ONLY_IN_MAPS",
+    "SpecialField",
+    "check_program_type",
+    "fields_of",
+    "special_fields",
+]
 
 _SPECIAL = (
     "bpf_spin_lock", "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_task_work", "bpf_list_head", "bpf_list_node",
@@ -47,6 +56,8 @@ _TAGS = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr",
 KPTRS = frozenset(_TAGS.values())
 """Kinds of fields that are pointers to objects."""
 _SINGLE = frozenset({LOCK, "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_refcount"})
+ONLY_IN_MAPS = frozenset({"bpf_timer", "bpf_wq", "bpf_task_work"})
+"""Fields that are plain memory in allocated objects."""
 _MAX_FIELDS = 11
 _DEPTH = 16
 

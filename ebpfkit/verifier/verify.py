@@ -261,18 +261,41 @@ def _mend(rule: str) -> str:
 
 
 def _check_dropped_callbacks(code: Code, walk: Walk) -> None:
-    """The kernel drops functions that were never walked, then stumbles over their addresses in code that was."""
+    """The kernel drops what was never walked, then stumbles over addresses of dropped functions in code that was."""
     kept = [any(walk.walked[sub.start : sub.end]) for sub in code.subprograms]
     if all(kept) or sum(kept) < 2:
         return
     for index, insn in enumerate(code.insns):
         target = code.targets[index]
-        if insn.op.kind is Kind.WIDE and target is not None and walk.walked[index]:
-            number = code.subprogram_at(target).number
-            # What stands behind a dropped function moves into its place, and is taken for it.
-            if not any(kept[number:]):
-                message = f"verifier bug: No program to jit at insn {code.slot_of(index)} (subprog < 0)"
-                raise Rejection("verifier-bug", message, index=index)
+        if insn.op.kind is not Kind.WIDE or target is None or not walk.walked[index]:
+            continue
+        # An address into code that goes is left as it is, and means what moves there.
+        starts = {code.slots[sub.start] for sub, stays in zip(code.subprograms, kept) if stays}
+        if _moved(code, walk, code.slots[index], code.slots[target]) not in {_moved(code, walk, -1, s) for s in starts}:
+            message = f"verifier bug: No program to jit at insn {code.slot_of(index)} (subprog < 0)"
+            raise Rejection("verifier-bug", message, index=index)
+
+
+def _moved(code: Code, walk: Walk, site: int, target: int) -> int:
+    """Where an address, taken at `site`, points to when what was never walked is gone, run by run."""
+    gone = 0
+    ends = [*code.slots[1:], code.slot_count]
+    index = 0
+    while index < len(code.insns):
+        if walk.walked[index]:
+            index += 1
+            continue
+        first = code.slots[index]
+        while index < len(code.insns) and not walk.walked[index]:
+            index += 1
+        start, count = first - gone, ends[index - 1] - first
+        gone += count
+        if site >= start + count:
+            site -= count
+            target -= count if target >= start else 0
+        elif target >= start + count:
+            target -= count
+    return target
 
 
 def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cases import MAPS, program
-from generator import generate, mutate
+from generator import generate, mutate, mutate_gently
 
 from ebpfkit.asm.codec import decode, encode
 from ebpfkit.asm.insn import Instruction, MapRef, MapValueRef
@@ -62,10 +62,16 @@ def compare_program(spec: ProgramSpec, oracle: KernelOracle, seed: int = 0) -> O
     )
 
 
-def mutants_of(spec: ProgramSpec, seed: int, count: int) -> Iterator[ProgramSpec]:
-    """`count` programs that differ from `spec` in one or two places, or in the shape of a map."""
+def mutants_of(spec: ProgramSpec, seed: int, count: int, gently: bool = False) -> Iterator[ProgramSpec]:
+    """`count` programs that differ from `spec` in one or two places, or in the shape of a map.
+
+    `gently`: in one small thing only, for programs of constructs that most changes would break.
+    """
     rng = random.Random(seed * 7 + 1)
     for _ in range(count):
+        if gently and rng.random() < 0.85:
+            yield spec.replace(instructions=tuple(mutate_gently(list(spec.instructions), rng)))
+            continue
         if spec.maps and rng.random() < 0.08:
             yield _with_another_map(spec, rng)
             continue

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ebpfkit.asm.insn import Instruction, Register
 from ebpfkit.asm.isa import OPCODES, Kind
 
-__all__ = ["Generator", "generate", "mutate"]
+__all__ = ["Generator", "generate", "mutate", "mutate_gently"]
 
 _ALU = ("+=", "-=", "*=", "&=", "|=", "^=", "<<=", ">>=", "s>>=", "/=", "%=")
 _JUMPS = ("==", "!=", ">", ">=", "<", "<=", "s>", "s>=", "s<", "s<=", "&")
@@ -542,6 +542,44 @@ def generate(seed: int, stratum: str | None = None, prog_type: str = "xdp") -> t
 _BY_SHAPE: dict[tuple[Kind, int, str], list[str]] = {}
 for _op in OPCODES.values():
     _BY_SHAPE.setdefault((_op.kind, 0, _op.source), []).append(_op.name)
+
+
+_NEAR = {
+    "JGT": "JGE", "JGE": "JGT", "JLT": "JLE", "JLE": "JLT", "JEQ": "JNE", "JNE": "JEQ", "JSGT": "JSGE", "JSGE": "JSGT",
+    "JSLT": "JSLE", "JSLE": "JSLT", "ADD": "SUB", "SUB": "ADD", "OR": "AND", "AND": "OR",
+}  # fmt: skip
+
+
+def mutate_gently(insns: list[Instruction], rng: random.Random) -> list[Instruction]:
+    """The program with one small thing changed that may well leave it right: for what most changes would break."""
+    result = list(insns)
+    for _ in range(20):
+        at = rng.randrange(len(result))
+        insn = result[at]
+        kind, stem = insn.op.kind, insn.op.name.partition("_")[0]
+        match rng.randrange(6):
+            case 0 if kind in (Kind.LOAD, Kind.STORE) and insn.op.source != "imm":
+                result[at] = insn.replace(off=_wrap(insn.off + rng.choice((-8, 8, -4, 4, 1)), 16))
+            case 1 if kind in (Kind.ALU, Kind.MOV, Kind.STORE) and insn.op.source == "imm":
+                result[at] = insn.replace(imm=_wrap(insn.imm + rng.choice((-1, 1, 8, -8)), 32))
+            case 2 if stem.rstrip("3264") in _NEAR:
+                name = insn.op.name.replace(stem.rstrip("3264"), _NEAR[stem.rstrip("3264")], 1)
+                if name not in OPCODES:
+                    continue
+                result[at] = insn.replace(op=OPCODES[name])
+            case 3 if kind in (Kind.ALU, Kind.STORE, Kind.JUMP):
+                result[at] = Instruction(OPCODES["JA"])
+            case 4 if at + 1 < len(result) and insn.slots == result[at + 1].slots == 1:
+                following = result[at + 1]
+                if {kind, following.op.kind} & {Kind.JUMP, Kind.GOTO, Kind.CALL, Kind.EXIT}:
+                    continue  # distances and what calls leave would change
+                result[at], result[at + 1] = following, insn
+            case 5 if kind is Kind.LOAD:
+                result[at] = insn.replace(dst=Register(rng.choice((0, 9))))
+            case _:
+                continue
+        break
+    return result
 
 
 def mutate(insns: list[Instruction], rng: random.Random) -> list[Instruction]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit.abi.kfuncs import may_call_kfunc
+from ebpfkit.abi.kfuncs import has_kfunc, may_call_kfunc
 from ebpfkit.abi.model import ArgKind
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.btf.types import Func, FuncProto, Ptr, Void
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_kfunc_call"]
 
-_MEASURED = "6.18"
+_NOT_FOLLOWED = frozenset({"6.1"})
+"""Kernels whose few functions take their arguments by rules that are not followed here."""
 _UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire", "bpf_res_spin_", "bpf_arena_")
 _WRITABLE_RESULTS = frozenset({"bpf_session_cookie"})
 _UNTRUSTED_RESULTS = frozenset({"bpf_get_kmem_cache"})
@@ -52,10 +53,14 @@ class KfuncFacts:
 def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
     """A call of a kernel function."""
     following = index + 1
-    function = function_of(insn, w.code.kernel_btf)
+    kernel = w.profile.kernel
+    function = function_of(insn, w.code.kernel_btf, kernel)
     name = name_of(insn, w.code.kernel_btf)
-    if function is None or w.profile.kernel != _MEASURED:
-        where = f" on Linux {w.profile.kernel}" if function is not None else ""
+    if function is not None and has_kfunc(name, kernel) is False:
+        message = f"Linux {kernel} has no kernel function {name}"
+        raise Rejection("not-in-kernel", message, index=index)
+    if function is None or has_kfunc(name, kernel) is None or kernel in _NOT_FOLLOWED:
+        where = f" on Linux {kernel}" if function is not None else ""
         raise Unmodelled(f"kernel function {name or insn.imm}{where}", index=index)
     known = function
 
@@ -112,7 +117,7 @@ def _check_allowed(w: Walk, index: int, function: KernelFunction) -> None:
     name = function.name
     if w.state.lock is not None and not name.startswith(_UNDER_LOCK):
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
-    allowed = may_call_kfunc(name, w.prog_type.name, w.code.spec.attach_type)
+    allowed = may_call_kfunc(name, w.prog_type.name, w.code.spec.attach_type, w.profile.kernel)
     if allowed is None:
         raise Unmodelled(f"kernel functions in programs of type {w.prog_type.name}", index=index)
     if not allowed:
@@ -316,7 +321,9 @@ def _prove_map(w: Walk, index: int, register: int, facts: KfuncFacts) -> None:
     if value is None or value.kind != MAP_PTR:
         raise _refuse(index, register, f"pointer in R{register} isn't map pointer")
     known = facts.dynptr
-    if known is not None and known is not value.target:
+    # Only a map that could hold such a thing is compared with the one where it is (measured).
+    holds = any(field.kind in ("bpf_wq", "bpf_task_work") for field in w.special_fields(value.target.spec))
+    if known is not None and known is not value.target and holds:
         message = f"workqueue pointer in R{register - 1} map_uid=0 doesn't match map pointer in R{register} map_uid=0"
         raise _refuse(index, register, message)
 
