@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     )
     from ebpfkit.dsl.event_arrays import PerfEvent, PerfEventArray
     from ebpfkit.dsl.functions import global_func, noinline
+    from ebpfkit.dsl.iterators import iter_num
+    from ebpfkit.dsl.kernel_structs import Address, Kernel
     from ebpfkit.dsl.kfuncs import Dynptr, kfunc
     from ebpfkit.dsl.locks import SpinLock
     from ebpfkit.dsl.maps import BPF_ANY, BPF_EXIST, BPF_NOEXIST, Array, Hash, LruHash
@@ -63,12 +65,13 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.skbuff import SkBuff
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
-    from ebpfkit.dsl.trace_context import Context, TraceEvent
     from ebpfkit.dsl.timers import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, TIMER_ABSOLUTE, Timer
+    from ebpfkit.dsl.trace_context import Context, TraceEvent
     from ebpfkit.dsl.tracing import trace
     from ebpfkit.dsl.tries import LpmTrie
     from ebpfkit.dsl.typeinfo import HeaderLength
     from ebpfkit.dsl.types import be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
+    from ebpfkit.dsl.unions import Union
     from ebpfkit.dsl.variables import Var, config, var
     from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
     from ebpfkit.errors import (
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
         MapKeyError,
         NotSupported,
         ObjectError,
+        PaddingWarning,
         PcapError,
         UsageError,
         VerifierError,
@@ -94,6 +98,7 @@ __all__ = [
     "BPF_ANY",
     "BPF_EXIST",
     "BPF_NOEXIST",
+    "Address",
     "Array",
     "ArrayOfMaps",
     "AsmError",
@@ -115,6 +120,7 @@ __all__ = [
     "HeaderLength",
     "IPv4Addr",
     "IPv6Addr",
+    "Kernel",
     "KernelError",
     "Link",
     "LoadError",
@@ -128,6 +134,7 @@ __all__ = [
     "MapKeyError",
     "NotSupported",
     "ObjectError",
+    "PaddingWarning",
     "Packet",
     "PerfEvent",
     "PerfEventArray",
@@ -162,6 +169,7 @@ __all__ = [
     "Timer",
     "TraceEvent",
     "TracingProgram",
+    "Union",
     "UsageError",
     "Var",
     "VerifierError",
@@ -189,6 +197,7 @@ __all__ = [
     "helpers",
     "kprobe",
     "kretprobe",
+    "iter_num",
     "kfunc",
     "kfuncs",
     "load",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ebpfkit.compiler.base import Frame
 from ebpfkit.compiler.calls import Calls
-from ebpfkit.compiler.ir import Imm, Temp
+from ebpfkit.compiler.ir import Imm, Operand, Temp
 from ebpfkit.compiler.state import Record
 from ebpfkit.compiler.values import Const, Space, View, describe
 from ebpfkit.dsl.locks import SpinLock
@@ -25,13 +25,14 @@ class Guard:
     """A `with` block that is open: whose, how many loops are around it, and what it holds.
 
     `record` is the number of a ring buffer record and `slot` where its pointer stands as long as nobody has submitted
-    or discarded it; of a lock both are 0 and None.
+    or discarded it; of a lock both are 0 and None. A loop over an iterator of the kernel's has `iterator`.
     """
 
     frame: Frame
     loops: int
     record: int = 0
     slot: Temp | None = None
+    iterator: Operand | None = None
 
 
 class Blocks(Calls):
@@ -96,6 +97,9 @@ class Blocks(Calls):
 
     def _give_back(self, guard: Guard) -> None:
         """Free the lock, or submit the record, that a block holds."""
+        if guard.iterator is not None:
+            self.end_iterator(guard.iterator)
+            return
         if guard.slot is None:
             self.unlock()
             return
@@ -138,6 +142,11 @@ class Blocks(Calls):
         for guard in reversed(self.guards):
             if guard.slot is not None:
                 self._finish_guarded(guard.slot, "ringbuf_discard")
+            elif guard.iterator is not None:
+                self.end_iterator(guard.iterator)
+
+    def end_iterator(self, place: Operand) -> None:
+        raise NotImplementedError
 
     # What `statements` gives
 

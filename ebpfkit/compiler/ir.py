@@ -99,8 +99,8 @@ class Instr:
     alloca (args: bytes, note: a name) or, without args, a slot (note: type and name); load, store (align); gep (base,
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
     ptrtoint bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
-    helper (align: id, note: name); inttoptr; core_field (base; note: a structure of the
-    kernel's, align: the field's number); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
+    helper (align: id, note: name); inttoptr; core_field (base; note: a structure of the kernel's, align: the field's
+    number); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
     memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
     """
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.compiler.debuginfo import DebugInfo, quote
 from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Null, Operand, Temp
+from ebpfkit.dsl.typeinfo import ArrayType, StructType, TypeInfo
 from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
 
 __all__ = ["BpfTarget", "DataDefinition", "Target", "print_module"]
@@ -124,10 +125,12 @@ class FunctionPrinter:
         self.target = target
         self.debug = debug
         self.likely = likely
+        self.kernel_structs: dict[str, StructType] = {}
         self.context = ""
 
     def print(self, function: Function) -> list[str]:
         self.context = function.context
+        self.kernel_structs = function.kernel_structs
         out = [self._head(function)]
         for number, block in enumerate(function.blocks):
             out.append(f'"{block.label}":')
@@ -211,7 +214,18 @@ class FunctionPrinter:
 
     def _call(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         arguments = ", ".join(_typed(a) for a in instr.args)
-        return [f'{result} = call {type} @"{quote(instr.note)}"({arguments}){debug}']
+        left = f"{result} = " if result else ""
+        return [f'{left}call {type or "void"} @"{quote(instr.note)}"({arguments}){debug}']
+
+    def _inttoptr(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f"{result} = inttoptr {_typed(instr.args[0])} to ptr{debug}"]
+
+    def _core_field(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        struct = self.kernel_structs[instr.note]
+        place = f"ptr elementtype({_struct_name(struct)}) {_plain(instr.args[0])}, i32 {instr.align}, i32 {instr.align}"
+        node = self.debug.type(struct)
+        call = f"call ptr @llvm.preserve.struct.access.index.p0.p0({place})"
+        return [f"{result} = {call}{debug}, !llvm.preserve.access.index !{node}"]
 
     def _atomic(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         pointer, *values = instr.args
@@ -260,6 +274,35 @@ class FunctionPrinter:
         return [f"ret {_typed(instr.args[0])}{debug}"]
 
 
+def _struct_name(struct: StructType) -> str:
+    return f'%"struct.{quote(struct.name)}"'
+
+
+def _llvm_type(info: TypeInfo) -> str:
+    """A type of the kernel's as LLVM lays it out."""
+    if isinstance(info, ArrayType):
+        return f"[{info.length} x {_llvm_type(info.element)}]"
+    if isinstance(info, StructType):
+        return _struct_name(info)
+    return f"i{info.size * 8}"
+
+
+def _kernel_structs(functions: list[Function]) -> list[str]:
+    """The definitions of the kernel's structures that are read, with those inside of them."""
+    found = {one.name: one for function in functions for one in function.kernel_structs.values()}
+    todo = list(found.values())
+    for struct in todo:
+        for field in struct.fields:
+            inner = field.type.element if isinstance(field.type, ArrayType) else field.type
+            if isinstance(inner, StructType) and inner.name not in found:
+                found[inner.name] = inner
+                todo.append(inner)
+    lines = [f"{_struct_name(s)} = type {{ {', '.join(_llvm_type(f.type) for f in s.fields)} }}" for s in todo]
+    if lines:
+        lines.append("declare ptr @llvm.preserve.struct.access.index.p0.p0(ptr, i32 immarg, i32 immarg)")
+    return lines
+
+
 @dataclass(frozen=True, slots=True)
 class DataDefinition:
     """A global variable of an object: its first bytes, whether programs only read it, its debug node."""
@@ -297,7 +340,7 @@ def print_module(
             '!{!"branch_weights", i32 2000, i32 1}' if note == "likely" else '!{!"branch_weights", i32 1, i32 2000}'
         )
 
-    out = [*target.header(), ""]
+    out = [*target.header(), "", *_kernel_structs(functions)]
     used = []
     for name, size, node, slots in maps:
         symbol = f'@"{quote(name)}"'
@@ -323,6 +366,12 @@ def print_module(
     printer = FunctionPrinter(target, debug, likely)
     for function in functions:
         out += printer.print(function)
+    externs = {one.name: (one, function.context) for function in functions for one in function.externs.values()}
+    for one, context in externs.values():
+        result = "void" if one.result is None else one.result.arg.type
+        params = ", ".join(param.arg.type for param in one.params)
+        node = debug.extern(one, context)
+        out.append(f'declare !dbg !{node} {result} @"{quote(one.name)}"({params}) section ".ksyms"')
     for bits in (16, 32, 64):
         out.append(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
     out.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 from ebpfkit.compiler.base import Loop, assigned_names
-from ebpfkit.compiler.blocks import Blocks
 from ebpfkit.compiler.ir import Imm, Operand
+from ebpfkit.compiler.iterators import Iterators
 from ebpfkit.compiler.state import Binding, Known, State, constant_type, join
 from ebpfkit.compiler.values import (
     INT,
@@ -34,7 +34,7 @@ _UNROLLED = 32
 """Rounds up to which LLVM may unroll a loop whole; the counters of longer ones stay as they are written."""
 
 
-class Loops(Blocks):
+class Loops(Iterators):
     """Execution of loops."""
 
     # Loops
@@ -104,9 +104,9 @@ class Loops(Blocks):
                 self.go(head)
             return false, back
 
-        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
+        self.finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
 
-    def _finish_loop(self, exhausted: State | None, loop: Loop, done: str, end: str, orelse: list[ast.stmt]) -> None:
+    def finish_loop(self, exhausted: State | None, loop: Loop, done: str, end: str, orelse: list[ast.stmt]) -> None:
         self.enter(done, [exhausted])
         ends: list[State | None] = list(loop.breaks)
         if self.state is not None:
@@ -117,6 +117,8 @@ class Loops(Blocks):
         self.enter(end, ends)
 
     def _do_For(self, node: ast.For) -> None:
+        if self.iterator_loop(node):
+            return
         call = node.iter
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
             callee = self.expr(call.func)
@@ -237,9 +239,9 @@ class Loops(Blocks):
             return false, [back]
 
         if low > high:  # never entered, whatever the run-time ends are
-            self._finish_loop(self.live, Loop(end, head), self._skip(done), end, node.orelse)
+            self.finish_loop(self.live, Loop(end, head), self._skip(done), end, node.orelse)
             return
-        self._finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
+        self.finish_loop(*self.loop(assigned_names([node]), head, emit, end), done, end, node.orelse)
 
     def _skip(self, done: str) -> str:
         self.builder.br(done)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.helper_calls import HelperCalls
-from ebpfkit.compiler.ir import Arg, Builder, Function, Imm, Instr, Null, Operand, Param, Place, Scope
+from ebpfkit.compiler.ir import Arg, Builder, Function, Imm, Null, Operand, Param, Place, Scope
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import State
 from ebpfkit.compiler.values import (
@@ -43,9 +43,12 @@ __all__ = ["CompiledFunction", "Formal", "Subprograms"]
 
 MOST_ARGUMENTS = 5
 MOST_FRAMES = 8
+_LINK = Arg("$call")
 _LINK_SHORT = 8
 _LINK_BYTES = 16
 """What a call that needs more than arguments shares with its function: the cursor, and from here the short exit."""
+_FIRST_STORES = 2
+"""Stores to the cursor with which every function begins: the packet's first byte, then the caller's cursor."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,9 @@ class Subprograms(HelperCalls):
     in_progress: tuple[types.FunctionType, ...] = ()
     depth: int = 0
     subprogram: CompiledFunction | None = None
+    guards: list[Any]
+    taken: Operand | None = None
+    """The caller's cursor, where the function may begin at it."""
     # Calling
 
     def call_subprogram(
@@ -353,11 +359,11 @@ class Subprograms(HelperCalls):
             self.frame = Frame(self.frames, function, source, scope, names)
             self.no_short = no_short
             self.has_packet = any(p.info is None for p in out.params)
-            entry = 0
             if self.has_packet:
                 self.packet_slots()
                 self.read_bounds()
-                entry = len(self.builder.current.instrs)
+                if noted.linkage == "static":
+                    self._take_cursor()
             for formal in formals:
                 if not formal.name:
                     continue  # an argument that the function does not name
@@ -366,45 +372,47 @@ class Subprograms(HelperCalls):
             self.body(source.node)
             if self.state is not None:
                 self.return_from(Const(None), source.node)
-            self._finish(compiled, noted, place, entry)
+            self._finish(compiled, noted, place)
         return compiled
 
-    def _finish(self, compiled: CompiledFunction, noted: Subprogram, place: Place, entry: int) -> None:
-        """The short exit, and the code that hands the cursor over, where there is need of them."""
-        out, block = compiled.function, Arg("$call")
+    def _finish(self, compiled: CompiledFunction, noted: Subprogram, place: Place) -> None:
+        """The short exit, and the shared block where there is need of it."""
+        out = compiled.function
         self.builder.place = place
         compiled.short = self.short_used
-        uses_cursor = self.has_packet and self._cursor_is_used(out, entry)
-        static = noted.linkage == "static"
-        compiled.link = static and (compiled.short or uses_cursor)
-        if static and uses_cursor:
-            self._hand_over_cursor(out, block, place, entry)
+        if noted.linkage == "static":
+            compiled.link = compiled.short or self._uses_cursor(out)
+        if compiled.link:
+            out.params = (*out.params, Param(_LINK, IntType("u64", 64), pointee=True))
+        elif self.taken is not None:  # nobody moves the cursor: it need not be handed over
+            for block in out.blocks:
+                block.instrs = [i for i in block.instrs if _LINK not in i.args and self.taken not in i.args]
         if compiled.short:
             self.builder.start(self.short_label)
-            if static:
-                self.builder.store(Imm(1, "i64"), self.builder.gep(block, _LINK_SHORT), 8)
+            if compiled.link:
+                self.builder.store(Imm(1, "i64"), self.builder.gep(_LINK, _LINK_SHORT), 8)
             self.builder.ret(Imm(noted.short, out.result))
-        if compiled.link:
-            out.params = (*out.params, Param(block, IntType("u64", 64), pointee=True))
         self.builder.drop_unused_slots()
 
-    def _cursor_is_used(self, out: Function, entry: int) -> bool:
-        instrs = [i for b in out.blocks for i in b.instrs]
-        return any(self.cursor in i.args for i in instrs[entry:])
+    def _take_cursor(self) -> None:
+        """Begin at the caller's cursor."""
+        self.taken = self.builder.load("ptr", _LINK, 8)
+        self.builder.store(self.taken, self.cursor, 8)
 
-    def _hand_over_cursor(self, out: Function, block: Arg, place: Place, entry: int) -> None:
-        """Begin at the caller's cursor, and leave it where the function's is."""
-        temp = self.builder.load("ptr", block, 8)
-        load = self.builder.current.instrs.pop()
-        begin = [load, Instr("store", None, (temp, self.cursor), place, align=8)]
-        out.blocks[0].instrs[entry:entry] = begin
-        for one in out.blocks:
-            if one.instrs and one.instrs[-1].op == "ret":
-                at = one.instrs[-1].place
-                now = self.builder.load("ptr", self.cursor, 8)
-                taken = self.builder.current.instrs.pop()
-                taken.place = at
-                one.instrs[-1:-1] = [taken, Instr("store", None, (now, block), at, align=8)]
+    def _hand_back_cursor(self) -> None:
+        """Leave the caller's cursor where the function's is."""
+        if self.taken is not None:
+            self.builder.store(self.builder.load("ptr", self.cursor, 8), _LINK, 8)
+
+    def _uses_cursor(self, out: Function) -> bool:
+        """Whether anything but handing it over looks at the cursor or moves it."""
+        if self.taken is None:
+            return False
+        instrs = [i for b in out.blocks for i in b.instrs]
+        stores = [i for i in instrs if i.op == "store" and self.cursor in i.args]
+        values = {self.taken} | {i.result for i in instrs if i.op == "load" and self.cursor in i.args}
+        between = [i for i in instrs if not (i.op == "store" and (_LINK in i.args or self.cursor in i.args))]
+        return len(stores) > _FIRST_STORES or any(argument in values for i in between for argument in i.args)
 
     @contextmanager
     def _apart(self, compiled: CompiledFunction) -> Iterator[None]:
@@ -415,7 +423,7 @@ class Subprograms(HelperCalls):
         self.subprogram = compiled
         self.state = State()
         self.short_label, self.short_used = "short", False
-        self.lock_frame, self.lock_loops = None, 0
+        self.guards, self.guarded, self.taken = [], {}, None
         try:
             yield
         finally:
@@ -437,6 +445,7 @@ class Subprograms(HelperCalls):
             if value != Const(None):
                 message = f"{name}() returns {describe(value)}, and its annotation says None"
                 raise self.error(where, "annotation", message, "annotate the result, or return nothing")
+            self._hand_back_cursor()
             self.builder.ret(Imm(0, out.result))
         else:
             if value == Const(None):
@@ -445,6 +454,7 @@ class Subprograms(HelperCalls):
             signed = result.signed and not result.is_bool
             if isinstance(op, Imm):
                 op = Imm(op.value, out.result)
+            self._hand_back_cursor()
             self.builder.ret(self.builder.convert("sext" if signed else "zext", op, out.result))
         self.state = None
 
@@ -472,7 +482,7 @@ class Subprograms(HelperCalls):
 
 
 _OF_ONE_FUNCTION = (
-    "builder", "cursor", "data_end", "data_start", "depth", "frame", "has_packet", "in_progress", "lock_frame",
-    "lock_loops", "no_short", "short_label", "short_used", "state", "subprogram", "unused",
+    "builder", "cursor", "data_end", "data_start", "depth", "frame", "guarded", "guards", "has_packet", "in_progress",
+    "no_short", "short_label", "short_used", "state", "subprogram", "taken", "unused",
 )  # fmt: skip
 """What belongs to the function that is being lowered."""

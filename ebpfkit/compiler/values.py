@@ -54,6 +54,8 @@ class Space(Enum):
     STACK = "a local structure"
     RECORD = "a ring buffer record"
     CONTEXT = "the context"
+    KERNEL = "the kernel's memory"
+    ADDRESS = "memory at an address of the kernel's"
     COPY = "a copy of the packet"
     CALLER = "the caller's memory"
 

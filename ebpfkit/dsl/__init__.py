@@ -23,6 +23,8 @@ _HOMES = {
     "event_arrays": ("PerfEvent", "PerfEventArray"),
     "callbacks": ("loop",),
     "functions": ("global_func", "noinline"),
+    "iterators": ("iter_num",),
+    "kernel_structs": ("Address", "Kernel"),
     "kfuncs": ("Dynptr", "kfunc"),
     "locks": ("SpinLock",),
     "maps": ("BPF_ANY", "BPF_EXIST", "BPF_NOEXIST", "Array", "Hash", "LruHash", "MapFacade"),
@@ -39,6 +41,7 @@ _HOMES = {
     "tracing": ("trace",),
     "trace_context": ("Context", "TraceEvent"),
     "tries": ("LpmTrie",),
+    "unions": ("Union",),
     "typeinfo": ("HeaderLength",),
     "types": (
         "be16", "be32", "be64", "bool_", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64",

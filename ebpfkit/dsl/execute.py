@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.dsl.builtins import BUILTINS
 from ebpfkit.dsl.functions import subprogram_of
+from ebpfkit.dsl.kfuncs import before_call, is_kfunc
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet, Reader
 from ebpfkit.dsl.parameters import context_fields, given_values
@@ -240,6 +241,8 @@ def _callee(function: FunctionType) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if is_kfunc(function):
+            before_call(function)
         bound = signature.bind(*args, **kwargs)
         for name, kind in types.items():
             if name in bound.arguments:

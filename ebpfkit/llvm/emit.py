@@ -16,6 +16,9 @@ __all__ = ["Emission", "emit_assembly", "emit_optimised", "optimise", "optimise_
 TRIPLE = "bpfel"
 DATA_LAYOUT = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
 CPUS = ("v1", "v2", "v3", "v4")
+KEPT_BY_NAME = "@llvm.preserve.struct.access.index"
+"""LLVM's pass for these accesses keeps what it has made in a table of the whole process, by name: the second module
+in a process gets what belonged to the first. So each is optimised in a process of its own."""
 
 
 @lru_cache(maxsize=16)
@@ -62,6 +65,9 @@ class Emission:
 
 def optimise(ir_text: str, *, cpu: str = "v3", features: str = "", speed: int = 2) -> Emission:
     """Parse, verify and optimise IR text. `speed` is LLVM's level, as in -O2. Raises `LlvmError` for invalid IR."""
+    if KEPT_BY_NAME in ir_text:
+        again = optimise_in_child(ir_text, cpu=cpu, features=features, speed=speed)
+        return Emission(_parse(again), cpu, features, speed)
     emission = Emission(_optimised(ir_text, cpu, features, speed), cpu, features, speed)
     if emission.assessment.has_wide_integers:
         again = optimise_in_child(ir_text, cpu=cpu, features=features, speed=speed)

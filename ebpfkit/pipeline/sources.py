@@ -131,12 +131,17 @@ def build(
 ) -> ObjectFile:
     """Compile decorated functions and read the object back: `raw` holds the ELF, the same bytes on every machine.
 
-    Without a target this means CPU v3; `kernel` ("6.6") or `mcpu` ("v1" to "v4") choose otherwise.
+    Without a target this means CPU v3; `kernel` ("6.6") or `mcpu` ("v1" to "v4") choose otherwise. Programs that read
+    structures of the kernel's are linked for the running one, where there is one.
     """
+    from ebpfkit.btf.vmlinux import read_btf_file
     from ebpfkit.elf import open_object
 
     compiled = compile_stages(source, kernel=kernel, mcpu=mcpu)
-    return open_object(compiled.elf, name=compiled.programs[0].name)
+    opened = open_object(compiled.elf, name=compiled.programs[0].name)
+    if opened.needs_target and Path(RUNNING_BTF).exists():
+        opened = open_object(compiled.elf, name=compiled.programs[0].name, target_btf=read_btf_file(RUNNING_BTF))
+    return opened
 
 
 RUNNING_BTF = "/sys/kernel/btf/vmlinux"
