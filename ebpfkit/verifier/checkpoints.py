@@ -142,7 +142,7 @@ class Checkpoints:
         """Let finished states forget what is dead; it counts when the walk comes by, not when they finish."""
         left = []
         for stored in place.fresh:
-            if stored.branches or stored.chain is not frame.chain or self._in_open_loop(stored):
+            if stored.branches or stored.chain is not frame.chain or (self._open_edges and self._in_open_loop(stored)):
                 left.append(stored)
             else:
                 clean(stored, self.code.live, self.stack_liveness)
@@ -185,7 +185,8 @@ class Checkpoints:
         self._last_jumps = self.jumps
         self._last_processed = processed
         checkpoint = Checkpoint(state, index)
-        self._enter_loop(checkpoint)
+        if self._has_loops:
+            self._enter_loop(checkpoint)
         state.parent = checkpoint
         state.first = index
         state.depth = checkpoint.depth + 1
@@ -202,7 +203,7 @@ class Checkpoints:
         if flag & JUMP_POINT:
             state.history = History(state.history, index, state.previous)
         if relied:
-            self.precision.demand_like(state, index, stored)
+            self.precision.demand_all(state, index, relied)
         if loop:
             visit = self._loops.get(self._loop_key(stored) or ())
             if visit is not None:
@@ -235,8 +236,6 @@ class Checkpoints:
         return None
 
     def _enter_loop(self, stored: Checkpoint) -> None:
-        if not self._has_loops:
-            return
         key = self._loop_key(stored)
         if key is None:
             return

@@ -184,9 +184,15 @@ class Walk:
     def push(self, target: int, previous: int) -> State:
         """A copy of the current state that will be walked from `target` later."""
         twin = self.state.copy()
-        if twin.parent is not None:
-            twin.parent.branches += 1
-        self.push_state(twin, target, previous)
+        parent = twin.parent
+        if parent is not None:
+            parent.branches += 1
+        twin.previous = previous
+        pending = self._pending
+        if len(pending) < limits.MAX_PENDING:
+            pending.append((twin, target))
+        else:
+            self.push_state(twin, target, previous)
         return twin
 
     def push_state(self, state: State, target: int, previous: int, what: str = "") -> None:

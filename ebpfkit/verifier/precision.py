@@ -129,8 +129,10 @@ class Precision:
     def demand_like(self, state: State, index: int, stored: Checkpoint) -> bool:
         """What `stored` relied on is relied on along the current path too; returns whether a mark was new."""
         relied = self.relied_on(stored)
-        if not relied:
-            return False
+        return bool(relied) and self.demand_all(state, index, relied)
+
+    def demand_all(self, state: State, index: int, relied: tuple[tuple[int, int], ...]) -> bool:
+        """The numbers in these registers and slots, per frame, decided something; returns whether a mark was new."""
         demand = [[registers, slots] for registers, slots in relied]
         return self._walk_back(state, index, demand, len(state.frames) - 1)
 

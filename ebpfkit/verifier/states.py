@@ -359,7 +359,8 @@ class Comparison:
         if misfits is None:
             misfits = old.misfits = set()
         if new not in misfits:
-            if new is not None and _is_contained(old, new):
+            same_sort = new is not None and old.is_scalar is new.is_scalar
+            if same_sort and (is_within(old, new) if old.is_scalar else is_covered(old, new)):
                 if old.fits is None:
                     old.fits = set()
                 old.fits.add(new)
@@ -468,9 +469,11 @@ class Comparison:
                     checks.slots.append((number, place, slot, needed, plain))
                     lone = lone and (plain or not slot.id) and types[0] < DYNPTR
         words = checks.numbers + checks.pointers
-        lone = lone and not checks.rounds and all(word <= ID_MASK for _, word in checks.pointers)
+        lone = lone and not checks.rounds
+        for _, word in checks.pointers:
+            lone = lone and word <= ID_MASK
         checks.lone = lone and (len(words) <= 1 or (len(words) == 2 and not checks.numbers))
-        checks.rest = bool(checks.rounds or checks.outer or checks.slots or words)
+        checks.rest = bool(words or checks.slots or checks.outer or checks.rounds)
         return checks
 
     @staticmethod

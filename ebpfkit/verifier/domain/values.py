@@ -132,7 +132,8 @@ class Values:
         """`p` with another number of bytes proved."""
         found: Pointer | None = self._computed.get((p, range_))
         if found is None:
-            found = self._computed[p, range_] = self.change(p, range_=range_)
+            found = self.pointer(p.kind, p.target, p.off, p.var, range_, p.nullable, p.readonly, p.record)
+            self._computed[p, range_] = found
         return found
 
     def non_null(self, p: Pointer) -> Pointer:

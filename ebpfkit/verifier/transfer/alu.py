@@ -248,7 +248,8 @@ def _build_immediate(w: Walk, index: int, insn: Instruction) -> Step:
 
     def slow(vals: list[Any], ids: list[int]) -> int:
         value = vals[dst]
-        check.prove(w, index, demands)
+        if value is None:
+            check.prove(w, index, demands)
         if value.is_scalar:
             if _forks(w, insn, value):
                 value = fork_zero_or_ones(w, index, dst, width)
@@ -325,7 +326,8 @@ def _build_register(w: Walk, index: int, insn: Instruction) -> Step:
 
     def slow(vals: list[Any], ids: list[int]) -> int:
         left, right = vals[dst], vals[src]
-        check.prove(w, index, demands)
+        if left is None or right is None:
+            check.prove(w, index, demands)
         if not left.is_scalar or not right.is_scalar:
             return with_pointer(vals, ids)
         if _is_constant(right, width) and _forks(w, insn, left):
@@ -430,9 +432,8 @@ def move_pointer(
     if not _is_movable(p, offset, operation):
         message = f"R{dst} pointer arithmetic on {p.type_name()} prohibited"
         raise Rejection("pointer-arithmetic", message, index=index, register=dst)
-    name = p.type_name()
-    _check_sane(index, dst, name, offset, 0)
-    _check_sane(index, dst, name, p.var, p.off)
+    _check_sane(index, dst, p, offset, 0)
+    _check_sane(index, dst, p, p.var, p.off)
     if operation == "add":
         result, fresh = _add(w, p, offset)
     elif operation == "sub":
@@ -448,12 +449,15 @@ def move_pointer(
         tail = "on pointer" if operation in ("and", "or", "xor") else "operator"
         message = f"R{dst} {kind} {_SYMBOLS[operation]} {tail} prohibited"
         raise Rejection("pointer-arithmetic", message, index=index, register=dst)
-    _check_sane(index, dst, name, result.var, result.off)
+    _check_sane(index, dst, p, result.var, result.off)
     return result, fresh
 
 
-def _check_sane(index: int, dst: int, name: str, number: Scalar, fixed: int) -> None:
+def _check_sane(index: int, dst: int, p: Pointer, number: Scalar, fixed: int) -> None:
     """Offsets stay within what the verifier follows."""
+    if -_FAR < number.smin < _FAR and -_FAR < fixed < _FAR and (number.const is None or number.smax < _FAR):
+        return
+    name = p.type_name()
     known = None if number.const is None else to_signed(number.const, 64)
     rule = "value-out-of-range"
     if known is not None and not -_FAR < known < _FAR:
@@ -472,12 +476,13 @@ def _check_sane(index: int, dst: int, name: str, number: Scalar, fixed: int) -> 
 
 def _add(w: Walk, p: Pointer, offset: Scalar) -> tuple[Pointer, bool]:
     if offset.const is not None and -(1 << 31) <= p.off + offset.smin < 1 << 31:
-        return w.values.change(p, off=p.off + offset.smin), False
+        off = p.off + offset.smin
+        return w.values.pointer(p.kind, p.target, off, p.var, p.range, p.nullable, p.readonly, p.record), False
     var = w.sum_memo.get((p.var, offset))
     if var is None:
         var = w.sum_memo[p.var, offset] = w.values.scalar(_sum_of_parts(p.var, offset))
     if p.kind in (PACKET, PACKET_META):
-        return w.values.change(p, var=var, range_=0), True
+        return w.values.pointer(p.kind, p.target, p.off, var, 0, p.nullable, p.readonly, p.record), True
     return w.values.change(p, var=var), False
 
 

@@ -136,9 +136,10 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
         return following
 
     def slow(vals: list[Any], ids: list[int]) -> int:
-        check.prove(w, index, demands)
         left = vals[dst]
         right: Any = constant if constant is not None else vals[src]
+        if left is None or right is None:
+            check.prove(w, index, demands)
         known: Any = None
         if left.is_scalar and right.is_scalar:
             known = decide_numbers(left, right)
