@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
     from ebpfkit.dsl.skbuff import SkBuff
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
+    from ebpfkit.dsl.struct_layout import PaddingWarning
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
     from ebpfkit.dsl.timers import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, TIMER_ABSOLUTE, Timer
     from ebpfkit.dsl.trace_context import Context, TraceEvent
@@ -86,7 +87,6 @@ if TYPE_CHECKING:
         MapKeyError,
         NotSupported,
         ObjectError,
-        PaddingWarning,
         PcapError,
         UsageError,
         VerifierError,

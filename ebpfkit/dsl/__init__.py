@@ -36,6 +36,7 @@ _HOMES = {
     "queues": ("BloomFilter", "Queue", "Stack"),
     "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
     "skbuff": ("SkBuff",),
+    "struct_layout": ("PaddingWarning",),
     "structs": ("Header", "Struct", "bits", "offsetof", "sizeof"),
     "timers": ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC", "CLOCK_REALTIME", "TIMER_ABSOLUTE", "Timer"),
     "tracing": ("trace",),

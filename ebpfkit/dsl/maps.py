@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -21,6 +22,7 @@ from ebpfkit.dsl.callbacks import for_each
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
 from ebpfkit.dsl.running import Run, ShortExit, current_run
+from ebpfkit.dsl.struct_layout import PaddingWarning, padding_of
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.typeinfo import StructType, TypeInfo
 from ebpfkit.dsl.types import encode, info_of, s64, u32
@@ -94,6 +96,7 @@ class MapFacade:
         self.span = caller_span()
         self._check_types()
         self._check_opaque()
+        self._name_padding()
 
     def _check_opaque(self) -> None:
         """Refuse what the kernel does not keep in values of this type."""
@@ -102,6 +105,17 @@ class MapFacade:
             if self.map_type not in allowed:
                 what = "a timer" if name == "bpf_timer" else "a spin lock"
                 refuse("bad-map", f"values of a {type(self).__name__} cannot have {what}", "use a Hash or an Array")
+
+    def _name_padding(self) -> None:
+        """Warn of keys with padding: it is zero here, and must be so for everybody else who makes such keys."""
+        info = getattr(self.key_type, "__ebpf_type__", None)
+        holes = padding_of(info) if info is not None and not getattr(self.key_type, "_padding_is_meant", False) else []
+        if holes and self.span is not None:
+            named = ", ".join(f"{size} behind '{field}' (offset {offset})" for offset, size, field in holes)
+            kind = self.key_type.__name__
+            text = f"keys of type {kind} have bytes of padding: {named}; reorder the fields, name the bytes, or say "
+            text += f"that they are meant: class {kind}(bpf.Struct, padding=True)"
+            warnings.warn_explicit(text, PaddingWarning, self.span.file, self.span.line)
 
     def _check_types(self) -> None:
         """Refuse types that the map cannot have."""

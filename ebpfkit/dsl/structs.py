@@ -19,21 +19,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self, cast, dataclass_transform, overload
 
-from ebpfkit._bits import round_up
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import NoSuchField, refuse
-from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, HeaderLength, IntType, StructType, TypeInfo
-from ebpfkit.dsl.types import UNSIGNED, Integer, encode, info_of, type_name
+from ebpfkit.dsl.struct_layout import BitsBody, lay_out
+from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, HeaderLength, StructType, TypeInfo
+from ebpfkit.dsl.types import UNSIGNED, Integer, info_of, type_name
 
 __all__ = ["Header", "Struct", "bits", "offsetof", "sizeof"]
-
-
-class _Bits:
-    """What `bits(...)` leaves in the class body until the layout is made."""
-
-    def __init__(self, width: int, default: int | None) -> None:
-        self.width = width
-        self.default = default
 
 
 @overload
@@ -46,7 +38,7 @@ def bits(width: int, /, *, default: int | None = None) -> Any:
     The unit is in network order, as in the packet formats of the RFCs. Neighbours of the same unit share it until it is
     full; fields must fill their unit.
     """
-    return _Bits(width, default)
+    return BitsBody(width, default)
 
 
 class FieldView:
@@ -92,7 +84,9 @@ class FieldView:
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(bits,))
 class Struct:
-    """The base of structures. Class keywords: `packed` (no padding) and `header_length`.
+    """The base of structures.
+
+    Class keywords: `packed` (no padding), `header_length`, and `padding=True` for a structure whose padding is meant.
 
     Raises CompileError for a field that has no type of the language, or a name that a structure needs for itself.
     """
@@ -100,13 +94,19 @@ class Struct:
     __slots__ = ("_offset", "_record", "_region")
     __ebpf_type__: ClassVar[StructType] = StructType("Struct", (), 0, 1)
     _packed: ClassVar[bool] = False
+    _union: ClassVar[bool] = False
+    _padding_is_meant: ClassVar[bool] = False
     _region: Region
     _offset: int
     _record: Any
 
-    def __init_subclass__(cls, *, packed: bool | None = None, header_length: HeaderLength | None = None) -> None:
+    def __init_subclass__(
+        cls, *, packed: bool | None = None, header_length: HeaderLength | None = None, padding: bool | None = None
+    ) -> None:
         if packed is not None:
             cls._packed = packed
+        if padding is not None:
+            cls._padding_is_meant = padding
         definer = sys._getframe(1)
         try:
             annotations = inspect.get_annotations(
@@ -119,7 +119,14 @@ class Struct:
         fields = {name: kind for name, kind in annotations.items() if "ClassVar" not in str(kind)}
         inherited = cls.__ebpf_type__
         header = header_length or inherited.header_length
-        cls.__ebpf_type__ = _lay_out(cls, inherited, fields, cls._packed, header)
+        bodies = {name: (kind, cls.__dict__.get(name)) for name, kind in fields.items()}
+        cls.__ebpf_type__ = lay_out(cls.__name__, inherited, bodies, cls._packed, header, union=cls._union)
+        for name, kind in fields.items():
+            if name.startswith("_") or hasattr(Struct, name):
+                refuse("bad-name", f"{cls.__name__}: a structure needs the name '{name}' for itself")
+            field = cls.__ebpf_type__.field(name)
+            assert field is not None
+            setattr(cls, name, FieldView(field, kind))
 
     def __init__(self, **values: Any) -> None:
         info = self.__ebpf_type__
@@ -130,11 +137,11 @@ class Struct:
             if info.field(name) is None:
                 refuse("no-such-field", f"{info.name} has no field '{name}'", _fields_hint(info))
         missing = [f.name for f in info.fields if f.name not in values and f.default is None]
-        if missing:
+        if missing and not info.union:
             listed = ", ".join(f"'{name}'" for name in missing)
             refuse("missing-field", f"{info.name}(...) lacks {listed}", f"name it, or start from {info.name}.zero()")
         for field in info.fields:
-            if isinstance(field.type, StructType) and field.type.opaque:
+            if (isinstance(field.type, StructType) and field.type.opaque) or (info.union and field.name not in values):
                 continue
             if field.name in values:
                 setattr(self, field.name, values[field.name])
@@ -257,82 +264,6 @@ def _occupied_by(info: TypeInfo, base: int) -> Iterator[tuple[int, int]]:
             yield from _occupied(info.element, base + index * info.element.size)
     else:
         yield base, info.size
-
-
-class _Layout:
-    """The running state of laying fields out, as C does."""
-
-    def __init__(self, cls: type[Struct], inherited: StructType, packed: bool) -> None:
-        self.cls = cls
-        self.packed = packed
-        self.fields: list[Field] = list(inherited.fields)
-        self.end = inherited.size
-        self.align = inherited.align
-        self.unit = 0  # bytes of the bit-field unit that is being filled, and the bits it has left
-        self.left = 0
-
-    def add(self, name: str, kind: Any) -> None:
-        body = self.cls.__dict__.get(name)
-        if isinstance(body, _Bits):
-            self._add_bits(name, kind, body)
-            return
-        self.finish_bits()
-        info = info_of(kind)
-        default = encode(kind, body) if body is not None else None
-        if isinstance(info, StructType) and info.opaque:
-            default = bytes(info.size)
-        self._place(name, info, kind, default)
-
-    def _place(self, name: str, info: TypeInfo, kind: Any, default: bytes | None) -> None:
-        align = 1 if self.packed else info.align
-        offset = round_up(self.end, align)
-        self._install(Field(name, info, offset, default), kind)
-        self.end = offset + info.size
-        self.align = max(self.align, align)
-
-    def _add_bits(self, name: str, kind: Any, body: _Bits) -> None:
-        info = info_of(kind)
-        if not isinstance(info, IntType) or info.signed or info.network or info.is_bool:
-            refuse("bad-bits", f"{self.cls.__name__}.{name}: the unit of a bit field is u8, u16, u32 or u64")
-        if not 0 < body.width <= info.bits:
-            refuse("bad-bits", f"{self.cls.__name__}.{name}: {body.width} bits in a {info.name}")
-        if self.left == 0 or self.unit != info.size or self.left < body.width:
-            self.finish_bits()
-            align = 1 if self.packed else info.align
-            self.end = round_up(self.end, align) + info.size
-            self.align = max(self.align, align)
-            self.unit, self.left = info.size, info.bits
-        self.left -= body.width
-        layout = BitsType(body.width, self.left, self.unit)
-        self._install(Field(name, layout, self.end - self.unit, body.default), kind)
-
-    def finish_bits(self) -> None:
-        if self.left:
-            where = f"{self.cls.__name__}: the {self.unit * 8}-bit unit of '{self.fields[-1].name}'"
-            hint = f"add reserved: u{self.unit * 8} = bits({self.left})"
-            refuse("bad-bits", f"{where} has {self.left} bits without a name", hint)
-        self.unit = self.left = 0
-
-    def _install(self, field: Field, kind: Any) -> None:
-        if field.name.startswith("_") or hasattr(Struct, field.name):
-            refuse("bad-name", f"{self.cls.__name__}: a structure needs the name '{field.name}' for itself")
-        self.fields.append(field)
-        setattr(self.cls, field.name, FieldView(field, kind))
-
-
-def _lay_out(
-    cls: type[Struct], inherited: StructType, fields: dict[str, Any], packed: bool, header: HeaderLength | None
-) -> StructType:
-    layout = _Layout(cls, inherited, packed)
-    for name, kind in fields.items():
-        layout.add(name, kind)
-    layout.finish_bits()
-    size = round_up(layout.end, layout.align)
-    info = StructType(cls.__name__, tuple(layout.fields), size, layout.align, packed, header)
-    for name in header.fields if header is not None else ():
-        if info.field(name) is None:
-            refuse("no-such-field", f"{cls.__name__}: header_length names the field '{name}', which it lacks")
-    return info
 
 
 def sizeof(type_class: type[Any], /) -> int:

@@ -108,7 +108,7 @@ class HeaderLength:
 class StructType:
     """A structure with C's layout (`packed`: none of the padding, alignment 1, as protocol headers are).
 
-    `opaque`: bytes that only helpers of the kernel touch, such as a spin lock.
+    `opaque`: bytes that only helpers of the kernel touch, such as a spin lock. `union`: every field begins at 0.
     """
 
     name: str
@@ -118,6 +118,7 @@ class StructType:
     packed: bool = False
     header_length: HeaderLength | None = None
     opaque: bool = False
+    union: bool = False
 
     def field(self, name: str) -> Field | None:
         return next((f for f in self.fields if f.name == name), None)

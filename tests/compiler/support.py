@@ -45,7 +45,7 @@ class Kind(enum.IntEnum):
 class Pair(Struct):
     a: u32
     b: u32
-class Padded(Struct):
+class Padded(Struct, padding=True):
     small: u8
     large: u64
     half: u16

@@ -88,7 +88,7 @@ def prog(pkt: Packet) -> XdpAction:
 depths = bpf.Hash[u64, u64](max_entries=16)
 """,
     "five tuple": """
-class Flow(Struct):
+class Flow(Struct, padding=True):
     src: IPv4Addr
     dst: IPv4Addr
     sport: be16

@@ -26,7 +26,7 @@ class Hits(Struct):
     bytes: u64
 
 
-class Flow(Struct):
+class Flow(Struct, padding=True):
     src: IPv4Addr
     port: be16
 

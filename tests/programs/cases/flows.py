@@ -18,7 +18,7 @@ from ebpfkit.net import (
 LICENSE = "GPL"
 
 
-class Flow4(bpf.Struct):
+class Flow4(bpf.Struct, padding=True):
     src: IPv4Addr
     dst: IPv4Addr
     sport: be16
@@ -26,7 +26,7 @@ class Flow4(bpf.Struct):
     protocol: u8
 
 
-class Flow6(bpf.Struct):
+class Flow6(bpf.Struct, padding=True):
     src: IPv6Addr
     dst: IPv6Addr
     sport: be16

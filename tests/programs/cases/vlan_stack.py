@@ -9,7 +9,7 @@ from ebpfkit.net import ETH_P_8021AD, ETH_P_8021Q, VLAN, Ethernet
 LICENSE = "GPL"
 
 
-class Stack(bpf.Struct):
+class Stack(bpf.Struct, padding=True):
     ids: array[u16, Literal[3]]
     depth: u8
 

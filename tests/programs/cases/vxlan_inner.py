@@ -14,7 +14,7 @@ class VXLAN(bpf.Header):
     reserved2: u32 = bpf.bits(8)
 
 
-class Tenant(bpf.Struct):
+class Tenant(bpf.Struct, padding=True):
     vni: u32
     src: IPv4Addr
     mac: MAC
