@@ -19,6 +19,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "verifier")]
 
+from shipped import compile_all  # noqa: E402
 from test_traps import TRAPS, build  # noqa: E402
 
 from ebpfkit.btf.vmlinux import read_btf_file  # noqa: E402
@@ -123,6 +124,7 @@ def corpus(objects: Iterable[Path] = (), *, place: Path) -> Iterator[Sample]:
     yield from _ours(ROOT / "tests/programs/cases", "test programs")
     yield from _objects(_clang(ROOT / "tests/elf/c", place), "clang")
     yield from _objects(_clang(ROOT / "benchmarks/c", place), "clang")
+    yield from _objects(compile_all(place), "shipped")
     yield from _objects(sorted(DEBIAN.glob("*.o")), "Debian's objects")
     yield from _constructs(place)
     yield from _objects(objects, "given objects")
