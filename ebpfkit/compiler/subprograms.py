@@ -423,7 +423,7 @@ class Subprograms(HelperCalls):
         self.subprogram = compiled
         self.state = State()
         self.short_label, self.short_used = "short", False
-        self.guards, self.guarded, self.taken = [], {}, None
+        self.slots, self.guards, self.guarded, self.taken = {}, [], {}, None
         try:
             yield
         finally:
@@ -483,6 +483,6 @@ class Subprograms(HelperCalls):
 
 _OF_ONE_FUNCTION = (
     "builder", "cursor", "data_end", "data_start", "depth", "frame", "guarded", "guards", "has_packet", "in_progress",
-    "no_short", "short_label", "short_used", "state", "subprogram", "taken", "unused",
+    "no_short", "short_label", "short_used", "slots", "state", "subprogram", "taken", "unused",
 )  # fmt: skip
 """What belongs to the function that is being lowered."""

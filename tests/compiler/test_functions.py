@@ -22,6 +22,7 @@ BEFORE = """
 table = bpf.Hash[u32, Pair](max_entries=4)
 table[1] = Pair(a=5, b=6)
 counts = bpf.Array[u64](max_entries=4)
+events = bpf.RingBuf[Pair](max_entries=4096)
 
 @bpf.noinline
 def mix(a: u32, b: u8, c: bool, e: s16 = s16(3)) -> s64:
@@ -104,6 +105,8 @@ FUNCTIONS = {
     "an address": "d.t8 = mac_of(d.mac) + mac_of(MAC('02:00:00:00:00:01'))",
     "moving the packet": "tag(pkt)\ne = pkt.read(Pair)\ne.a = 5",
     "a map inside": "d.flag = count(d.x32)",
+    "a map inside and outside": "d.r0 = counts[1]\nd.flag = count(u32(d.x8))\ncounts[2] = u64(d.x8)\nd.r1 = counts[2]",
+    "inside of a with block": "with events.record() as e:\n    if e is not None:\n        e.a = look(d.x32 & 1)",
     "a verdict of network order": "return even(d.n16)",
     "a statement": "count(1)\ncount(u32(d.x8))",
     "global numbers": "d.r0 = add(d.x64, d.y32) + add(1, 2)",

@@ -61,6 +61,14 @@ def test_a_module_runs_the_same_everywhere(snippet: Snippet, tmp_path: Path) -> 
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("snippet", of_kind("kernel"), ids=str)
+def test_what_only_a_kernel_knows_loads(snippet: Snippet, tmp_path: Path) -> None:
+    (prog,) = programs_of(load_module(snippet.text, tmp_path))
+    with prog.load(verify_first=False) as loaded:
+        assert loaded.programs[prog.name].test_run(bytes(60)).retval == 2
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("snippet", of_kind(""), ids=str)
 def test_a_fragment_runs_the_same_everywhere(snippet: Snippet, tmp_path: Path) -> None:
     holds_everywhere(fragment(snippet.text, tmp_path))
@@ -99,5 +107,5 @@ def test_every_code_is_listed_once_and_every_listed_code_is_raised() -> None:
 
 
 def test_every_kind_of_snippet_is_known_and_the_page_is_linked() -> None:
-    assert {s.kind for s in ALL} == {"", "module", "prelude", "refused", "user"}
+    assert {s.kind for s in ALL} == {"", "kernel", "module", "prelude", "refused", "user"}
     assert "docs/language.md" in (ROOT / "README.md").read_text()
