@@ -2,7 +2,8 @@
 
     sudo python benchmarks/xsk.py [--rounds 30] [--burst 1024] [--json]
 
-A closed loop on one CPU: a burst of packets is put on the wire, then only the application's part is timed until all are
+Compiled loops around handlers, batches of numpy descriptors, and frame by frame. A closed loop on one CPU: a burst of
+packets is put on the wire, then only the application's part is timed until all are
 through. Every implementation takes its turn within a round, so that the ratios are paired; "C again" is the same C a
 second time and shows the noise. Ratios are of CPU time (the kernel's part of a send included), since other work on the
 machine only adds to the clock. Absolute figures are of this machine and minute. Without gcc and libxdp-dev the column
@@ -29,17 +30,21 @@ from typing import Any
 
 import numpy as np
 
+import ebpfkit as bpf
+from ebpfkit import Packet
 from ebpfkit.loader import Collection
+from ebpfkit.net import Ethernet
 from ebpfkit.testing import VethLab
-from ebpfkit.xsk import DESCRIPTOR, XskGroup, redirect_object
+from ebpfkit.xsk import DESCRIPTOR, XskGroup, XskSocket, redirect_object
+from ebpfkit.xsk.loop import Loop, prepare_handler
 
 TWIN = Path(__file__).parent / "c" / "xsk_twin.c"
 ETHERTYPE = b"\x88\xb5"
 PACKET = (
     b"\x02" + bytes(10) + b"\x01" + ETHERTYPE + bytes(46)
 )  # 60 bytes to a foreign address: the far stack drops them
-BATCH = 64
-Action = Callable[[int], None]
+BATCH = 256  # of our batches; C and the compiled loop take 64
+Action = Callable[[int], tuple[float, float] | None]  # what it took, where the action times itself
 Samples = dict[str, list[tuple[float, float]]]
 Rows = dict[str, tuple["Rig", Action, Callable[[], int]]]
 
@@ -110,6 +115,69 @@ class Python:
         sock.drain()
 
 
+@bpf.xdp(short=bpf.XDP_DROP)
+def drop(pkt: Packet) -> bpf.XdpAction:
+    return bpf.XDP_DROP
+
+
+@bpf.xdp(short=bpf.XDP_DROP)
+def turn_around(pkt: Packet) -> bpf.XdpAction:
+    eth = pkt.read(Ethernet)
+    kept = eth.dst
+    eth.dst = eth.src
+    eth.src = kept
+    return bpf.XDP_TX
+
+
+class Compiled:
+    """One compiled loop over a socket of its own."""
+
+    def __init__(self, lab: VethLab, mode: str) -> None:
+        with lab.near.enter():
+            if mode == "send":  # few frames stay in the cache
+                self.closing: Any = XskSocket(lab.near_dev, mode="copy", frame_size=2048, rx_size=0, frame_count=256)
+            else:
+                self.closing = XskGroup(lab.near_dev, mode="copy", frame_size=2048)
+        self.sock: XskSocket = self.closing if mode == "send" else self.closing[0]
+        handler = {"receive": drop, "echo": turn_around, "send": None}[mode]
+        self.sock.umem.frames[:, : len(PACKET)] = np.frombuffer(PACKET, np.uint8)
+        self.loop = Loop([self.sock], None if handler is None else prepare_handler(handler, cpus=1))
+        self.loop.attach()
+
+    def close(self) -> None:
+        self.loop.detach()
+        self.loop.close()
+        self.closing.close()
+
+    def available(self) -> int:
+        return len(self.sock.rx)
+
+    def action(self, mode: str, library: ctypes.CDLL | None) -> Action:
+        """Packets through the loop until all are back; timed in C where there is a compiler."""
+        if library is None:
+            return self.send if mode == "send" else self.serve
+        loop, entries = self.loop, self.loop.entries
+        (sock,), run = loop.places, loop.run_address
+        drain = Call(entries["drain"], sock, run)
+
+        def act(count: int) -> tuple[float, float]:
+            loop.limit(count)
+            if mode == "send":
+                return timed(library, Call(entries["generate"], sock, run, count, len(PACKET)), drain)
+            turn = Call(entries["run"], run)
+            return timed(library, turn) if mode == "receive" else timed(library, turn, drain)
+
+        return act
+
+    def serve(self, count: int) -> None:
+        self.loop.turn(count)
+        self.loop.drain()
+
+    def send(self, count: int) -> None:
+        self.loop.generate(count, len(PACKET))
+        self.loop.drain()
+
+
 class Twin:
     """The same in C on libxdp, in this process."""
 
@@ -121,6 +189,7 @@ class Twin:
             self.handle = library.twin_open(lab.near_dev.encode(), 0, self.collection.maps["xsks_map"].fileno())
         if not self.handle:
             raise SystemExit("the C twin could not open its socket")
+        library.twin_fill(self.handle, PACKET, len(PACKET))
 
     def close(self) -> None:
         self.link.close()
@@ -130,14 +199,26 @@ class Twin:
     def available(self) -> int:
         return int(self.library.twin_available(self.handle))
 
-    def receive(self, count: int) -> None:
-        self.library.twin_receive(self.handle, count)
+    def action(self, name: str) -> Action:
+        """The function of that name, timed in C."""
+        function = ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value
+        return lambda count: timed(self.library, Call(function, self.handle, count))
 
-    def send(self, count: int) -> None:
-        self.library.twin_send(self.handle, PACKET, len(PACKET), count)
 
-    def echo(self, count: int) -> None:
-        self.library.twin_echo(self.handle, count)
+class Call(ctypes.Structure):
+    """A call of native code: function and arguments."""
+
+    _fields_ = (
+        ("function", ctypes.c_void_p), ("first", ctypes.c_void_p), ("second", ctypes.c_void_p),
+        ("third", ctypes.c_ulong), ("fourth", ctypes.c_ulong),
+    )  # fmt: skip
+
+
+def timed(library: ctypes.CDLL, *calls: Call) -> tuple[float, float]:
+    """Seconds of the calls by the clock and of CPU time, without Python's part: caches are cold, and that is much."""
+    result = (ctypes.c_double * 2)()
+    library.twin_clock((Call * len(calls))(*calls), len(calls), result)
+    return result[0], result[1]
 
 
 def build_twin(folder: str) -> ctypes.CDLL | None:
@@ -153,8 +234,8 @@ def build_twin(folder: str) -> ctypes.CDLL | None:
     library.twin_open.restype = ctypes.c_void_p
     library.twin_open.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
     library.twin_close.argtypes = library.twin_available.argtypes = (ctypes.c_void_p,)
-    library.twin_receive.argtypes = library.twin_echo.argtypes = (ctypes.c_void_p, ctypes.c_uint)
-    library.twin_send.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint)
+    library.twin_fill.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint)
+    library.twin_clock.argtypes = (ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p)
     return library
 
 
@@ -199,17 +280,25 @@ def implementations(library: ctypes.CDLL | None) -> Iterator[dict[str, Rows]]:
         }
         for mode in ("receive", "send", "echo")
     }
+    compiled = []
+    for mode, rows in modes.items():
+        rigs.append(Rig())
+        compiled.append(one := Compiled(rigs[-1].lab, mode))
+        modes[mode] = {"compiled": (rigs[-1], one.action(mode, library), one.available), **rows}
     twin = None
     if library is not None:
         rigs.append(Rig())
-        twin = Twin(rigs[1].lab, library)
+        twin = Twin(rigs[-1].lab, library)
         for mode, rows in modes.items():
-            row = (rigs[1], getattr(twin, mode), twin.available)
-            modes[mode] = {"C": row, **rows, "C again": row}
+            row = (rigs[-1], twin.action(f"twin_{mode}"), twin.available)
+            cycling = {"C, all frames": (rigs[-1], twin.action("twin_send_cycling"), twin.available)}
+            modes[mode] = {"C": row, **rows, "C again": row, **(cycling if mode == "send" else {})}
     try:
         yield modes
     finally:
         ours.close()
+        for one in compiled:
+            one.close()
         if twin is not None:
             twin.close()
         for rig in rigs:
@@ -226,8 +315,8 @@ def measure(rows: Rows, mode: str, rounds: int, burst: int) -> Samples:
             if mode != "send":
                 rig.inject(burst, available)
             wall, cpu = time.perf_counter(), time.thread_time()
-            action(burst)
-            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+            took = action(burst)
+            wall, cpu = took or (time.perf_counter() - wall, time.thread_time() - cpu)
             if number >= 2:  # the first rounds warm the caches
                 samples[name].append((wall / burst, cpu / burst))
     return samples

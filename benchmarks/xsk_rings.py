@@ -160,9 +160,9 @@ class Ours:
         )  # fmt: skip
         self.loop = Loop([self.socket], prepare_handler(handler, cpus=1))
         self.loop.attach()
-        self.loop.run_words[RUN["limit"]] = COUNT
-        words = self.loop.run_words.ctypes.data
-        self.call = (self.loop.entry, words, rings.places, words + 8 * RUN["done"])
+        self.loop.limit(COUNT)
+        words = self.loop.run_address
+        self.call = (self.loop.entries["run"], words, rings.places, words + 8 * RUN["done"])
 
 
 class Socket(SimpleNamespace):

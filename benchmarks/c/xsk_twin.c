@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <xdp/xsk.h>
 
 #define FRAMES 4096
@@ -21,6 +22,9 @@ struct twin {
     __u64 spare[FRAMES];
     __u32 spares;
     __u32 outstanding;
+    __u32 frame; // the next one of `twin_send_cycling`
+    __u32 length;
+    char packet[FRAME_SIZE];
 };
 
 struct twin *twin_open(const char *device, int queue, int map_fd)
@@ -83,6 +87,15 @@ static void drain(struct twin *t)
     }
 }
 
+// The packet to be sent, into every frame and apart.
+void twin_fill(struct twin *t, const void *packet, unsigned length)
+{
+    t->length = length;
+    memcpy(t->packet, packet, length);
+    for (__u32 i = 0; i < FRAMES; i++)
+        memcpy(xsk_umem__get_data(t->memory, (__u64)i * FRAME_SIZE), packet, length);
+}
+
 unsigned twin_available(struct twin *t)
 {
     return *(volatile __u32 *)t->rx.producer - t->rx.cached_cons;
@@ -111,7 +124,7 @@ unsigned long twin_receive(struct twin *t, unsigned count)
 }
 
 // Sends `count` copies of a packet, and waits until all have left.
-void twin_send(struct twin *t, const void *packet, unsigned length, unsigned count)
+void twin_send(struct twin *t, unsigned count)
 {
     while (count) {
         __u32 index, i, batch = count < BATCH ? count : BATCH;
@@ -122,9 +135,9 @@ void twin_send(struct twin *t, const void *packet, unsigned length, unsigned cou
         for (i = 0; i < batch; i++) {
             struct xdp_desc *desc = xsk_ring_prod__tx_desc(&t->tx, index + i);
             desc->addr = t->spare[--t->spares];
-            desc->len = length;
+            desc->len = t->length;
             desc->options = 0;
-            memcpy(xsk_umem__get_data(t->memory, desc->addr), packet, length);
+            memcpy(xsk_umem__get_data(t->memory, desc->addr), t->packet, t->length);
         }
         xsk_ring_prod__submit(&t->tx, batch);
         t->outstanding += batch;
@@ -168,4 +181,52 @@ void twin_echo(struct twin *t, unsigned count)
         }
     }
     drain(t);
+}
+
+// Sends `count` packets as xdpsock's txonly does: every frame holds the packet, and all of them take their turn.
+void twin_send_cycling(struct twin *t, unsigned count)
+{
+    while (count || t->outstanding) {
+        __u32 index, i, found, batch = count < BATCH ? count : BATCH;
+        if (batch && xsk_ring_prod__reserve(&t->tx, batch, &index) == batch) {
+            for (i = 0; i < batch; i++) {
+                struct xdp_desc *desc = xsk_ring_prod__tx_desc(&t->tx, index + i);
+                desc->addr = (__u64)((t->frame + i) % FRAMES) * FRAME_SIZE;
+                desc->len = t->length;
+                desc->options = 0;
+            }
+            t->frame = (t->frame + batch) % FRAMES;
+            xsk_ring_prod__submit(&t->tx, batch);
+            t->outstanding += batch;
+            count -= batch;
+        }
+        kick(t);
+        found = xsk_ring_cons__peek(&t->comp, BATCH, &index);
+        if (found)
+            xsk_ring_cons__release(&t->comp, found);
+        t->outstanding -= found;
+    }
+}
+
+static double now(clockid_t which)
+{
+    struct timespec at;
+    clock_gettime(which, &at);
+    return at.tv_sec + at.tv_nsec * 1e-9;
+}
+
+struct call {
+    void (*function)(void *, void *, unsigned long, unsigned long);
+    void *first, *second;
+    unsigned long third, fourth;
+};
+
+// Seconds by the clock and of CPU time of some calls, one after the other.
+void twin_clock(const struct call *calls, unsigned count, double *result)
+{
+    double wall = now(CLOCK_MONOTONIC), cpu = now(CLOCK_THREAD_CPUTIME_ID);
+    for (; count; count--, calls++)
+        calls->function(calls->first, calls->second, calls->third, calls->fourth);
+    result[0] = now(CLOCK_MONOTONIC) - wall;
+    result[1] = now(CLOCK_THREAD_CPUTIME_ID) - cpu;
 }

@@ -37,6 +37,8 @@ SPIN = 200
 """Turns without a packet before the loop sleeps in poll(2)."""
 PATIENCE = 1000  # milliseconds of one sleep
 _XDP_TX = 3
+_COUNTED = slice(SOCKET[COUNTERS[0]], SOCKET[COUNTERS[-1]] + 1)
+_DONE, _LIMIT = RUN["done"], RUN["limit"]
 _FILL = int(FrameOwner.FILL)
 _NO_FLAGS = (ctypes.c_uint32 * 2)()  # of rings that have none: the kernel never asks
 
@@ -60,7 +62,10 @@ def _compiled(text: str) -> NativeModule:
 
 
 def _words(count: int) -> NDArray[np.uint64]:
-    return np.zeros(count, np.uint64)
+    """Zeros that begin with a line of the cache."""
+    words = np.zeros(count + 8, np.uint64)
+    start = -words.ctypes.data % 64 // 8
+    return words[start : start + count]
 
 
 class PrivateRing:
@@ -104,13 +109,12 @@ class Loop:
         else:
             text = RingText(first.frame_size, unaligned=first.unaligned, spread=spread).generator()
         self._module = _compiled(text)
-        address = ctypes.c_void_p
-        if handler is not None:
-            self.entry = self._module.address("run")
-            self._run = ctypes.CFUNCTYPE(ctypes.c_int64, address)(self.entry)
-        else:
-            prototype = ctypes.CFUNCTYPE(ctypes.c_int64, address, address, ctypes.c_uint64, ctypes.c_uint64)
-            self._generate = prototype(self._module.address("generate"))
+        names = ("drain", "generate" if handler is None else "run")
+        self.entries = {name: self._module.address(name) for name in names}
+        place, word = ctypes.c_void_p, ctypes.c_uint64
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int64, place)(self.entries.get("run", 0))
+        self._drain = ctypes.CFUNCTYPE(ctypes.c_int64, place, place)(self.entries["drain"])
+        self._generate = ctypes.CFUNCTYPE(ctypes.c_int64, place, place, word, word)(self.entries.get("generate", 0))
         self.words = {sock: _words(len(SOCKET)) for sock in self.sockets}
         self._tops: dict[Umem, NDArray[np.uint64]] = {sock.umem: _words(1) for sock in self.sockets}
         self._tallied = {sock: _words(len(COUNTERS)) for sock in self.sockets}
@@ -119,6 +123,10 @@ class Loop:
         self._up_memory, self._back_memory = PrivateRing(up_size), PrivateRing(4 * up_size)
         self.up, self.back = self._up_memory.consumer(), self._back_memory.producer()
         self.run_words = _words(len(RUN))
+        # The same words once more, for calls that must not take long.
+        self.run_address = self.run_words.ctypes.data
+        self._run_cells = (ctypes.c_uint64 * len(RUN)).from_buffer(self.run_words)  # type: ignore[arg-type]
+        self.places = [words.ctypes.data for words in self.words.values()]
         self._prepare_run(number, up_fd)
         self.attached = False
         self._lock = threading.Lock()
@@ -245,9 +253,9 @@ class Loop:
 
     def tally(self, sock: XskSocket) -> None:
         """Bring the socket's own counters up to date."""
-        now, before = self.words[sock][: len(COUNTERS)].copy(), self._tallied[sock]
+        now, before = self.words[sock][_COUNTED].copy(), self._tallied[sock]
         for name in ("received", "sent", "completed", "wakeups"):
-            at = SOCKET[name]
+            at = COUNTERS.index(name)
             setattr(sock.tallies, name, getattr(sock.tallies, name) + int(now[at]) - int(before[at]))
         self._tallied[sock] = now
 
@@ -258,13 +266,21 @@ class Loop:
 
         Native code, without Python's lock. The status: `STOPPED`, `DONE`, `IDLE`.
         """
-        self.run_words[RUN["done"]], self.run_words[RUN["limit"]] = 0, limit
-        return int(self._run(self.run_words.ctypes.data))
+        self.limit(limit)
+        return int(self._run(self.run_address))
+
+    def limit(self, packets: int) -> None:
+        """How many packets the next turn ends after."""
+        self._run_cells[_DONE], self._run_cells[_LIMIT] = 0, packets
 
     def generate(self, count: int, length: int) -> int:
         """Send `count` free frames as they are, `length` bytes each; how many: fewer when stopped or down."""
-        (sock,) = self.sockets
-        return int(self._generate(self.words[sock].ctypes.data, self.run_words.ctypes.data, count, length))
+        (place,) = self.places
+        return int(self._generate(place, self.run_address, count, length))
+
+    def drain(self) -> int:
+        """Wait until what was sent is back; how many are not, as the device is down or the loop was stopped."""
+        return sum(int(self._drain(place, self.run_address)) for place in self.places)
 
     def stop(self) -> None:
         """Have native code return at its next turn."""
@@ -278,7 +294,7 @@ class Loop:
 
     def counters(self) -> Mapping[str, int]:
         """All counts by name, summed over the sockets."""
-        total = sum((words[: len(COUNTERS)] for words in self.words.values()), _words(len(COUNTERS)))
+        total = sum((words[_COUNTED] for words in self.words.values()), _words(len(COUNTERS)))
         return dict(zip(COUNTERS, total.tolist(), strict=True))
 
     def close(self) -> None:

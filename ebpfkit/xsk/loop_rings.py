@@ -21,27 +21,27 @@ BATCH: Final = 64
 """Packets of one socket before the next one has its turn."""
 
 COUNTERS: Final = (
-    "received", "bytes", "aborted", "dropped", "passed", "sent", "forwarded", "no_room", "not_taken", "completed",
-    "wakeups", "last_error",
+    "received", "bytes", "dropped", "sent", "completed", "wakeups", "aborted", "passed", "forwarded", "no_room",
+    "not_taken", "last_error",
 )  # fmt: skip
 SOCKET: Final = MappingProxyType(
     {
         name: place
         for place, name in enumerate(
-            (
-                *COUNTERS,
-                "fd", "umem", "owners", "holders", "pool", "stack", "top", "frames", "always_kick", "ifindex", "queue",
-                "cpu", "number", "data_offset",
+            (  # what every turn needs lies together: a line of the cache has 8 words
                 "rx_producer", "rx_consumer", "rx_entries", "rx_mask",
-                "fill_producer", "fill_consumer", "fill_entries", "fill_mask", "fill_flags",
+                "fill_producer", "fill_consumer", "fill_entries", "fill_mask",
+                "fill_flags", "fill_seen", "deficit", "umem", "owners", "ifindex", "queue", "cpu",
+                *COUNTERS,
+                "tx_next", "tx_seen", "pending", "down",
                 "tx_producer", "tx_consumer", "tx_entries", "tx_mask", "tx_flags",
                 "completion_producer", "completion_consumer", "completion_entries", "completion_mask",
-                "fill_seen", "tx_seen", "tx_next", "pending", "deficit", "down",
+                "stack", "top", "frames", "always_kick", "fd", "holders", "pool", "number", "data_offset",
             )
         )
     }
 )  # fmt: skip
-"""Words of a socket, 8 bytes each, by name: counters first; rings by the addresses of their parts (0: no such ring);
+"""Words of a socket, 8 bytes each, by name; rings by the addresses of their parts (0: no such ring);
 `*_seen` is the other side's index as last read, `tx_next` the first entry not yet written."""
 RUN: Final = MappingProxyType(
     {
@@ -66,7 +66,12 @@ _MSG_DONTWAIT = 0x40
 
 
 class RingText(IrText):
-    """The text for frames of `frame_size` bytes. `spread`: the UMEM is used on several queues."""
+    """The text for frames of `frame_size` bytes. `spread`: the UMEM is used on several queues.
+
+    `only_receives` says that nothing is ever sent: less code for caches that a handler's own data fills.
+    """
+
+    only_receives = False
 
     def __init__(self, frame_size: int, *, unaligned: bool = False, spread: bool = False) -> None:
         super().__init__()
@@ -83,6 +88,7 @@ class RingText(IrText):
         self._refill()
         self._make_room()
         self._finish()
+        self._drain()
 
     def generator(self) -> str:
         """A whole module: generate(socket, run, count, length)."""
@@ -398,20 +404,8 @@ class RingText(IrText):
         """finish(socket): what is to be done after a turn; 1 while packets wait in the TX ring."""
         with self.function("internal i64 @finish(ptr %s) nounwind"):
             waiting = self.local("waiting")
-            tx = self.when(self.compare("ne", self.get("tx_producer"), 0))
-            unsent = self.op(f"sub i64 {self.get('tx_next')}, {self.get('tx_seen')}")
-            some = self.when(self.compare("ne", self.op(f"and i64 {unsent}, 4294967295"), 0))
-            self.line("call void @kick(ptr %s)")
-            left = self.compare("ne", self.get("tx_next"), self.get("tx_seen"))
-            self.write(waiting, self.op(f"zext i1 {left} to i64"))
-            self.rest(some)
-            pending = self.when(self.compare("ne", self.get("pending"), 0))
-            short = self.when(self.compare("sgt", self.get("deficit"), 0))
-            self.line("call void @recycle(ptr %s)")
-            self.rest(short)
-            self.line("call void @reap(ptr %s)")
-            self.rest(pending)
-            self.rest(tx)
+            if not self.only_receives:
+                self._finish_sending(waiting)
             rx = self.when(self.compare("ne", self.get("rx_producer"), 0))
             short = self.when(self.compare("sgt", self.get("deficit"), 0))
             self.line("call void @refill(ptr %s)")
@@ -424,6 +418,37 @@ class RingText(IrText):
             self.rest(asked)
             self.rest(rx)
             self.line(f"ret i64 {self.read(waiting)}")
+
+    def _finish_sending(self, waiting: str) -> None:
+        """What is in the TX ring goes, what is in the completion ring comes back."""
+        tx = self.when(self.compare("ne", self.get("tx_producer"), 0))
+        unsent = self.op(f"sub i64 {self.get('tx_next')}, {self.get('tx_seen')}")
+        some = self.when(self.compare("ne", self.op(f"and i64 {unsent}, 4294967295"), 0))
+        self.line("call void @kick(ptr %s)")
+        left = self.compare("ne", self.get("tx_next"), self.get("tx_seen"))
+        self.write(waiting, self.op(f"zext i1 {left} to i64"))
+        self.rest(some)
+        pending = self.when(self.compare("ne", self.get("pending"), 0))
+        short = self.when(self.compare("sgt", self.get("deficit"), 0))
+        self.line("call void @recycle(ptr %s)")
+        self.rest(short)
+        self.line("call void @reap(ptr %s)")
+        self.rest(pending)
+        self.rest(tx)
+
+    def _drain(self) -> None:
+        """drain(socket, run): until everything sent is back, the run is stopped, or the device is down; what is not."""
+        with self.function("i64 @drain(ptr %s, ptr %r) nounwind"):
+            self.go("turn")
+            self.label("turn")
+            self.op("call i64 @finish(ptr %s)")
+            left = self.get("pending")
+            stop = self.op(f"load atomic i64, ptr {self.word('stop', '%r')} acquire, align 8")
+            over = self.compare("ne", self.op(f"or i64 {stop}, {self.get('down')}"), 0)
+            done = self.op(f"or i1 {over}, {self.compare('eq', left, 0)}")
+            self.branch(done, "out", "turn")
+            self.label("out")
+            self.line(f"ret i64 {left}")
 
     def _generate(self) -> None:
         """generate(socket, run, count, length): send free frames as they are, that many; how many went before a stop.

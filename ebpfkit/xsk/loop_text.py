@@ -32,16 +32,22 @@ _SHORT_WAIT: Final = 10  # milliseconds
 class LoopText(RingText):
     """The text of run(run) with a handler in it. What the handler never returns needs no code."""
 
-    sends = True
+    sends = passes = forwards = True
 
     def text(self, handler: str, verdicts: Collection[int] | None = None) -> str:
         """The whole module for the handler's text; `verdicts` are all that it returns, where that is known."""
-        self.sends = verdicts is None or uapi.XDP_TX in verdicts
+        known = verdicts if verdicts is not None else (uapi.XDP_TX, uapi.XDP_PASS, uapi.XDP_REDIRECT)
+        self.forwards = uapi.XDP_REDIRECT in known
+        self.sends = uapi.XDP_TX in known or self.forwards  # also to oneself
+        self.passes = uapi.XDP_PASS in known
+        self.only_receives = not (self.sends or self.passes)
         self.common()
-        self._hand_up()
-        self._forward()
+        if not self.only_receives:
+            self._forward()
+        if self.passes:
+            self._hand_up()
+            self._take_back()
         self._serve()
-        self._take_back()
         self._run()
         return module_text([handler, *self.lines])
 
@@ -165,6 +171,8 @@ class LoopText(RingText):
             self.bump("pending", sent)
             self.count("sent", sent)
             self.rest(rest)
+        if not self.passes:
+            return
         rest = self.when(self.compare("ne", self.read("%upped"), 0))
         self.release(self.place("up_producer", "%r"), self.narrow(self.get("up_next", "%r")))
         self.op(f"call i64 @write(i32 {self.narrow(self.get('up_fd', '%r'))}, ptr %one, i64 8)")
@@ -287,18 +295,23 @@ class LoopText(RingText):
     def _to_others(self, frame: str, new: str, size: str) -> None:
         """XDP_PASS and XDP_REDIRECT."""
         self.label("pass")
-        taken = self.op(f"call i1 @hand_up(ptr %s, ptr %r, i64 {frame}, i64 {new}, i64 {size})")
-        self.branch(taken, "upped.one", "recycle")
-        self.label("upped.one")
-        self.step("%upped")
-        self.go("following")
+        if self.passes:
+            taken = self.op(f"call i1 @hand_up(ptr %s, ptr %r, i64 {frame}, i64 {new}, i64 {size})")
+            self.branch(taken, "upped.one", "recycle")
+            self.label("upped.one")
+            self.step("%upped")
+            self.go("following")
+        else:
+            self.line("unreachable")
         self.label("redirect")
+        if not self.forwards:
+            self.line("unreachable")
+            return
         chosen = self._of_context("target")
         self.branch(self.compare("eq", chosen, 0), "abort", "chosen")
         self.label("chosen")
         target = self.pointer(chosen)
-        own = self.op(f"icmp eq ptr {target}, %s")
-        self.branch(own, "send", "other")
+        self.branch(self.op(f"icmp eq ptr {target}, %s"), "send", "other")
         self.label("other")
         done = self.op(f"call i64 @forward(ptr %s, ptr {target}, i64 {frame}, i64 {new}, i64 {size})")
         self.count("forwarded", self.op(f"zext i1 {self.compare('ne', done, 0)} to i64"))
@@ -365,7 +378,7 @@ class LoopText(RingText):
             self.write("%waiting", 0)
             with self._each(table) as sock:
                 self.step("%served", self.op(f"call i64 @serve(ptr {sock}, ptr %r)"))
-            back = self.op("call i64 @take_back(ptr %r)")
+            back = self.op("call i64 @take_back(ptr %r)") if self.passes else "0"
             self.write("%work", self.op(f"add i64 {self.read('%served')}, {back}"))
             with self._each(table) as sock:
                 left = self.op(f"call i64 @finish(ptr {sock})")
