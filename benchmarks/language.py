@@ -27,16 +27,18 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns that nothing leads anywhere from here
 
+from public import fetch, find_public  # noqa: E402
 from road import clock  # noqa: E402
 from twins import (  # noqa: E402
+    DEVICE,
     Twin,
     c_lines,
     clang_process,
-    compile_c,
     differences,
     fill,
     find_twins,
     instructions,
+    open_twin,
     python_lines,
 )
 
@@ -48,7 +50,8 @@ from ebpfkit.loader.program import Program as LiveProgram  # noqa: E402
 from tests.compiler.support import on_one_cpu  # noqa: E402
 from tests.programs.packets import FOR_CASE, GENERAL, frames_of  # noqa: E402
 
-BARS = {"instructions": 0.95, "ns": 1.00, "compile": 0.25, "lines": 0.75}
+BARS = {"instructions": 0.95, "ns": 1.00, "compile": 0.25, "compile again": 0.25, "lines": 0.75}
+"""What the geometric means are held against; "again" is from the cache of objects."""
 TIMED_FRAMES = 4
 REPEAT = 50_000
 SINGLES = 400
@@ -63,16 +66,19 @@ class Row:
     instructions: tuple[int, int]
     ns: tuple[float, float]
     ns_spread: float
-    compile_ms: tuple[float, float]
-    lines: tuple[int, int]
+    compile_ms: tuple[float, float, float]
+    lines: tuple[int, int] | None
     packets: int
     differs: list[str]
     single: bool
 
-    def ratio(self, what: str) -> float:
-        ours, theirs = {"instructions": self.instructions, "ns": self.ns, "compile": self.compile_ms,
-                        "lines": self.lines}[what]  # fmt: skip
-        return ours / theirs
+    def ratio(self, what: str) -> float | None:
+        """Ours over clang's; None for lines where only a part of a public source has its counterpart."""
+        pair: tuple[float, float] | None = {
+            "instructions": self.instructions, "ns": self.ns, "lines": self.lines,
+            "compile": self.compile_ms[::2], "compile again": self.compile_ms[1:],
+        }[what]  # fmt: skip
+        return pair[0] / pair[1] if pair is not None else None
 
 
 def once(program: LiveProgram, frame: bytes, repeat: int) -> float:
@@ -104,18 +110,21 @@ def measure_ns(ours: LiveProgram, theirs: LiveProgram, frames: Sequence[bytes], 
     return (totals[0], totals[1]), quarters[2] - quarters[0], single
 
 
-def measure_compile(twin: Twin, rounds: int) -> tuple[float, float]:
-    """Milliseconds, the medians of measurements in turn: function to ELF in this process, and a clang process."""
+def measure_compile(twin: Twin, rounds: int) -> tuple[float, float, float]:
+    """Milliseconds, the medians of measurements in turn: function to ELF in this process without and with the cache of
+    objects, and a clang process."""
     program = twin.program
-    ours, theirs = [], []
+    ours, again, theirs = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         command = clang_process(twin, os.path.join(folder, "x.o"))
         subprocess.run(command, check=True)
-        compile_programs([program])
+        for cache in [os.path.join(folder, "cache"), ""] * (rounds + 1):
+            os.environ["EBPFKIT_CACHE"] = cache
+            spent = clock(lambda: compile_programs([program])) * 1e3
+            (again if cache else ours).append(spent)
         for _ in range(rounds):
-            ours.append(clock(lambda: compile_programs([program])) * 1e3)
             theirs.append(clock(lambda: subprocess.run(command, check=True)) * 1e3)
-    return statistics.median(ours), statistics.median(theirs)
+    return statistics.median(ours[1:]), statistics.median(again[1:]), statistics.median(theirs)
 
 
 def timed_frames(name: str) -> list[bytes]:
@@ -125,25 +134,24 @@ def timed_frames(name: str) -> list[bytes]:
 
 def measure(twin: Twin, rounds: int) -> Row:
     program = twin.program
-    compiled, c_object = open_object(compile_programs([program]).elf), open_object(compile_c(twin))
-    frames = frames_of(twin.name)
-    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.name]) as theirs:
+    compiled, c_object = open_object(compile_programs([program]).elf), open_twin(twin)
+    frames = frames_of(twin.python.stem)
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.c_name]) as theirs:
         fill(ours, program)
         fill(theirs, program)
-        differs = differences(program, ours, theirs, frames)
-    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.name]) as theirs:
+        differs = differences(twin, ours, theirs, frames)
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.c_name]) as theirs:
         fill(ours, program)
         fill(theirs, program)
-        ns, spread, single = measure_ns(
-            ours.programs[twin.name], theirs.programs[twin.name], timed_frames(twin.name), rounds
-        )
+        live = ours.programs[program.name], theirs.programs[twin.c_name]
+        ns, spread, single = measure_ns(*live, timed_frames(twin.python.stem), rounds)
     return Row(
         twin.name,
-        (instructions(compiled, twin.name), instructions(c_object, twin.name)),
+        (instructions(compiled, program.name), instructions(c_object, twin.c_name)),
         ns,
         spread,
         measure_compile(twin, max(3, rounds // 2)),
-        (python_lines(twin.python), c_lines(twin.c)),
+        (python_lines(twin.python), c_lines(twin.c)) if twin.whole else None,
         len(frames),
         differs,
         single,
@@ -152,22 +160,27 @@ def measure(twin: Twin, rounds: int) -> Row:
 
 def mean(rows: Sequence[Row], what: str) -> float:
     """The geometric mean of a ratio."""
-    return math.exp(statistics.fmean(math.log(row.ratio(what)) for row in rows))
+    return math.exp(statistics.fmean(math.log(found) for _, found in ratios(rows, what)))
+
+
+def ratios(rows: Sequence[Row], what: str) -> list[tuple[str, float]]:
+    """Names of programs and their ratio, where there is one."""
+    return [(row.name, found) for row in rows if (found := row.ratio(what)) is not None]
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
     out = []
     for what, bar in BARS.items():
-        worst = max(rows, key=lambda row: row.ratio(what))
+        worst, most = max(ratios(rows, what), key=lambda pair: pair[1])
         found = mean(rows, what)
         verdict = "held" if found <= bar else "MISSED"
-        out.append(f"{what}: {found:.3f} (bar {bar}, {verdict}); worst {worst.ratio(what):.2f} ({worst.name})")
+        out.append(f"{what}: {found:.3f} (bar {bar}, {verdict}); worst {most:.2f} ({worst})")
     different = [row.name for row in rows if row.differs]
     out.append(f"SAME: {len(rows) - len(different)} of {len(rows)} programs" + (f", not {different}" * bool(different)))
     return out
 
 
-HEADINGS = ("program", "instructions", "ratio", "ns", "ratio", "spread", "compile ms", "ratio", "lines", "ratio",
+HEADINGS = ("program", "instructions", "ratio", "ns", "ratio", "spread", "compile ms", "ratio", "again", "lines", "ratio",
             "packets", "same")  # fmt: skip
 
 
@@ -176,16 +189,31 @@ def cells(row: Row) -> list[str]:
         row.name,
         f"{row.instructions[0]} / {row.instructions[1]}", f"{row.ratio('instructions'):.2f}",
         f"{row.ns[0]:.0f} / {row.ns[1]:.0f}{'*' * row.single}", f"{row.ratio('ns'):.2f}", f"{row.ns_spread:.2f}",
-        f"{row.compile_ms[0]:.1f} / {row.compile_ms[1]:.1f}", f"{row.ratio('compile'):.2f}",
-        f"{row.lines[0]} / {row.lines[1]}", f"{row.ratio('lines'):.2f}", str(row.packets),
-        "SAME" if not row.differs else "DIFFERS",
+        f"{row.compile_ms[0]:.1f} / {row.compile_ms[2]:.1f}", f"{row.ratio('compile'):.2f}",
+        f"{row.ratio('compile again'):.2f}",
+        *((f"{row.lines[0]} / {row.lines[1]}", f"{row.ratio('lines'):.2f}") if row.lines else ("", "")),
+        str(row.packets), "SAME" if not row.differs else "DIFFERS",
     ]  # fmt: skip
 
 
 def in_namespace() -> int:
-    """This command again, in a network namespace of its own."""
+    """This command again, in a network namespace of its own with an interface, routes and neighbours."""
+    fetch()  # while there is a network
     command = ["unshare", "-n", sys.executable, *sys.argv]
     return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
+
+
+def set_up_network() -> None:
+    """What `bpf_fib_lookup` and redirects find: 192.0.2.0/24 and 2001:db8:2::/64 lead to DEVICE."""
+    for command in (
+        "link set lo up", f"link add {DEVICE} type veth peer twin1", "link set twin1 up", f"link set {DEVICE} up",
+        f"addr add 192.0.2.1/24 dev {DEVICE}", f"addr add 2001:db8:2::1/64 dev {DEVICE} nodad",
+        f"neigh add 192.0.2.9 lladdr 02:00:00:00:00:99 dev {DEVICE}",
+        f"neigh add 2001:db8:2::9 lladdr 02:00:00:00:00:99 dev {DEVICE}",
+    ):  # fmt: skip
+        subprocess.run(["ip", *command.split()], check=True)
+    for family in ("ipv4", "ipv6"):
+        Path(f"/proc/sys/net/{family}/conf/all/forwarding").write_text("1")
 
 
 def main() -> int:
@@ -197,9 +225,10 @@ def main() -> int:
     options = parser.parse_args()
     if INSIDE not in os.environ:
         return in_namespace()
+    set_up_network()
     rows, failed = [], []
     with on_one_cpu():
-        for twin in find_twins():
+        for twin in [*find_twins(), *find_public()]:
             if options.names and twin.name not in options.names:
                 continue
             try:

@@ -11,6 +11,8 @@ import importlib.util
 import linecache
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.typeinfo import StructType
 from ebpfkit.elf import ObjectFile, open_object
 from ebpfkit.loader.collection import Collection
+from ebpfkit.loader.maps import Map
 from ebpfkit.loader.ringbuf import RingBuffer
 from tests.programs.contents import prepare
 
@@ -34,19 +37,26 @@ ROOT = HERE.parent
 CASES = ROOT / "tests" / "programs" / "cases"
 INCLUDES = ("-D__x86_64__", "-I/usr/include", "-I/usr/include/x86_64-linux-gnu")
 FLAGS = ("-O2", "-g", "-mcpu=v3", *INCLUDES)
-TIMES = {"first", "last", "stamp", "time", "filled", "tokens"}
+TIMES = {"first", "last", "stamp", "time", "filled", "tokens", "start", "times"}
 """Fields that hold a clock's time or follow from it, which no two runs share."""
+DEVICE = "twin0"
+"""The interface of the benchmark's namespace that routes lead to and redirects go to."""
 WITHOUT_ENTRIES = {"xskmap", "devmap", "devmap_hash", "cpumap", "prog_array", "bloom_filter", "queue", "stack"}
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A program of the language and its C source."""
+    """A program of the language and its C source.
+
+    `name` is that of the module, or module.program; `c_name` the program's in C. `whole`: the sources hold the same.
+    """
 
     name: str
     python: Path
     c: Path
     flags: tuple[str, ...] = ()
+    c_name: str = ""
+    whole: bool = True
 
     @property
     def module(self) -> ModuleType:
@@ -55,7 +65,7 @@ class Twin:
 
     @property
     def program(self) -> Program:
-        found = getattr(self.module, self.name)
+        found = getattr(self.module, self.name.rpartition(".")[2])
         assert isinstance(found, Program)
         return found
 
@@ -77,7 +87,7 @@ def find_twins() -> list[Twin]:
     for source in sorted((HERE / "c").glob("*.c")):
         for folder in (ROOT / "programs", CASES):
             if (folder / f"{source.stem}.py").exists():
-                out.append(Twin(source.stem, folder / f"{source.stem}.py", source))
+                out.append(Twin(source.stem, folder / f"{source.stem}.py", source, c_name=source.stem))
                 break
     return out
 
@@ -186,13 +196,18 @@ def without_times(facade: MapFacade, data: bytes) -> bytes:
     return bytes(shown)
 
 
-def behave(live: Collection, program: Program, frames: Sequence[bytes]) -> Behaviour:
-    """Run frames through a loaded program of these maps."""
+def live_map(live: Collection, name: str) -> Map:
+    """A map by its name, of which the kernel (and the language) keep 15 characters."""
+    return next(found for full, found in live.maps.items() if full[:15] == name)
+
+
+def behave(live: Collection, name: str, program: Program, frames: Sequence[bytes]) -> Behaviour:
+    """Run frames through a loaded program, which has the maps of `program`."""
     out = Behaviour()
-    facades = {facade.name: facade for facade in program.maps if facade.name in live.maps}
-    rings = {name: RingBuffer(live.maps[name]) for name, f in facades.items() if f.map_type == "ringbuf"}
+    facades = {facade.name: facade for facade in program.maps}
+    rings = {name: RingBuffer(live_map(live, name)) for name, f in facades.items() if f.map_type == "ringbuf"}
     out.records = {name: [] for name in rings}
-    running = live.programs[program.name]
+    running = live.programs[name]
     for frame in frames:
         ran = running.test_run(frame)
         out.results.append((ran.retval, ran.data))
@@ -203,7 +218,7 @@ def behave(live: Collection, program: Program, frames: Sequence[bytes]) -> Behav
     for name, facade in facades.items():
         if name in rings or facade.map_type in WITHOUT_ENTRIES:
             continue
-        items = live.maps[name].items()
+        items = live_map(live, name).items()
         out.maps[name] = sorted((bytes(key), without_times(facade, bytes(value))) for key, value in items)
     return out
 
@@ -212,12 +227,18 @@ def fill(live: Collection, program: Program) -> None:
     """Put what the module put into its maps into those of a loaded object."""
     for facade in program.maps:
         for key, value in facade.initial_contents():
-            live.maps[facade.name].set(key, value)
+            live_map(live, facade.name).set(key, value)
+        if facade.map_type == "devmap":
+            index = socket.if_nametoindex(DEVICE)
+            live_map(live, facade.name).set(struct.pack("=I", index), struct.pack("=I", index))
+        if facade.map_type == "cpumap":
+            live_map(live, facade.name).set(struct.pack("=I", 0), struct.pack("=I", 192))
 
 
-def differences(program: Program, ours: Collection, theirs: Collection, frames: Sequence[bytes]) -> list[str]:
+def differences(twin: Twin, ours: Collection, theirs: Collection, frames: Sequence[bytes]) -> list[str]:
     """What differs between two loaded objects over these frames, in words; nothing when they are the same."""
-    mine, other = behave(ours, program, frames), behave(theirs, program, frames)
+    program = twin.program
+    mine, other = behave(ours, program.name, program, frames), behave(theirs, twin.c_name, program, frames)
     out = []
     for number, (one, two) in enumerate(zip(mine.results, other.results, strict=True)):
         if one != two:
@@ -229,4 +250,5 @@ def differences(program: Program, ours: Collection, theirs: Collection, frames: 
 
 
 def open_twin(twin: Twin) -> ObjectFile:
-    return open_object(compile_c(twin))
+    """The C object; public sources have section names of before libbpf 1.0."""
+    return open_object(compile_c(twin), legacy_sections=True, prog_type="xdp")

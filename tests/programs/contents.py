@@ -50,6 +50,35 @@ def _vxlan_decap(module: Any) -> None:
     module.networks[7] = module.Network(mark=0x77, packets=0)
 
 
+def _iptunnel(module: Any) -> None:
+    from ebpfkit import IPv6Addr
+
+    def vip(protocol: int, port: int, family: int) -> Any:
+        made = module.Vip.zero()
+        made.protocol, made.dport, made.family = protocol, port, family
+        if family == module.AF_INET:
+            made.daddr.v4 = IPv4Addr("10.0.0.100")
+        else:
+            made.daddr.v6 = IPv6Addr("2001:db8::100")
+        return made
+
+    tunnel = module.Tunnel.zero()
+    tunnel.saddr.v4, tunnel.daddr.v4 = IPv4Addr("10.0.0.254"), IPv4Addr("10.1.0.7")
+    tunnel.family, tunnel.dmac = module.AF_INET, MAC("02:00:00:00:01:07")
+    module.vip2tnl[vip(6, 80, module.AF_INET)] = tunnel
+    module.vip2tnl[vip(17, 53, module.AF_INET)] = tunnel
+    tunnel6 = module.Tunnel.zero()
+    tunnel6.saddr.v6, tunnel6.daddr.v6 = IPv6Addr("2001:db8::fe"), IPv6Addr("2001:db8:7::7")
+    tunnel6.family, tunnel6.dmac = module.AF_INET6, MAC("02:00:00:00:01:08")
+    module.vip2tnl[vip(6, 80, module.AF_INET6)] = tunnel6
+
+
+def _xdping(module: Any) -> None:
+    info = module.Info.zero()
+    info.seq, info.count = 4, 4
+    module.ping_map[IPv4Addr("10.0.0.1")] = info
+
+
 _PREPARE: dict[str, Callable[[Any], None]] = {
     "firewall": _firewall,
     "steer": _steer,
@@ -57,6 +86,8 @@ _PREPARE: dict[str, Callable[[Any], None]] = {
     "ipip_lb": _ipip_lb,
     "bucket": _bucket,
     "gre_decap": _gre_decap,
+    "iptunnel": _iptunnel,
+    "xdping": _xdping,
     "vxlan_decap": _vxlan_decap,
 }
 

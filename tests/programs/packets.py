@@ -242,6 +242,37 @@ _FOR_CASE: dict[str, tuple[Packet | bytes, ...]] = {
         ip(dst="203.0.113.5") / UDP(),
         ip(dst="192.0.2.9", ttl=1) / UDP(),
     ),
+    "tail_too_big": (
+        ip(id=7) / UDP() / (bytes(range(256)) * 3),
+        ip() / syn() / bytes(600),
+        ip() / UDP() / bytes(500),
+        V6 / UDP() / bytes(900),
+    ),
+    "iptunnel": (
+        ip(dst="10.0.0.100") / syn() / b"data",
+        ip(dst="10.0.0.100") / UDP(dport=53) / b"data",
+        ETHER / IPv6(src="2001:db8::2", dst="2001:db8::100") / syn() / b"data",
+        ip(dst="10.0.0.100") / ICMP(),
+    ),
+    "xdping": (
+        ip() / ICMP(type=8, id=3, seq=4) / bytes(range(56)),
+        ip() / ICMP(type=0, id=3, seq=4) / bytes(range(56)),
+        ip() / ICMP(type=0, id=3, seq=5) / bytes(range(56)),
+        ip() / ICMP(type=8, id=3, seq=4) / bytes(55),
+    ),
+    "vlan4011": (
+        ETHER / Dot1Q(vlan=4011, prio=3) / IP() / UDP() / b"data",
+        ETHER / Dot1Q(vlan=5) / IP() / UDP() / b"data",
+        ETHER / Dot1AD(vlan=4011) / Dot1Q(vlan=6) / IP(),
+        ip() / UDP() / b"data",
+    ),
+    "fwd": (
+        ip(dst="192.0.2.9", ttl=7) / UDP() / b"data",
+        ETHER / IPv6(src="2001:db8:1::2", dst="2001:db8:2::9", hlim=9, tc=3, fl=5) / UDP() / b"data",
+        ip(dst="203.0.113.5") / UDP(),
+        ip(dst="192.0.2.9", ttl=1) / UDP(),
+    ),
+    "tail_shrink": (ip() / syn(), ip() / UDP() / b"some more data"),
     "sctp_chunks": (
         sctp(chunk(0, b"data"), chunk(3, b"sack!"), chunk(4, b"")),
         sctp(*(chunk(n, b"") for n in range(9))),
