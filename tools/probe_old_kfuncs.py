@@ -27,7 +27,7 @@ from ebpfkit.asm.isa import OPCODES
 from ebpfkit.btf.types import Btf, Func, FuncProto
 from ebpfkit.elf.model import ProgramSpec
 
-HEAD = '''# ruff: noqa: E501, ISC004 - one prototype a line
+HEAD = '''# ruff: noqa: E501 - one prototype a line
 """Kernel functions of older kernels: who may call them, and prototypes unlike 6.18's. Generated: do not edit.
 
 Made by tools/probe_old_kfuncs.py from the BTF of each kernel and by loading one call of each for each program type.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ebpfkit.abi import kfunc_table
+from ebpfkit.abi import kfunc_history, kfunc_table
 from ebpfkit.abi.model import KfuncSpec
 
-__all__ = ["FLAGS", "KFUNCS", "UNSUPPORTED", "may_call_kfunc"]
+__all__ = ["FLAGS", "KFUNCS", "UNSUPPORTED", "has_kfunc", "may_call_kfunc"]
 
 _XDP = frozenset({"xdp"})
 _SKB = frozenset({"sched_cls", "sched_act", "socket_filter", "cgroup_skb", "lwt_in", "lwt_out", "lwt_xmit", "sk_skb"})
@@ -312,8 +312,25 @@ FLAGS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Modelled kernel functions and their flags."""
 
-_TYPES = {name: frozenset(types.split()) for types, names in kfunc_table.ALLOWED for name in names.split()}
+_Types = Mapping[str, frozenset[str]]
 
+
+def _types(groups: tuple[tuple[str, str], ...]) -> _Types:
+    return {name: frozenset(types.split()) for types, names in groups for name in names.split()}
+
+
+_TYPES: Mapping[str, tuple[_Types, frozenset[str]]] = MappingProxyType(
+    {
+        kfunc_table.MEASURED_ON: (_types(kfunc_table.ALLOWED), frozenset(kfunc_table.UNMEASURED)),
+        **{
+            kernel: (_types(groups), frozenset(kfunc_history.UNMEASURED[kernel].split()))
+            for kernel, groups in kfunc_history.ALLOWED.items()
+        },
+    }
+)
+"""By kernel: the program types that may call each function, and those of which the kernel told nothing."""
+_IN_MODULES = ("bpf_xdp_ct_", "bpf_skb_ct_", "bpf_ct_")
+"""Functions that older kernels have in a module, which was not loaded when they were asked."""
 
 _SESSION = frozenset({"trace_kprobe_session", "trace_uprobe_session"})
 _ONLY_AT: Mapping[str, tuple[str, frozenset[str]]] = MappingProxyType(
@@ -326,12 +343,22 @@ _ONLY_AT: Mapping[str, tuple[str, frozenset[str]]] = MappingProxyType(
 """Functions that only some attach types of one program type may call."""
 
 
-def may_call_kfunc(name: str, prog_type: str, attach_type: str | None = None) -> bool | None:
-    """Whether such programs may call the kernel function on the measured kernel; None: not measured."""
+def has_kfunc(name: str, kernel: str) -> bool | None:
+    """Whether the kernel has the function; None: that was not measured."""
+    if kernel not in _TYPES or name.startswith(_IN_MODULES):
+        return True if kernel == kfunc_table.MEASURED_ON else None
+    return name in _TYPES[kernel][0] or kernel == kfunc_table.MEASURED_ON
+
+
+def may_call_kfunc(
+    name: str, prog_type: str, attach_type: str | None = None, kernel: str = kfunc_table.MEASURED_ON
+) -> bool | None:
+    """Whether such programs may call the kernel function on this kernel; None: not measured."""
     if name in _ONLY_AT:
         only, attach_types = _ONLY_AT[name]
         return prog_type == only and attach_type in attach_types
-    if prog_type in kfunc_table.UNMEASURED:
+    table, unmeasured = _TYPES[kernel]
+    if prog_type in unmeasured:
         return None
-    types = _TYPES.get(name, frozenset())
+    types = table.get(name, frozenset())
     return "*" in types or prog_type in types

@@ -67,7 +67,7 @@ def check_instruction_set(code: Code, kernel: str) -> None:
 
 
 def check_loops(code: Code, kernel: str) -> None:
-    """Raise Rejection for a loop that this kernel does not take: any below 5.3, later one that closes without a jump."""
+    """Raise Rejection for a loop that this kernel does not take: any below 5.3, one closed by no jump below 6.12."""
     if is_in_force("back-edges-anywhere", kernel):
         return
     permitted = _LOOPING if is_in_force("bounded-loops", kernel) else frozenset[Kind]()

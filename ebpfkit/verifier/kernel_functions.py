@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ebpfkit.abi.kfunc_table import PROTOTYPES
+from ebpfkit.abi import kfunc_history
+from ebpfkit.abi.kfunc_table import MEASURED_ON, PROTOTYPES
 from ebpfkit.abi.kfuncs import FLAGS
 from ebpfkit.asm.insn import Instruction, KfuncRef
 
@@ -78,9 +79,9 @@ def _read_type(name: str, text: str) -> Parameter | None:
 
 
 @cache
-def known_function(name: str) -> KernelFunction | None:
-    """The kernel function of this name, None where the table has none."""
-    text = PROTOTYPES.get(name)
+def known_function(name: str, kernel: str = MEASURED_ON) -> KernelFunction | None:
+    """The kernel function of this name as this kernel has it, None where the table has none."""
+    text = kfunc_history.PROTOTYPES.get(kernel, {}).get(name) or PROTOTYPES.get(name)
     if text is None:
         return None
     result, *rest = text.split("|")
@@ -102,6 +103,6 @@ def name_of(insn: Instruction, kernel_btf: Btf | None) -> str:
     return kernel_btf.name(insn.imm)
 
 
-def function_of(insn: Instruction, kernel_btf: Btf | None) -> KernelFunction | None:
+def function_of(insn: Instruction, kernel_btf: Btf | None, kernel: str = MEASURED_ON) -> KernelFunction | None:
     """The kernel function that the instruction calls, None for an unknown one."""
-    return known_function(name_of(insn, kernel_btf))
+    return known_function(name_of(insn, kernel_btf), kernel)

@@ -77,8 +77,15 @@ class Subprogram:
 class Code:
     """What the walk needs to know of the program, indexed by logical instruction."""
 
-    def __init__(self, spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None) -> None:
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        helpers: dict[int, HelperSpec],
+        kernel_btf: Btf | None = None,
+        kernel: str = DEFAULT_KERNEL,
+    ) -> None:
         self.spec = spec
+        self.kernel = kernel
         self.kernel_btf = kernel_btf  # the types of the kernel that the program is judged for
         insns: Sequence[Instruction] = spec.instructions
         self.insns = resolve_labels(insns) if any(isinstance(insn.ref, Label) for insn in insns) else insns
@@ -111,7 +118,7 @@ class Code:
     def kfunc_of(self, index: int) -> KernelFunction | None:
         """The kernel function called here, None for other instructions and unknown functions."""
         insn = self.insns[index]
-        return function_of(insn, self.kernel_btf) if insn.op.name == "CALL_KFUNC" else None
+        return function_of(insn, self.kernel_btf, self.kernel) if insn.op.name == "CALL_KFUNC" else None
 
     def helper_of(self, index: int) -> HelperSpec | None:
         insn = self.insns[index]
@@ -122,7 +129,7 @@ def prepare(
     spec: ProgramSpec, helpers: dict[int, HelperSpec], kernel_btf: Btf | None = None, kernel: str = DEFAULT_KERNEL
 ) -> Code:
     """The program ready to be walked; raises Rejection for a broken structure, Unmodelled for what has no model."""
-    code = Code(spec, helpers, kernel_btf)
+    code = Code(spec, helpers, kernel_btf, kernel)
     if not code.insns:
         raise Rejection("empty-program", "a program has at least one instruction")
     _find_subprograms(code)
