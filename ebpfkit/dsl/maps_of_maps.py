@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ebpfkit.dsl.maps import ENOENT, MapFacade
@@ -92,6 +93,11 @@ class MapOfMaps(MapFacade, Generic[K, M]):
     def _refuse_inside(self, what: str) -> None:
         if current_run() is not None:
             refuse("user-space-only", f"a program cannot {what} the map '{self.name}'")
+
+    @property
+    def placed(self) -> Mapping[bytes, M]:
+        """The maps that were put in, by the bytes of their keys."""
+        return self._placed
 
     def _place(self, store: Any, key: bytes, inner: M) -> None:
         mine, its = self.inner.definition("inner"), inner.definition("inner")

@@ -16,11 +16,14 @@ from typing import Any
 from ebpfkit.compiler.driver import Compiled, Options, compile_programs
 from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.maps_of_maps import MapOfMaps
 from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.queues import BloomFilter, Queue
 from ebpfkit.dsl.special_maps import RedirectMap, RingBuf
 from ebpfkit.elf import open_object
+from ebpfkit.elf.model import MapSpec
+from ebpfkit.maps.memory import create_store
 from ebpfkit.vm.machine import Machine
 
 _NUMBERS = itertools.count()
@@ -154,7 +157,7 @@ def _contents(items: Any, per_cpu: bool, size: int) -> dict[bytes, bytes]:
 
 
 def _has_entries(facade: MapFacade) -> bool:
-    return not isinstance(facade, (RedirectMap, RingBuf, Queue, BloomFilter, ProgArray))
+    return not isinstance(facade, (RedirectMap, RingBuf, Queue, BloomFilter, ProgArray, MapOfMaps))
 
 
 def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
@@ -166,6 +169,9 @@ def run_in_python(prog: Program, frames: Sequence[bytes]) -> Outcome:
         if _has_entries(facade):
             spec = facade.spec
             out.maps[facade.name] = _contents(facade.memory_store.items(), "percpu" in facade.map_type, spec.value_size)
+        elif isinstance(facade, MapOfMaps):
+            for key, inner in facade.placed.items():
+                out.maps[f"{facade.name}[{key.hex()}]"] = _inside(inner.memory_store)
         elif facade.map_type == "ringbuf":
             out.maps[facade.name] = [bytes(r) for r in facade.memory_store.read()]
         elif isinstance(facade, Queue):
@@ -178,8 +184,19 @@ def _waiting(store: Any) -> list[bytes]:
     return list(iter(lambda: store.pop(b""), None))
 
 
-def initial(prog: Program) -> dict[str, list[tuple[bytes, bytes]]]:
-    return {facade.name: list(facade.initial_contents()) for facade in prog.maps}
+def _inside(store: Any) -> dict[bytes, bytes]:
+    return _contents(store.items(), "percpu" in store.spec.type, store.spec.value_size)
+
+
+def initial(prog: Program) -> dict[str, list[tuple[bytes, Any]]]:
+    """What is in the maps now; of a map of maps the spec, with the contents, of each one in it."""
+    out: dict[str, list[tuple[bytes, Any]]] = {}
+    for facade in prog.maps:
+        out[facade.name] = list(facade.initial_contents())
+        if isinstance(facade, MapOfMaps):
+            inner = facade.placed.items()
+            out[facade.name] = [(key, m.spec.replace(contents=m.initial_contents())) for key, m in inner]
+    return out
 
 
 def run_in_vm(
@@ -187,8 +204,10 @@ def run_in_vm(
 ) -> Outcome:
     machine = Machine(open_object(compiled.elf), program=prog.name, jit=jit)
     for name, entries in contents.items():
-        if name in machine.maps:
-            for key, value in entries:
+        for key, value in entries if name in machine.maps else ():
+            if isinstance(value, MapSpec):
+                machine.maps[name].set_store(key, create_store(value))  # type: ignore[attr-defined]
+            else:
                 machine.maps[name].set(key, value)
     out = Outcome()
     for frame in frames:
@@ -198,6 +217,10 @@ def run_in_vm(
         if _has_entries(facade) and facade.name in machine.maps:
             store = machine.maps[facade.name]
             out.maps[facade.name] = _contents(store.items(), "percpu" in facade.map_type, facade.spec.value_size)
+        elif isinstance(facade, MapOfMaps) and facade.name in machine.maps:
+            for key in facade.placed:
+                inner: Any = machine.maps[facade.name].inner(key)  # type: ignore[attr-defined]
+                out.maps[f"{facade.name}[{key.hex()}]"] = _inside(inner)
         elif facade.map_type == "ringbuf" and facade.name in machine.maps:
             out.maps[facade.name] = [bytes(r) for r in machine.maps[facade.name].read()]
         elif isinstance(facade, Queue) and facade.name in machine.maps:
@@ -218,13 +241,18 @@ def on_one_cpu() -> Iterator[None]:
 
 def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequence[bytes]) -> Outcome:
     from ebpfkit.loader.collection import Collection
+    from ebpfkit.loader.maps import Map
 
     out = Outcome()
-    with on_one_cpu(), Collection.load(open_object(compiled.elf)) as live:
+    inner: dict[str, Map] = {}
+    with on_one_cpu(), Collection.load(open_object(compiled.elf)) as live, contextlib.ExitStack() as held:
         for name, entries in contents.items():
-            if name in live.maps:
-                for key, value in entries:
-                    live.maps[name].set(key, value)
+            for key, value in entries if name in live.maps else ():
+                if isinstance(value, MapSpec):
+                    made = inner[f"{name}[{key.hex()}]"] = held.enter_context(Map.create(value))
+                    made.set_many(value.contents)
+                    value = made.fileno().to_bytes(4, "little")
+                live.maps[name].set(key, value)
         for frame in frames:
             ran = live.programs[prog.name].test_run(frame)
             out.results.append((ran.retval, ran.data))
@@ -238,6 +266,7 @@ def run_in_kernel(prog: Program, compiled: Compiled, contents: Any, frames: Sequ
                 out.maps[facade.name] = live.maps[facade.name].poll(0)
             elif isinstance(facade, Queue):
                 out.maps[facade.name] = _waiting(live.maps[facade.name])
+        out.maps |= {name: _inside(made) for name, made in inner.items()}
     return out
 
 
