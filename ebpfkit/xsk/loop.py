@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ebpfkit._bits import round_up
 from ebpfkit.compiler.native import Handler, lower_handler
 from ebpfkit.errors import NotSupported, UsageError, XskError
 from ebpfkit.llvm.native import NativeModule, compile_native
 from ebpfkit.xsk.loop_rings import COUNTERS, RUN, SOCKET, RingText
 from ebpfkit.xsk.loop_text import LoopText
 from ebpfkit.xsk.ring import DESCRIPTOR, ConsumerRing, ProducerRing, Ring
-from ebpfkit.xsk.umem import FrameOwner, Umem
+from ebpfkit.xsk.umem import FrameOwner
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.program import Program
@@ -100,37 +101,47 @@ class Loop:
         self.sockets = tuple(sockets)
         _check_sockets(self.sockets, handler)
         self.handler = handler
-        first = self.sockets[0].umem
+        self._compile()
+        self._lay_out()
+        self._tallied = {sock: _words(len(COUNTERS)) for sock in self.sockets}
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._up_memory, self._back_memory = PrivateRing(up_size), PrivateRing(4 * up_size)
+        self.up, self.back = self._up_memory.consumer(), self._back_memory.producer()
+        self._prepare_run(number, up_fd)
+        self.attached = False
+        self._lock = threading.Lock()
+        self.end = self.detach  # how to end it: whose thread runs it knows better
+
+    def _compile(self) -> None:
+        umem, handler = self.sockets[0].umem, self.handler
         spread = any(sock.umem.is_spread for sock in self.sockets)
         if handler is not None:
-            text = LoopText(first.frame_size, unaligned=first.unaligned, spread=spread).text(
-                handler.text, handler.verdicts
-            )
+            text = LoopText(umem.frame_size, unaligned=umem.unaligned, spread=spread)
+            self._module = _compiled(text.text(handler.text, handler.verdicts))
         else:
-            text = RingText(first.frame_size, unaligned=first.unaligned, spread=spread).generator()
-        self._module = _compiled(text)
+            rings = RingText(umem.frame_size, unaligned=umem.unaligned, spread=spread)
+            self._module = _compiled(rings.generator())
         names = ("drain", "generate" if handler is None else "run")
         self.entries = {name: self._module.address(name) for name in names}
         place, word = ctypes.c_void_p, ctypes.c_uint64
         self._run = ctypes.CFUNCTYPE(ctypes.c_int64, place)(self.entries.get("run", 0))
         self._drain = ctypes.CFUNCTYPE(ctypes.c_int64, place, place)(self.entries["drain"])
         self._generate = ctypes.CFUNCTYPE(ctypes.c_int64, place, place, word, word)(self.entries.get("generate", 0))
-        self.words = {sock: _words(len(SOCKET)) for sock in self.sockets}
-        self._tops: dict[Umem, NDArray[np.uint64]] = {sock.umem: _words(1) for sock in self.sockets}
-        self._tallied = {sock: _words(len(COUNTERS)) for sock in self.sockets}
-        self._table = np.array([words.ctypes.data for words in self.words.values()], np.uint64)
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._up_memory, self._back_memory = PrivateRing(up_size), PrivateRing(4 * up_size)
-        self.up, self.back = self._up_memory.consumer(), self._back_memory.producer()
-        self.run_words = _words(len(RUN))
-        # The same words once more, for calls that must not take long.
-        self.run_address = self.run_words.ctypes.data
-        self._run_cells = (ctypes.c_uint64 * len(RUN)).from_buffer(self.run_words)  # type: ignore[arg-type]
+
+    def _lay_out(self) -> None:
+        """All words in one block: few pages, each socket at a line of the cache."""
+        umems = list({id(sock.umem): sock.umem for sock in self.sockets}.values())
+        each, count = round_up(len(SOCKET), 8), len(self.sockets)
+        start = round_up(len(RUN) + count + len(umems), 8)
+        block = _words(start + each * count)
+        self.run_words, self._table = block[: len(RUN)], block[len(RUN) : len(RUN) + count]
+        self._tops = {umem: block[len(RUN) + count + at :][:1] for at, umem in enumerate(umems)}
+        self.words = {sock: block[start + each * at :][: len(SOCKET)] for at, sock in enumerate(self.sockets)}
         self.places = [words.ctypes.data for words in self.words.values()]
-        self._prepare_run(number, up_fd)
-        self.attached = False
-        self._lock = threading.Lock()
-        self.end = self.detach  # how to end it: whose thread runs it knows better
+        self._table[:] = self.places
+        self.run_address = self.run_words.ctypes.data
+        # The same words once more, for calls that must not take long.
+        self._run_cells = (ctypes.c_uint64 * len(RUN)).from_address(self.run_address)
 
     def _prepare_run(self, number: int, up_fd: int) -> None:
         polled = [(sock.fileno(), select.POLLIN) for sock in self.sockets if sock.sizes.rx]
