@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ebpfkit.abi.model import ArgKind, Effect
+from ebpfkit.abi.model import ArgKind, ArgSpec, Effect
 from ebpfkit.abi.versions import is_at_least
 from ebpfkit.errors import ObjectError
 from ebpfkit.verifier import check
 from ebpfkit.verifier.arguments import CallFacts, check_memory
-from ebpfkit.verifier.domain.pointer import CTX, MEM, OPAQUE, PACKET, PACKET_META
+from ebpfkit.verifier.domain import objects as kinds
+from ebpfkit.verifier.domain.objects import Object
+from ebpfkit.verifier.domain.pointer import CONST_DYNPTR, CTX, MEM, OPAQUE, PACKET, PACKET_META
+from ebpfkit.verifier.domain.stack_objects import StackObject
 from ebpfkit.verifier.program import Code, Subprogram
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
+from ebpfkit.verifier.typed_arguments import prove_typed
 
 if TYPE_CHECKING:
-    from ebpfkit.btf.types import Btf, Func
+    from ebpfkit.btf.types import Btf, BtfType, Func
     from ebpfkit.verifier.explore import Walk
     from ebpfkit.verifier.state import Frame
 
@@ -75,15 +79,20 @@ class ParameterKind(Enum):
     NUMBER = "number"
     CONTEXT = "context"
     MEMORY = "memory"
+    DYNPTR = "dynptr"
+    OBJECT = "object"  # of the kernel, which vouches for it
+    ANYTHING = "anything"  # read with care, as the kernel's structure or as plain memory
+    ARENA = "arena"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter; `size` in bytes and `nullable` for memory."""
+    """One parameter; `size` in bytes for memory, `nullable` for memory and objects, `target` the kernel's structure."""
 
     kind: ParameterKind
     size: int = 0
     nullable: bool = False
+    target: Object | None = None
 
 
 def prototype_of(w: Walk, function: Subprogram, index: int | None = None) -> tuple[Parameter, ...]:
@@ -136,15 +145,13 @@ def _tags(btf: Btf, func: Func, type_id: int) -> dict[int, set[str]]:
 
 def _read_parameter(w: Walk, btf: Btf, number: int, type_id: int, tags: set[str], index: int | None) -> Parameter:
     from ebpfkit.btf.types import Enum as BtfEnum
-    from ebpfkit.btf.types import Int, Ptr, Struct
+    from ebpfkit.btf.types import Int, Ptr, Struct, Void
 
     type_ = btf.resolve(type_id)
     if tags and not is_at_least(w.profile.kernel, LAZY_SINCE):
         raise Unmodelled(f"tagged parameters before Linux {LAZY_SINCE}", index=index)
     if tags - _TAGS:
         raise _refuse(index, f"arg#{number} has unsupported set of tags")
-    if unmodelled := tags & {"trusted", "untrusted", "arena"}:
-        raise Unmodelled(f"parameters tagged {', '.join(sorted(unmodelled))}", index=index)
     if not isinstance(type_, Ptr):
         if tags:
             raise _refuse(index, f"arg#{number} has pointer tag, but is not a pointer type")
@@ -156,26 +163,59 @@ def _read_parameter(w: Walk, btf: Btf, number: int, type_id: int, tags: set[str]
     target = btf.resolve(type_.type)
     struct = target.name if isinstance(target, Struct) else ""
     own = CONTEXT_STRUCTS.get(w.prog_type.name)
-    if own is None and (tags or {struct, btf.get(type_.type).name} & _OTHER_CONTEXTS):
+    if own is None and ("ctx" in tags or {struct, btf.get(type_.type).name} & _OTHER_CONTEXTS):
         raise Unmodelled(f"contexts as parameters in programs of type {w.prog_type.name}", index=index)
-    if "nullable" in tags or ("ctx" in tags and tags != {"ctx"}):
+    is_context = "ctx" in tags or (own is not None and struct == own)
+    allowed = {"ctx"} if is_context else set() if struct == "bpf_dynptr" else _allowed_with(tags)
+    if tags - allowed:
+        if "untrusted" in tags:
+            raise _refuse(index, f"arg#{number} untrusted cannot be combined with any other tags")
         raise _refuse(index, f"arg#{number} has invalid combination of tags")
     if own is not None and struct == own:
-        if tags - {"ctx"}:
-            raise _refuse(index, f"arg#{number} has invalid combination of tags")
         return Parameter(ParameterKind.CONTEXT)
     if "ctx" in tags:
         if type_.type:
             raise _refuse(index, f"arg#{number} should be `struct {own} *`")
         return Parameter(ParameterKind.CONTEXT)
     if struct == "bpf_dynptr":
-        raise Unmodelled("dynptrs as parameters", index=index)
+        return Parameter(ParameterKind.DYNPTR)
+    if "arena" in tags:
+        return Parameter(ParameterKind.ARENA)
+    if "untrusted" in tags and isinstance(target, Void | Int | BtfEnum):
+        return Parameter(ParameterKind.ANYTHING)
+    if tags & {"trusted", "untrusted"}:
+        return _object_parameter(w, number, target, struct, tags, index)
     try:
         size = btf.size_of(type_.type)
     except ObjectError:
         message = f"arg#{number} reference type('{target.name}') size cannot be determined"
         raise _refuse(index, message) from None
     return Parameter(ParameterKind.MEMORY, size, "nonnull" not in tags)
+
+
+def _allowed_with(tags: set[str]) -> set[str]:
+    """The tags that may stand together with the one that says most."""
+    for main, others in (("trusted", {"nullable"}), ("untrusted", set[str]()), ("arena", set[str]())):
+        if main in tags:
+            return {main, *others}
+    return {"nonnull"}
+
+
+def _object_parameter(
+    w: Walk, number: int, target: BtfType, struct: str, tags: set[str], index: int | None
+) -> Parameter:
+    """A structure of the kernel, found by its name (what follows three underscores tells flavours apart)."""
+    btf = w.code.kernel_btf
+    if btf is None:
+        raise Unmodelled("structures of the kernel without its types (give them with --btf)", index=index)
+    name = struct.split("___")[0]
+    type_id = btf.find_id(name, type(target)) if name else 0
+    if not type_id:
+        kind = type(target).__name__.upper()
+        raise _refuse(index, f"arg#{number} reference type('{kind} {struct}') has no matches")
+    trusted = "trusted" in tags
+    thing = Object(type_id, name, kinds.TRUSTED if trusted else kinds.UNTRUSTED)
+    return Parameter(ParameterKind.OBJECT if trusted else ParameterKind.ANYTHING, 0, "nullable" in tags, thing)
 
 
 def effects_of(w: Walk, function: Subprogram) -> frozenset[Effect]:
@@ -240,10 +280,27 @@ def _prove_argument(w: Walk, index: int, number: int, parameter: Parameter) -> N
         return
     if value is None:
         raise Rejection("uninitialised-register", f"R{register} !read_ok", index=index, register=register)
+    if parameter.kind is ParameterKind.ANYTHING:
+        return
     if parameter.kind is ParameterKind.CONTEXT:
         if value.kind != CTX:
             raise refuse(f"arg#{number} expects pointer to ctx")
         check.check_unmoved(index, register, value)
+        return
+    if parameter.kind is ParameterKind.ARENA:
+        if not value.is_scalar and value.kind != kinds.ARENA:
+            raise refuse(f"R{register} is not a pointer to arena or scalar.")
+        return
+    if parameter.kind is ParameterKind.DYNPTR:
+        from ebpfkit.verifier.transfer import dynptrs
+
+        dynptrs.initialised(w, index, register)
+        return
+    if parameter.kind is ParameterKind.OBJECT:
+        assert parameter.target is not None
+        if not (parameter.nullable and value.is_scalar and value.const == 0):
+            kind = ArgKind.BTF_ID_OR_NULL if parameter.nullable else ArgKind.BTF_ID
+            prove_typed(w, index, register, value, ArgSpec(f"arg{number}", kind, btf_type=parameter.target.name), False)
         return
     if value.is_scalar and value.const == 0:
         return  # for memory tagged nonnull too (measured on 6.18)
@@ -276,6 +333,15 @@ def enter_global(w: Walk, frame: Frame, parameters: tuple[Parameter, ...]) -> No
             frame.vals[register] = w.values.unknown
         elif parameter.kind is ParameterKind.CONTEXT:
             frame.vals[register] = w.values.pointer(CTX)
+        elif parameter.kind is ParameterKind.DYNPTR:
+            frame.vals[register], frame.ids[register] = w.values.pointer(CONST_DYNPTR, StackObject("local")), w.new_id()
+        elif parameter.kind is ParameterKind.ARENA:
+            frame.vals[register] = w.values.unknown
+        elif parameter.target is not None:
+            frame.vals[register] = w.values.pointer(kinds.BTF, parameter.target, nullable=parameter.nullable)
+            frame.ids[register] = w.new_id()
+        elif parameter.kind is ParameterKind.ANYTHING:
+            frame.vals[register] = w.values.pointer(kinds.UNTRUSTED_MEM, None, readonly=True)
         else:
             frame.vals[register] = w.values.pointer(MEM, parameter.size, nullable=parameter.nullable)
             frame.ids[register] = w.new_id() if parameter.nullable else 0

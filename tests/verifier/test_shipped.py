@@ -1,4 +1,4 @@
-"""Programs as people ship them, in C: our verdict, reason and count against the kernel's; and after one small change."""
+"""Programs as people ship them, in C, and after one small change: verdict, reason and count against the kernel's."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def test_shipped_programs(name: str, oracle: KernelOracle, tmp_path: Path) -> No
     for number, spec in enumerate(programs):
         verdict = "accept" if oracle.ask(spec).accepted else "reject"
         assert_agrees(spec, verdict, oracle, oracle.types)
-        for mutant in mutants_of(spec, number, 3, gently=True):
+        for mutant in mutants_of(spec, number, 1, gently=True):
             outcome = compare_program(mutant, oracle, number)
             assert outcome is None or outcome.ours == outcome.kernel, outcome

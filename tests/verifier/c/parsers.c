@@ -102,7 +102,7 @@ SEC("xdp") int tcp_options(struct xdp_md *ctx)
     u8 *opt = (u8 *)(tcp + 1), *last = (u8 *)tcp + size;
     if (last > end) return 1;
     u32 mss = 0;
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 4; i++) {
         if (opt + 1 > end || opt >= last) break;
         u8 kind = opt[0];
         if (kind == 0) break;
@@ -124,7 +124,7 @@ SEC("tc") int dns_name(struct __sk_buff *skb)
     u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     u8 *q = data + 42 + 12;
     u32 labels = 0, hash = 5381;
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < 10; i++) {
         if (q + 1 > end) return 0;
         u8 c = *q++;
         if (!c) break;
