@@ -154,9 +154,10 @@ class KernelOracle:
         if found is None:
             inner = None
             if spec.inner is not None:
-                self.map_fd(spec.inner)
                 inner = create_map(spec.inner)
             found = self._maps[key] = create_map(spec, inner=inner, btf=btf)
+            if inner is not None:
+                inner.close()
             if spec.data is not None:
                 Map(spec, found).set(bytes(4), spec.data.ljust(spec.value_size, b"\0"))
             if spec.frozen:
