@@ -11,6 +11,7 @@ from ebpfkit.abi.attach_types import BTF_TARGETS, WITHOUT_ATTACH_TYPE
 from ebpfkit.abi.contexts import CONTEXTS
 from ebpfkit.abi.model import ProgTypeSpec
 from ebpfkit.abi.struct_ops import MEASURED_ON
+from ebpfkit.abi.versions import is_in_force
 from ebpfkit.verifier.context import ContextTable
 from ebpfkit.verifier.operations import check_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
@@ -27,6 +28,7 @@ SLEEPABLE = 1 << 4
 """BPF_F_SLEEPABLE."""
 
 _MAX_ERRNO = 4095
+_MODIFIABLE = ("security_", "bpf_modify_return_test", "bpf_fentry_test1")
 _SLEEPABLE_TRACING = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_iter", "trace_fsession"})
 _BOOL_HOOKS = frozenset({"inode_xattr_skipcap", "audit_rule_known", "xfrm_state_pol_flow_match"})
 """LSM hooks that answer yes or no instead of an error number."""
@@ -49,8 +51,16 @@ def check_attachment(spec: ProgramSpec, prog_type: ProgTypeSpec, kernel: str) ->
         if kernel != MEASURED_ON:
             raise Unmodelled(f"functions of structures of operations on Linux {kernel}")
         check_operation(spec, sleepable)
+    if spec.attach_type == "modify_return":
+        _check_modifiable(spec.attach_target or "", kernel)
     if sleepable and prog_type.name in ("tracing", "lsm") and spec.attach_type != "trace_iter":
         raise Unmodelled("sleepable programs at functions and hooks, of which few allow it")
+
+
+def _check_modifiable(target: str, kernel: str) -> None:
+    """Which functions may be modified the kernel's types do not tell, but for hooks and the functions of its tests."""
+    if not target.startswith(_MODIFIABLE if is_in_force("modifiable-tests", kernel) else _MODIFIABLE[:1]):
+        raise Unmodelled(f"a modified return of {target or 'a function'}, which the kernel's configuration decides")
 
 
 def make_context(

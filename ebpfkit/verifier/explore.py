@@ -174,7 +174,9 @@ class Walk:
         """The locks and timers in the values of a map."""
         found = self._special.get(id(spec))
         if found is None:
-            found = self._special[id(spec)] = special.special_fields(spec, self.code.spec.btf)
+            found = self._special[id(spec)] = special.special_fields(
+                spec, self.code.spec.btf, self.profile.kernel, self.code.kernel_btf
+            )
         return found
 
     def lock_of(self, spec: MapSpec) -> special.SpecialField | None:

@@ -344,7 +344,7 @@ def _resolve_map(
     target = targets.get(number)
     if target is None:
         target = targets[number] = MapTarget(number, maps[number])
-        check_map_fits(code.spec, target.spec, index)
+        check_map_fits(code, target.spec, index)
         if target.spec.type == "arena":
             if code.arena is not None:
                 raise Rejection("arena-access", "Only one arena per program", index=index)
@@ -362,11 +362,12 @@ def _resolve_map(
     return target
 
 
-def check_map_fits(spec: ProgramSpec, target: MapSpec, index: int) -> None:
+def check_map_fits(code: Code, target: MapSpec, index: int) -> None:
     """Whether this program type may use the map at all."""
+    spec = code.spec
     if target.type in ("struct_ops", "insn_array"):
         raise Unmodelled(f"maps of type {target.type}", index=index)
-    check_program_type(target, spec.btf, spec.prog_type, index)
+    check_program_type(spec, target, code.kernel, code.kernel_btf, index)
     if spec.flags & (1 << 4) and target.type not in _SLEEPABLE_MAPS:
         raise Rejection("invalid-map", "Sleepable programs can only use array, hash, ringbuf and local storage maps")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ebpfkit.elf.model import MapSpec
+from ebpfkit.abi.versions import DEFAULT_KERNEL, is_at_least, is_in_force
+from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _SPECIAL = (
     "bpf_rb_root", "bpf_rb_node", "bpf_refcount",
 )  # fmt: skip
 LOCK = "bpf_spin_lock"
+_SLEEPABLE = 1 << 4
 _SIZES = {
     LOCK: 4,
     "bpf_res_spin_lock": 4,
@@ -58,6 +60,12 @@ KPTRS = frozenset(_TAGS.values())
 _SINGLE = frozenset({LOCK, "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_refcount"})
 ONLY_IN_MAPS = frozenset({"bpf_timer", "bpf_wq", "bpf_task_work"})
 """Fields that are plain memory in allocated objects."""
+_SINCE = {
+    LOCK: "5.1", "bpf_timer": "5.15", "kptr": "5.19", "kptr_untrusted": "6.2", "bpf_list_head": "6.2",
+    "bpf_list_node": "6.2", "bpf_rb_root": "6.3", "bpf_rb_node": "6.3", "bpf_refcount": "6.4", "percpu_kptr": "6.7",
+    "bpf_wq": "6.10", "uptr": "6.13", "bpf_res_spin_lock": "6.15", "bpf_task_work": "6.18",
+}  # fmt: skip
+"""The first kernel to which a field, or the tag of a pointer, is special."""
 _MAX_FIELDS = 11
 _DEPTH = 16
 
@@ -78,18 +86,40 @@ class SpecialField:
     node_offset: int = 0  # of a list's head or a tree's root: where the node is in the structure `type_id`
 
 
-def special_fields(spec: MapSpec, btf: Btf | None) -> tuple[SpecialField, ...]:
-    """The special fields of the map's values, by the type of the value. Raises Unmodelled for the rarer ones."""
+def special_fields(
+    spec: MapSpec, btf: Btf | None, kernel: str = DEFAULT_KERNEL, kernel_btf: Btf | None = None
+) -> tuple[SpecialField, ...]:
+    """The special fields of the map's values, by the type of the value. Raises Unmodelled for the rarer ones.
+
+    What this kernel does not know as special is plain memory for it.
+    """
     if btf is None or not _has_any(spec, btf):
         return ()
     try:
-        found = fields_of(btf, spec.btf_value_type)
+        found = _known_to(kernel, fields_of(btf, spec.btf_value_type), btf, kernel_btf)
     except Unmodelled:
         raise Unmodelled(f"special fields in the values of map {spec.name}") from None
     for field in found:
         if field.kind not in KPTRS and field.kind not in _ROOTS and spec.type not in _LOCKABLE_MAPS:
             raise Unmodelled(f"special fields in the values of map {spec.name}")
     return found
+
+
+def _known_to(
+    kernel: str, fields: tuple[SpecialField, ...], btf: Btf, kernel_btf: Btf | None
+) -> tuple[SpecialField, ...]:
+    from ebpfkit.btf.types import Struct
+
+    known = tuple(field for field in fields if is_at_least(kernel, _SINCE[field.tag or field.kind]))
+    if is_in_force("kptr-tags", kernel) or not any(field.tag for field in known):
+        return known
+    # Here a kptr is one without a reference, and one alone that the kernel has no type for spoils all.
+    if kernel_btf is None:
+        raise Unmodelled("kptrs without the kernel's types")
+    loose = tuple(replace(field, tag="kptr_untrusted") if field.tag == "kptr" else field for field in known)
+    if all(kernel_btf.find_id(btf.name(field.type_id), Struct) for field in loose if field.tag):
+        return loose
+    return tuple(field for field in loose if not field.tag)
 
 
 def fields_of(btf: Btf, type_id: int) -> tuple[SpecialField, ...]:
@@ -193,15 +223,19 @@ def _reaches_special(type_id: int, btf: Btf) -> bool:
     return False
 
 
-def check_program_type(spec: MapSpec, btf: Btf | None, prog_type: str, index: int) -> None:
-    """Whether programs of this type may use a map with such values at all."""
-    if prog_type not in _TRACING and prog_type != "socket_filter":
+def check_program_type(program: ProgramSpec, spec: MapSpec, kernel: str, kernel_btf: Btf | None, index: int) -> None:
+    """Whether such programs may use a map with such values at all."""
+    prog_type = program.prog_type
+    awake = not program.flags & _SLEEPABLE or is_in_force("locks-while-sleeping", kernel)
+    if prog_type not in _TRACING and prog_type != "socket_filter" and awake:
         return
-    for field in special_fields(spec, btf):
+    for field in special_fields(spec, program.btf, kernel, kernel_btf):
         if field.kind in _NEVER_TRACED and prog_type in _TRACING:
             what, who = _NEVER_TRACED[field.kind], "tracing"
         elif field.kind in LOCKS and prog_type == "socket_filter":
             what, who = LOCK, "socket filter"
+        elif field.kind in LOCKS and not awake:
+            what, who = LOCK, "sleepable"
         else:
             continue
         raise Rejection("special-field", f"{who} progs cannot use {what} yet", index=index)

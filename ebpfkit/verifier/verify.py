@@ -311,8 +311,7 @@ def _check_nothing_thrown(code: Code, sub: Subprogram) -> None:
 
 _YOUNG = frozenset(
     {
-        "loop", "for_each_map_elem", "find_vma", "user_ringbuf_drain", "timer_set_callback", "kptr_xchg", "per_cpu_ptr",
-        "this_cpu_ptr", "ringbuf_reserve_dynptr", "dynptr_from_mem", "dynptr_read", "dynptr_write", "dynptr_data",
+        "kptr_xchg",
     }
 )  # fmt: skip
 
@@ -321,9 +320,10 @@ def _check_followed(code: Code, kernel: str) -> None:
     """Where a helper has other rules since 6.12, and those are what is followed, an acceptance is no verdict."""
     if is_in_force("dynptr-rules", kernel):
         return
+    calls_back = any(sub.is_callback for sub in code.subprograms)
     for index in range(len(code.insns)):
         helper = code.helper_of(index)
-        locked = helper is not None and helper.name == "spin_lock" and len(code.subprograms) > 1
+        locked = helper is not None and helper.name == "spin_lock" and calls_back
         if helper is not None and (helper.name in _YOUNG or locked):
             raise Unmodelled(f"bpf_{helper.name} as Linux {kernel} checks it", index=index)
 

@@ -84,7 +84,8 @@ def call_helper_back(w: Walk, index: int, name: str) -> None:
         if not w.vals[1].is_scalar:
             raise Unmodelled("bpf_loop with a pointer as its number of rounds", index=index)
         w.precision.demand_register(w.state, index, 1)
-        if w.frame.rounds >= w.vals[1].umax:
+        least = 0 if "callbacks-from-none" in w.behaviours else 1
+        if w.frame.rounds >= max(least, w.vals[1].umax):
             w.frame.rounds = 0
             return
     call_back(w, index, function, enter)

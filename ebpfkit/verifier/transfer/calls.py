@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
@@ -43,6 +44,7 @@ _SOCKET_RESULTS = {
     RetKind.SOCK_COMMON_OR_NULL: "sock_common",
     RetKind.TCP_SOCK_OR_NULL: "tcp_sock",
 }
+_WITHOUT_NULL = {ArgKind.BTF_ID_OR_NULL: ArgKind.BTF_ID}
 _DERIVED_SOCKETS = {"sk_fullsock", "tcp_sock"}  # held by the reference of the socket that they were made from
 
 
@@ -59,6 +61,8 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     spec = check_usable(w, index, insn.imm, helper)
     args = spec.args_in(w.prog_type.name)
     assert args is not None
+    if "storage-of-null" not in w.behaviours:
+        args = tuple(replace(arg, kind=_WITHOUT_NULL.get(arg.kind, arg.kind)) for arg in args)
     checked = (number for number, arg in enumerate(args) if arg.kind is not ArgKind.UNCHECKED)
     tail_call = Effect.TAIL_CALL in spec.effects
     plans = [arguments.Plan(w, spec, args, number) for number in checked]
@@ -67,8 +71,8 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
 
     def step(vals: list[Any], ids: list[int]) -> int:
         call_helper(w, index, spec, plans, vals, ids)
-        if tail_call and len(w.state.frames) > 1:
-            return _return_from_tail_call(w, index)
+        if tail_call:
+            return _behind_tail_call(w, index)
         return following
 
     return w.guarded(index, demands, step)
@@ -189,8 +193,14 @@ def _writes_packet(spec: HelperSpec, facts: CallFacts) -> bool:
     return spec.name == "dynptr_write" and facts.dynptr[0].word in ("skb", "skb_meta")
 
 
-def _return_from_tail_call(w: Walk, index: int) -> int:
-    """In a function, what was called may return to the caller, with any result and the packet changed."""
+def _behind_tail_call(w: Walk, index: int) -> int:
+    """Where the walk goes on: in a function, what was called may return to its caller with any result."""
+    if "tail-calls-return" not in w.behaviours:
+        if "packet-dies-in-tail-call" in w.behaviours:
+            forget_packet(w)
+        return index + 1
+    if len(w.state.frames) == 1:
+        return index + 1
     w.push(index + 1, index)
     forget_packet(w)
     w.vals[0] = w.values.unknown
@@ -340,6 +350,8 @@ def build_local_call(w: Walk, index: int, insn: Instruction) -> Step:
 
     def step(vals: list[Any], ids: list[int]) -> int:
         check.prove(w, index, demands)
+        if w.state.lock is not None and "lock-over-static-calls" not in w.behaviours:
+            raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
         if function.is_global:
             call_global(w, index, function, vals, ids)
             return index + 1
@@ -369,7 +381,7 @@ def call_global(w: Walk, index: int, function: Subprogram, vals: list[Any], ids:
         raise Rejection("lock", "global function calls are not allowed while holding a lock", index=index)
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     effects = functions.prove_call(w, index, function)
-    if Effect.CHANGES_PACKET in effects:
+    if Effect.CHANGES_PACKET in effects and "packet-dies-in-global-call" in w.behaviours:
         forget_packet(w)
     w.called.add(function.number)
     for register in range(6):

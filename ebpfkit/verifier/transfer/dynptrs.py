@@ -43,7 +43,9 @@ def build(w: Walk, index: int, register: int, word: str, reference: int = 0) -> 
     message = "Dynptr has to be an uninitialized dynptr"
     if value.kind == CONST_DYNPTR:
         raise _refuse(index, register, message)
-    stack_objects.find_spot(w, index, register, "dynptr", _SLOTS, message)
+    spot = stack_objects.find_spot(w, index, register, "dynptr", _SLOTS, message)
+    if "dynptr-rules" not in w.behaviours and _is_taken(spot):
+        raise _refuse(index, register, message)
     identity = w.new_id()
     if word in _COUNTED and not reference:
         reference = w.new_id()
@@ -69,6 +71,14 @@ def initialised(w: Walk, index: int, register: int, *, changes: bool = False) ->
         raise _refuse(index, register, message)
     stack_objects.touch_slots(w, index, register, _SLOTS, write=False)
     return found
+
+
+def _is_taken(spot: tuple[Frame, int] | None) -> bool:
+    """Whether part of a dynptr is where one is to be built: older kernels refuse to overwrite any."""
+    if spot is None:
+        return False
+    slots = (spot[0].slots.get(number) for number in (spot[1], spot[1] - 1))
+    return any(slot is not None and slot.types[0] == DYNPTR for slot in slots)
 
 
 def _dynptr_at(spot: tuple[Frame, int] | None) -> tuple[StackObject, int] | None:

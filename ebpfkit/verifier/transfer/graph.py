@@ -353,6 +353,8 @@ def _cast_readonly(w: Walk, index: int, name: str) -> tuple[Any, int]:
         raise _refuse(index, "R2 must be a known constant", 2)
     w.precision.demand_register(w.state, index, 2)
     if not number.const:
+        if "casts-to-void" not in w.behaviours:
+            raise _refuse(index, "kfunc bpf_rdonly_cast type ID argument must be of a struct", 2)
         return w.values.pointer(kinds.UNTRUSTED_MEM, None, readonly=True), 0
     btf = w.code.kernel_btf
     if btf is None:

@@ -31,7 +31,8 @@ __all__ = ["build_kfunc_call"]
 
 _NOT_FOLLOWED = frozenset({"6.1"})
 """Kernels whose few functions take their arguments by rules that are not followed here."""
-_UNDER_LOCK = ("bpf_iter_num_", "bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire", "bpf_res_spin_", "bpf_arena_")
+_OBJECTS_UNDER_LOCK = ("bpf_list_", "bpf_rbtree_", "bpf_refcount_acquire")
+_UNDER_LOCK = (*_OBJECTS_UNDER_LOCK, "bpf_iter_num_", "bpf_res_spin_", "bpf_arena_")
 _WRITABLE_RESULTS = frozenset({"bpf_session_cookie"})
 _UNTRUSTED_RESULTS = frozenset({"bpf_get_kmem_cache"})
 _SOCKETS = frozenset({"sock", "sock_common", "tcp_sock"})
@@ -115,7 +116,8 @@ def _check_usable(w: Walk, index: int, function: KernelFunction) -> None:
 def _check_allowed(w: Walk, index: int, function: KernelFunction) -> None:
     """Programs of this type may call the function here."""
     name = function.name
-    if w.state.lock is not None and not name.startswith(_UNDER_LOCK):
+    under_lock = _UNDER_LOCK if "counting-under-locks" in w.behaviours else _OBJECTS_UNDER_LOCK
+    if w.state.lock is not None and not name.startswith(under_lock):
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
     allowed = may_call_kfunc(name, w.prog_type.name, w.code.spec.attach_type, w.profile.kernel)
     if allowed is None:
