@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.program import Program, TracingProgram
     from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
     from ebpfkit.dsl.skbuff import SkBuff
+    from ebpfkit.dsl.replacements import freplace
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.struct_layout import PaddingWarning
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
@@ -193,6 +194,7 @@ __all__ = [
     "config",
     "fentry",
     "fexit",
+    "freplace",
     "global_func",
     "helpers",
     "kprobe",

@@ -17,6 +17,7 @@ from ebpfkit.compiler.ir import Function, print_function
 from ebpfkit.compiler.llvm_ir import BpfTarget, DataDefinition, print_module
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.map_definitions import define_map
+from ebpfkit.compiler.object_cache import fetch
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.dsl.prog_arrays import ProgArray
@@ -74,7 +75,11 @@ class Compiled:
     options: Options
     llvm: str
     functions: tuple[Function, ...] = field(repr=False)
-    emission: Emission = field(repr=False)
+
+    @cached_property
+    def emission(self) -> Emission:
+        """The optimised module, made again where the object came from the cache."""
+        return optimise(self.llvm, cpu=self.options.cpu)
 
     @cached_property
     def stages(self) -> Mapping[str, str | bytes]:
@@ -119,6 +124,7 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
     if not programs:
         raise UsageError("there is no program to compile")
     programs = list(programs)
+    _check_names(programs)
     maps: dict[str, MapFacade] = {}
     variables: dict[str, Config | Var[Any]] = {}
     subprograms: dict[object, CompiledFunction] = {}
@@ -134,11 +140,10 @@ def compile_programs(programs: Sequence[Program], *, options: Options | None = N
     _check_functions(functions, {*maps, *variables, LICENSE_SYMBOL})
     text = _module_text(programs, functions, maps, variables, options.cpu)
     try:
-        emission = optimise(text, cpu=options.cpu)
-        elf = emission.emit()
+        elf = fetch(text, options.cpu, lambda: optimise(text, cpu=options.cpu).emit())
     except LlvmError as error:
         raise _located(error, functions) from error
-    return Compiled(elf, maps, tuple(programs), options, text, tuple(functions), emission)
+    return Compiled(elf, maps, tuple(programs), options, text, tuple(functions))
 
 
 def _in_tables(maps: Mapping[str, MapFacade]) -> list[Program]:
@@ -195,7 +200,7 @@ def _check_symbols(
 def _check_functions(functions: Sequence[Function], taken: set[str]) -> None:
     """Subprograms have names of their own, too."""
     for function in functions:
-        if function.linkage != "program" and function.name in taken:
+        if function.linkage != "program" and not function.section and function.name in taken:
             raise CompileError(
                 f"{function.name} names a function and something else of this object",
                 span=function.blocks[0].instrs[0].place.span,

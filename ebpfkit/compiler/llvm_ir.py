@@ -146,9 +146,11 @@ class FunctionPrinter:
             node = self.debug.subprogram(function.scope, context=function.context)
             return f'define dso_local i32 @"{name}"(ptr %ctx) #0 section "{quote(function.section)}" !dbg !{node} {{'
         node = self.debug.function(function)
-        linkage = "internal" if function.linkage == "static" else "dso_local"
+        # Weak: the optimiser must believe nothing of what may be replaced, not even that it ignores an argument.
+        linkage = "internal" if function.linkage == "static" else "weak dso_local"
         params = ", ".join(_typed(param.arg) for param in function.params)
-        return f'define {linkage} {function.result} @"{name}"({params}) #1 !dbg !{node} {{'
+        section = f' section "{quote(function.section)}"' if function.section else ""
+        return f'define {linkage} {function.result} @"{name}"({params}) #1{section} !dbg !{node} {{'
 
     def location(self, instr: Instr) -> str:
         """What follows an instruction's text: where it comes from."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.compiler.base import Frame, assigned_names
 from ebpfkit.compiler.ir import Arg, Builder, Function, Imm, Operand, Place, Scope
+from ebpfkit.compiler.replacements import Replacements
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Record
-from ebpfkit.compiler.statements import Statements
 from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.compiler.values import Const, ContextValue, Scalar, Space, Value, View, ir_type, scalar
 from ebpfkit.dsl.parameters import Parameters, parameters_of
+from ebpfkit.dsl.replacements import Replacement
 from ebpfkit.errors import CompileError
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["is_gpl_compatible", "lower_program"]
 
+
 def is_gpl_compatible(license: str) -> bool:
     """Whether the kernel lets a program with this licence call GPL-only helpers."""
     return license in GPL_COMPATIBLE
 
 
-class Lowerer(Statements):
+class Lowerer(Replacements):
     """One program being lowered."""
 
     def __init__(
@@ -55,6 +57,8 @@ class Lowerer(Statements):
 
     def lower(self) -> Function:
         """The program's IR. Raises CompileError for whatever the language refuses."""
+        if isinstance(self.program, Replacement):
+            return self.lower_replacement(self.program)
         function = self.program.function
         source = find_source(function)
         scope = Scope(self.program.name, source.file, source.node.lineno)

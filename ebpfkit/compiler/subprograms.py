@@ -342,9 +342,12 @@ class Subprograms(HelperCalls):
         result: IntType | None,
         node: ast.AST,
         no_short: str,
+        *,
+        name: str = "",
     ) -> CompiledFunction:
         source = find_source(function)
-        scope = Scope(self._free_name(function.__name__, noted.linkage), source.file, source.node.lineno)
+        own = name or self._free_name(function.__name__, noted.linkage)
+        scope = Scope(own, source.file, source.node.lineno)
         place = Place(source.span(source.node), scope)
         out = Function(scope.name, "", scope, self.context_struct(), linkage=noted.linkage)
         out.params = tuple(f.param for f in formals if f.param is not None)

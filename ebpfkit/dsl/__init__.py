@@ -34,6 +34,7 @@ _HOMES = {
     "prog_arrays": ("ProgArray",),
     "program": ("Program", "TracingProgram"),
     "queues": ("BloomFilter", "Queue", "Stack"),
+    "replacements": ("freplace",),
     "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
     "skbuff": ("SkBuff",),
     "struct_layout": ("PaddingWarning",),

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.dsl.prog_arrays import ProgArray
+from ebpfkit.dsl.replacements import Replacement
 from ebpfkit.elf.model import ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
@@ -119,8 +120,9 @@ def load(program: Program | Sequence[Program], *, verify_first: bool = True, **v
     from ebpfkit.loader import Collection
 
     programs = programs_of(program)
-    facades, shared = facades_of(programs), variables_of(programs)
+    facades = facades_of(programs)
     obj = with_contents(build(programs, kernel=running_kernel()), facades)
+    shared = variables_of(programs, obj)
     if verify_first:
         for spec in obj.programs.values():
             verify_before_load(spec)
@@ -144,9 +146,33 @@ def attach(
     program: Program, place: Any = None, mode: str | None = None, *, verify_first: bool = True, **options: Any
 ) -> Link:
     """Load one program and attach it to a place that suits its type; see `Program.attach`."""
+    if isinstance(program, Replacement):
+        return _replace(program, place)
     loaded = load(program, verify_first=verify_first)
     try:
         return Link(_attach_live(program, loaded.programs[program.name], place, mode, options), loaded)
+    except BaseException:
+        loaded.close()
+        raise
+
+
+def _replace(program: Replacement, place: Any) -> Link:
+    """Put a replacement into a loaded program; what maps they have in common they share."""
+    from ebpfkit.loader import Collection
+    from ebpfkit.loader.maps import Map
+
+    if not hasattr(place, "fileno"):
+        raise UsageError(f"{program.name} attaches to a loaded program: write attach(loaded.programs[NAME])")
+    facades = facades_of([program])
+    bound = {name: facade.store for name, facade in facades.items()}
+    live = {name: store for name, store in bound.items() if isinstance(store, Map)}
+    obj = with_contents(build(program, kernel=running_kernel()), facades)
+    shared = variables_of([program], obj)
+    variables = first_values(shared.values())
+    collection = Collection.load(obj, maps=live, variables=variables, targets={program.name: place})
+    loaded = Loaded(collection, [f for name, f in facades.items() if name not in live], shared.values())
+    try:
+        return Link(loaded.programs[program.name].attach_tracing(), loaded)
     except BaseException:
         loaded.close()
         raise

@@ -113,6 +113,8 @@ def programs_of(source: Program | Sequence[Program] | ModuleType) -> list[Progra
         found = [value for value in vars(source).values() if isinstance(value, Program)]
         if not found:
             raise UsageError(f"{source.__file__} has no program: decorate a function with @ebpfkit.xdp")
+        # A replacement belongs into another object than what it replaces a function of.
+        found = [program for program in found if program.prog_type != "ext"] or found
         return list({id(program): program for program in found}.values())
     return list(source)
 

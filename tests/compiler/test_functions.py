@@ -71,6 +71,12 @@ def even(n: be16) -> XdpAction:
 def add(a: u64, b: u32) -> u64:
     return a + u64(b)
 @bpf.global_func
+def first_of(a: u32, b: u32, ok: bool) -> u32:
+    return a
+@bpf.global_func
+def always() -> u32:
+    return u32(7)
+@bpf.global_func
 def change(p: Pair, n: u8) -> u32:
     p.b += u32(n)
     return p.a
@@ -115,6 +121,8 @@ FUNCTIONS = {
     "a global function changes the packet": "p = pkt.read(Pair)\nd.t32 = change(p, 3)",
     "a global function begins at the packet's first byte": "d.t32 = deep(pkt, d.t16) + pkt.read(u32)",
     "a global function moves the packet": "cut(pkt)\nd = pkt.read(Data)\nd.t8 = 3",
+    "a global function that ignores arguments": "d.t32 = first_of(d.x32, d.y32, True)",
+    "a global function that is a constant": "d.t32 = always()",
     "a global verdict": "return sized(pkt)",
     "a global one through an inlined one": "d.r0 = inlined(d.x32)",
 }

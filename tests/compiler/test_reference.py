@@ -40,7 +40,8 @@ def fragment(text: str, folder: Path) -> Program:
 
 
 def programs_of(module: types.ModuleType) -> list[Program]:
-    return [value for value in vars(module).values() if isinstance(value, Program)]
+    found = [value for value in vars(module).values() if isinstance(value, Program)]
+    return [program for program in found if program.prog_type != "ext"]
 
 
 def holds_everywhere(prog: Program) -> None:
