@@ -91,8 +91,9 @@ class Checkpoints:
         history = state.history
         new_jumps = self.jumps - self._last_jumps
         new_insns = processed - self._last_processed
-        forced = flag & FORCED or (history is not None and history.count > _MAX_HISTORY)
-        add = (new_jumps >= 2 and new_insns >= 8) or bool(forced)
+        kept = flag & FORCED
+        forced = kept or (history is not None and history.count > _MAX_HISTORY)
+        add = (new_jumps >= 2 and new_insns >= 8) or forced
         key = (index, frame.site)
         place = self._places.get(key)
         if place is not None and place.states:
@@ -108,9 +109,7 @@ class Checkpoints:
             covers = self._is_covered if self._open_edges else self.comparison.covers_finished
             for stored in place.states:
                 if stored.branches:
-                    if (flag & FORCED or stored.frames[-1].vals == vals) and self._meets_open(
-                        stored, state, frame, index, flag
-                    ):
+                    if (kept or stored.frames[-1].vals == vals) and self._meets_open(stored, state, frame, index, flag):
                         ended = True
                         break
                     if may_skip:
@@ -120,9 +119,10 @@ class Checkpoints:
                     break
                 if add:
                     misses = stored.misses = stored.misses + 1
-                    patience = _FORCED_PATIENCE if flag & FORCED and stored.branches else _PATIENCE
-                    if misses > stored.hits * patience + patience:
-                        evicted.append(stored)
+                    if misses > _PATIENCE:
+                        patience = _FORCED_PATIENCE if kept and stored.branches else _PATIENCE
+                        if misses > stored.hits * patience + patience:
+                            evicted.append(stored)
             for stored in evicted:
                 place.states.remove(stored)
                 if stored in place.fresh:

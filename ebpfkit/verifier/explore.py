@@ -355,7 +355,9 @@ class Walk:
     def _run_function(self, function: Subprogram) -> None:
         flags, steps, runs = self.code.flags, self.steps, self._runs
         limit = self.max_insns
+        room = limit - len(flags)  # up to here the longest straight line fits into the limit
         processed = self.processed
+        begun = -1  # where a straight line that is not finished began
         index, previous = function.start, -1
         state = self.state
         frame, vals, ids = self.frame, self.vals, self.ids
@@ -366,10 +368,12 @@ class Walk:
                 flag = flags[index]
                 if not flag:
                     run = runs[index] or self._run_from(index)
-                    if run is not None and processed + len(run) <= limit:
+                    if run is not None and processed < room:
+                        begun = index
                         for step in run:
-                            processed += 1
                             index = step(vals, ids)
+                        processed += index - begun
+                        begun = -1
                         previous = index - 1
                         continue
                 processed += 1
@@ -409,7 +413,7 @@ class Walk:
                 vals = self.vals = frame.vals
                 ids = self.ids = frame.ids
         finally:
-            self.processed = processed
+            self.processed = processed if begun < 0 else processed + index - begun + 1
 
     def follow(self, function: Subprogram, path: Sequence[int]) -> list[causes.Seen]:
         """Walk one path again, up to but without its last instruction, in a walk of its own, and note every step."""

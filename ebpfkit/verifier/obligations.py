@@ -7,6 +7,7 @@ depend on the instruction alone, never on the state.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.asm.isa import Kind
@@ -133,44 +134,47 @@ Obligation = (
 )
 
 _RESERVED = "uses reserved fields"
+_CLEAR = FieldsClear("")
+_readable = cache(Readable)
+_writable = cache(Writable)
 
 
 def _fields(insn: Instruction, used: str, name: str) -> list[Obligation]:
     """An obligation on the fields not named in `used` (of "dsoi": dst, src, off, imm)."""
     values = {"d": insn.dst, "s": insn.src, "o": insn.off, "i": insn.imm}
     clear = all(not value for letter, value in values.items() if letter not in used)
-    return [FieldsClear("" if clear else f"{name} {_RESERVED}")]
+    return [_CLEAR if clear else FieldsClear(f"{name} {_RESERVED}")]
 
 
 def _alu(insn: Instruction) -> list[Obligation]:
     op = insn.op
     if op.operation == "neg":
-        return [*_fields(insn, "d", "BPF_NEG"), Readable(int(insn.dst)), Writable(int(insn.dst))]
+        return [*_fields(insn, "d", "BPF_NEG"), _readable(int(insn.dst)), _writable(int(insn.dst))]
     result: list[Obligation] = _fields(insn, "ds" if op.source == "reg" else "di", "BPF_ALU")
     if op.source == "reg":
-        result.append(Readable(int(insn.src)))
-    result.append(Readable(int(insn.dst)))
+        result.append(_readable(int(insn.src)))
+    result.append(_readable(int(insn.dst)))
     if op.source == "imm":
         if op.operation in ("div", "mod", "sdiv", "smod") and not insn.imm:
             result.append(OperandFits("div by zero"))
         if op.operation in ("lsh", "rsh", "arsh") and not 0 <= insn.imm < op.width:
             result.append(OperandFits(f"invalid shift {insn.imm}"))
-    return [*result, Writable(int(insn.dst))]
+    return [*result, _writable(int(insn.dst))]
 
 
 def _jump(insn: Instruction) -> list[Obligation]:
     if insn.op.source == "reg":
-        return [*_fields(insn, "dso", "BPF_JMP/JMP32"), Readable(int(insn.src)), Readable(int(insn.dst))]
-    return [*_fields(insn, "doi", "BPF_JMP/JMP32"), Readable(int(insn.dst))]
+        return [*_fields(insn, "dso", "BPF_JMP/JMP32"), _readable(int(insn.src)), _readable(int(insn.dst))]
+    return [*_fields(insn, "doi", "BPF_JMP/JMP32"), _readable(int(insn.dst))]
 
 
 def _atomic(insn: Instruction) -> list[Obligation]:
     op = insn.op
-    result = [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Readable(int(insn.dst))]
+    result = [*_fields(insn, "dso", "BPF_ATOMIC"), _readable(int(insn.src)), _readable(int(insn.dst))]
     if op.operation == "cmpxchg":
-        result.append(Readable(0))
+        result.append(_readable(0))
     elif op.operation.startswith("fetch") or op.operation == "xchg":
-        result.append(Writable(int(insn.src)))
+        result.append(_writable(int(insn.src)))
     access = Access(int(insn.dst), insn.off, op.size, False, True)
     return [*result, access, Access(int(insn.dst), insn.off, op.size, True, True)]
 
@@ -183,34 +187,34 @@ def of(insn: Instruction) -> list[Obligation]:
             return _alu(insn)
         case Kind.MOV:
             if op.source == "reg":
-                return [*_fields(insn, "ds", "BPF_MOV"), Readable(int(insn.src)), Writable(int(insn.dst))]
-            return [*_fields(insn, "di", "BPF_MOV"), Writable(int(insn.dst))]
+                return [*_fields(insn, "ds", "BPF_MOV"), _readable(int(insn.src)), _writable(int(insn.dst))]
+            return [*_fields(insn, "di", "BPF_MOV"), _writable(int(insn.dst))]
         case Kind.MOVSX:
-            return [*_fields(insn, "ds", "BPF_MOV"), Readable(int(insn.src)), Writable(int(insn.dst))]
+            return [*_fields(insn, "ds", "BPF_MOV"), _readable(int(insn.src)), _writable(int(insn.dst))]
         case Kind.SWAP:
-            return [*_fields(insn, "d", "BPF_END"), Readable(int(insn.dst)), Writable(int(insn.dst))]
+            return [*_fields(insn, "d", "BPF_END"), _readable(int(insn.dst)), _writable(int(insn.dst))]
         case Kind.LOAD | Kind.LOADSX:
             access = Access(int(insn.src), insn.off, op.size, False)
-            return [*_fields(insn, "dso", "BPF_LDX"), Readable(int(insn.src)), Writable(int(insn.dst)), access]
+            return [*_fields(insn, "dso", "BPF_LDX"), _readable(int(insn.src)), _writable(int(insn.dst)), access]
         case Kind.STORE if op.source == "reg":
             store = Access(int(insn.dst), insn.off, op.size, True)
-            return [*_fields(insn, "dso", "BPF_STX"), Readable(int(insn.src)), Readable(int(insn.dst)), store]
+            return [*_fields(insn, "dso", "BPF_STX"), _readable(int(insn.src)), _readable(int(insn.dst)), store]
         case Kind.STORE:
             return [
                 *_fields(insn, "doi", "BPF_ST"),
-                Readable(int(insn.dst)),
+                _readable(int(insn.dst)),
                 Access(int(insn.dst), insn.off, op.size, True),
             ]
         case Kind.ATOMIC:
             return _atomic(insn)
         case Kind.LOAD_ACQUIRE:
             access = Access(int(insn.src), insn.off, op.size, False, True)
-            return [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Writable(int(insn.dst)), access]
+            return [*_fields(insn, "dso", "BPF_ATOMIC"), _readable(int(insn.src)), _writable(int(insn.dst)), access]
         case Kind.STORE_RELEASE:
             store = Access(int(insn.dst), insn.off, op.size, True, True)
-            return [*_fields(insn, "dso", "BPF_ATOMIC"), Readable(int(insn.src)), Readable(int(insn.dst)), store]
+            return [*_fields(insn, "dso", "BPF_ATOMIC"), _readable(int(insn.src)), _readable(int(insn.dst)), store]
         case Kind.ADDR_SPACE:
-            return [Readable(int(insn.src)), Writable(int(insn.dst))]
+            return [_readable(int(insn.src)), _writable(int(insn.dst))]
         case Kind.JUMP:
             return _jump(insn)
         case Kind.GOTO | Kind.MAY_GOTO:
@@ -221,12 +225,12 @@ def of(insn: Instruction) -> list[Obligation]:
         case Kind.EXIT:
             return _fields(insn, "o", "BPF_EXIT")  # the kernel does not look at the offset
         case Kind.WIDE:
-            return [*_fields(insn, "dsi", "BPF_LD_IMM64"), Writable(int(insn.dst))]
+            return [*_fields(insn, "dsi", "BPF_LD_IMM64"), _writable(int(insn.dst))]
         case Kind.PACKET:
             used = "i" if op.operation == "abs" else "si"
-            reads: list[Obligation] = [Readable(int(insn.src))] if op.operation == "ind" else []
+            reads: list[Obligation] = [_readable(int(insn.src))] if op.operation == "ind" else []
             fields = _fields(insn, used, "BPF_LD_[ABS|IND]")
             if op.size == 8:
                 fields = [FieldsClear("BPF_LD_[ABS|IND] uses reserved fields")]
-            return [Allowed("BPF_LD_[ABS|IND]"), *fields, Readable(6), NoReferences("BPF_LD_[ABS|IND]"), *reads]
+            return [Allowed("BPF_LD_[ABS|IND]"), *fields, _readable(6), NoReferences("BPF_LD_[ABS|IND]"), *reads]
     return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.asm.isa import Kind
-from ebpfkit.verifier.program import CALLS_BACK, Code
+from ebpfkit.verifier.program import CALLS_BACK, JUMP_POINT, Code
 from ebpfkit.verifier.state import SPILL, Checkpoint, Note, Slot, State
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class Precision:
         self.touched = [
             _touched(step) | (0 if follows_calls or step[0] not in _FRAME_CHANGES else _FRAME) for step in self.steps
         ]
+        # The same for all instructions of the straight line that leads from a jump's target to the instruction.
+        self.touched_before = self.touched[:]
+        for index in range(1, len(self.steps)):
+            if not code.flags[index] & JUMP_POINT:
+                self.touched_before[index] |= self.touched_before[index - 1]
 
     def demand_register(self, state: State, index: int, register: int) -> None:
         """The number in `register` of the current frame, before the instruction `index`, decided something."""
@@ -156,7 +161,7 @@ class Precision:
         return changed
 
     def _walk_back(self, state: State, index: int, demand: Demand, frame: int) -> bool:
-        steps, touched = self.steps, self.touched
+        steps, touched, touched_before = self.steps, self.touched, self.touched_before
         history, first, at = state.history, state.first, index
         parent = state.parent
         subsequent = -1
@@ -167,6 +172,20 @@ class Precision:
             recorded = history.index if history is not None else -1  # the instruction of the latest entry
             mask = current[0] | _FRAME
             while True:
+                if not skip and not touched_before[at] & mask:
+                    # Nothing on the straight line up to here meets the demand, but what a note may tell.
+                    if history is None:
+                        break
+                    if not history.is_note:
+                        if recorded == first and history.count == 1:
+                            break
+                        subsequent = recorded
+                        at, history = history.previous, history.before
+                        recorded = history.index if history is not None else -1
+                        continue
+                    if at != recorded:
+                        subsequent = recorded + 1
+                        at = recorded
                 entry = history if at == recorded else None
                 if skip:
                     skip = False

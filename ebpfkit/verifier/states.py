@@ -174,7 +174,7 @@ class Comparison:
     def __init__(self, values: Values, privileged: bool, live: list[int]) -> None:
         self.values = values
         self.live = live  # of each instruction, as masks: other registers count nowhere
-        self._alive = [_registers_of(mask & 0x3FF) for mask in live]
+        self._alive = [list(_registers_of(mask & 0x3FF)) for mask in live]
         self.privileged = privileged
         self.memo = values.new_memo()
         self._types: dict[tuple[bytes, bytes], bool] = {}
@@ -368,6 +368,10 @@ class Comparison:
             misfits.add(new)
         stored.place = register
         stored.misfits = misfits
+        order = self._alive[stored.index]
+        if order[0] != register:  # states at one place tend to differ at one place
+            order.remove(register)
+            order.insert(0, register)
         return False
 
     def _covers_rest(self, checks: _Checks, stored: Checkpoint, state: State) -> bool:
