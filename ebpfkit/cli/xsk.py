@@ -18,7 +18,9 @@ from ebpfkit.cli.status import print_json
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from ebpfkit.xsk import XskSocket
+    from ebpfkit.dsl.program import Program
+    from ebpfkit.xsk import Running, XskSocket
+    from ebpfkit.xsk.workers import Threads
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -80,6 +82,7 @@ def txonly(
     """Send the same packet over and over."""
     from ebpfkit.xsk import XskSocket
     from ebpfkit.xsk.apps import generator
+    from ebpfkit.xsk.workers import Threads
 
     data = _packet(packet, size)
     with ExitStack() as undo:
@@ -87,7 +90,7 @@ def txonly(
             queue: undo.enter_context(XskSocket(dev, queue, mode=mode, rx_size=0, frame_count=512))
             for queue in _queues(queues) or (0,)
         }
-        _watch("txonly", sockets, generator(data, rate=rate, count=count), **options)
+        _watch("txonly", sockets, Threads(sockets, generator(data, rate=rate, count=count)), **options)
 
 
 @command.command(name="dump")
@@ -180,12 +183,12 @@ def _packet(text: str | None, size: int) -> bytes:
 
 
 def _receive(
-    name: str, work: Callable[..., None], attach: str | None, *, dev: str, queues: str | None, mode: str, **options: Any
+    name: str, handler: Program, attach: str | None, *, dev: str, queues: str | None, mode: str, **options: Any
 ) -> None:
     from ebpfkit.xsk import XskGroup
 
-    with XskGroup(dev, _queues(queues), attach_mode=attach, mode=mode) as group:
-        _watch(name, group.sockets, work, **options)
+    with XskGroup(dev, _queues(queues), attach_mode=attach, mode=mode, frame_size=2048) as group:
+        _watch(name, group.sockets, group.run(handler), **options)
 
 
 @contextmanager
@@ -201,25 +204,24 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 
 def _watch(
-    name: str, sockets: Mapping[int, XskSocket], work: Callable[..., None], *, seconds: float | None, interval: float,
+    name: str, sockets: Mapping[int, XskSocket], work: Running | Threads, *, seconds: float | None, interval: float,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Run the worker on every socket and print the rates until it is over."""
+    """Print the rates of what works on the sockets until it is over."""
     from ebpfkit.xsk.apps import Rates
-    from ebpfkit.xsk.workers import Threads
 
-    if interval <= 0:
-        raise UsageError(f"--interval is a positive number of seconds, not {interval}")
     rates, samples = Rates(sockets), []
     started = time.monotonic()
     end = None if seconds is None else started + seconds
-    with _stop_signals() as stop, Threads(sockets, work) as workers:
+    with work as workers, _stop_signals() as stop:
+        if interval <= 0:
+            raise UsageError(f"--interval is a positive number of seconds, not {interval}")
         if not as_json:
             zero_copy = all(sock.zero_copy for sock in sockets.values())
             mode = "zero-copy" if zero_copy else "copy"
             click.echo(f"{name} on queues {', '.join(map(str, sockets))}, {mode} mode; Ctrl-C ends")
             sys.stdout.flush()
-        while not stop.is_set() and workers.are_running and (end is None or time.monotonic() < end):
+        while not stop.is_set() and workers.is_running and (end is None or time.monotonic() < end):
             left = interval if end is None else min(interval, max(0.0, end - time.monotonic()))
             workers.wait(left, stop)
             sample = rates.sample()

@@ -1,6 +1,6 @@
 """What AF_XDP sockets are most often measured with: drop, send, send back; and how fast they are at it.
 
-Each is a worker `work(sock, stop)` for `XskGroup.threads`, on the batch interface. The command line's `ebpfkit xsk` and
+Handlers for compiled loops, a worker that sends for `XskGroup.threads`, and rates. The command line's `ebpfkit xsk` and
 the examples in programs/ use them.
 """
 
@@ -9,51 +9,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ebpfkit.errors import UsageError, XskError
-from ebpfkit.xsk.ring import DESCRIPTOR
+from ebpfkit.dsl.decorators import xdp
+from ebpfkit.dsl.packet import Packet
+from ebpfkit.dsl.verdicts import XDP_DROP, XDP_TX, XdpAction
+from ebpfkit.errors import UsageError
+from ebpfkit.net import Ethernet
+from ebpfkit.xsk.loop import Loop
 from ebpfkit.xsk.stats import XskStatistics
-from ebpfkit.xsk.umem import Umem
 
 if TYPE_CHECKING:
     from ebpfkit.xsk.socket import XskSocket
     from ebpfkit.xsk.workers import Stop
 
-__all__ = ["Rate", "Rates", "drop", "forward", "generator", "swap_addresses"]
+__all__ = ["Rate", "Rates", "drop", "forward", "generator"]
 
-BURST = 64
+SLICE = 8192  # packets between two looks at whether to stop
 _TURN = 0.1  # seconds after which a worker looks whether it is to stop
 
 
-def drop(sock: XskSocket, stop: Stop) -> None:
+@xdp(short=XDP_DROP)
+def drop(pkt: Packet) -> XdpAction:
     """Receive and forget."""
-    while not stop.is_set():
-        batch = sock.receive_batch(4 * BURST, timeout=_TURN)
-        if len(batch):
-            sock.release_batch(batch)
+    return XDP_DROP
 
 
-def swap_addresses(umem: Umem, batch: NDArray[Any]) -> None:
-    """Exchange source and destination MAC of every packet of a batch."""
-    both = umem.gather(batch["addr"], 0, 12)
-    umem.scatter(batch["addr"], 0, np.roll(both, 6, axis=1))
-
-
-def forward(sock: XskSocket, stop: Stop) -> None:
+@xdp(short=XDP_DROP)
+def forward(pkt: Packet) -> XdpAction:
     """Send every packet back to where it came from."""
-    while not stop.is_set():
-        batch = sock.receive_batch(4 * BURST, timeout=_TURN)
-        if len(batch):
-            swap_addresses(sock.umem, batch)
-            try:
-                sock.send_batch(batch)
-            except XskError as error:
-                if not error.errno:
-                    raise  # not the device's doing
+    eth = pkt.read(Ethernet)
+    eth.dst, eth.src = eth.src, eth.dst
+    return XDP_TX
 
 
 def generator(
@@ -61,7 +50,8 @@ def generator(
 ) -> Callable[[XskSocket, Stop], None]:
     """A worker that sends `packet` over and over: `rate` packets a second (None: as many as go), `count` in all.
 
-    For sockets without RX ring (`rx_size=0`): every frame of their UMEM holds the packet, written once.
+    For sockets without RX ring (`rx_size=0`): every frame of their UMEM holds the packet, written once. Raises XskError
+    when the device goes down.
     """
     if rate is not None and rate <= 0:
         raise UsageError(f"a rate is a positive number of packets a second, not {rate}")
@@ -74,29 +64,33 @@ def generator(
             raise UsageError(f"a packet of {len(packet)} bytes does not fit a frame of {umem.frame_size}")
         start = umem.data_offset
         umem.frames[:, start : start + len(packet)] = np.frombuffer(packet, np.uint8)
-        batch = np.zeros(BURST, DESCRIPTOR)
-        batch["len"] = len(packet)
-        began, sent = time.monotonic(), 0
-        while not stop.is_set() and (count is None or sent < count):
-            size = BURST if count is None else min(BURST, count - sent)
-            if rate is not None:
-                due = int(rate * (time.monotonic() - began)) + 1 - sent
-                if due < min(size, max(1, rate / 1000)):  # at most a thousand bursts a second
-                    time.sleep(min(_TURN, 0.2 / rate + 0.0005))
-                    continue
-                size = min(size, due)
-            sock.reap()
-            addresses = umem.allocate(size)
-            if not len(addresses):
-                sock.flush()
-                continue
-            part = batch[: len(addresses)]
-            part["addr"] = addresses + np.uint64(start)
-            sock.send_batch(part)
-            sent += len(part)
+        loop = Loop([sock], None)
+        loop.attach()
+        try:
+            _generate(loop, stop, len(packet), rate, count)
+        finally:
+            loop.detach()
+            loop.close()
         sock.drain(1)
 
     return work
+
+
+def _generate(loop: Loop, stop: Stop, length: int, rate: float | None, count: int | None) -> None:
+    """Slices of packets until it is stopped, all have gone, or the device went down."""
+    began, sent = time.monotonic(), 0
+    while not stop.is_set() and (count is None or sent < count):
+        size = SLICE if count is None else min(SLICE, count - sent)
+        if rate is not None:
+            due = int(rate * (time.monotonic() - began)) + 1 - sent
+            if due < min(size, max(1, rate / 1000)):  # at most a thousand bursts a second
+                time.sleep(min(_TURN, 0.2 / rate + 0.0005))
+                continue
+            size = min(size, due)
+        done = loop.generate(size, length)
+        sent += done
+        if done < size:
+            return
 
 
 @dataclass(frozen=True, slots=True)

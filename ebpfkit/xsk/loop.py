@@ -264,6 +264,10 @@ class Loop:
 
     def tally(self, sock: XskSocket) -> None:
         """Bring the socket's own counters up to date."""
+        with self._lock:
+            self._tally(sock)
+
+    def _tally(self, sock: XskSocket) -> None:
         now, before = self.words[sock][_COUNTED].copy(), self._tallied[sock]
         for name in ("received", "sent", "completed", "wakeups"):
             at = COUNTERS.index(name)

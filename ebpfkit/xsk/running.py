@@ -153,17 +153,18 @@ class Running:
         counts = [loop.counters() for loop in self.loops]
         return LoopCounters(**{field.name: sum(one[field.name] for one in counts) for field in fields(LoopCounters)})
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the loops have ended by themselves; False after `timeout` seconds. Raises what ended one."""
+    def wait(self, timeout: float | None = None, stop: threading.Event | None = None) -> bool:
+        """Wait until a loop has ended by itself; False after `timeout` seconds, or when `stop` is set.
+
+        Raises what ended it.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
-            while thread.is_alive():
-                left = _TURN if deadline is None else min(_TURN, deadline - time.monotonic())
-                if left <= 0:
-                    return False
-                thread.join(left)
-                if self.failures:
-                    break
+        pause = stop or threading.Event()
+        while self.is_running:
+            self._raise()
+            left = _TURN if deadline is None else min(_TURN, deadline - time.monotonic())
+            if left <= 0 or pause.wait(min(left, 0.05)):
+                return False
         self._raise()
         return True
 

@@ -102,14 +102,14 @@ class Threads(_Workers):
             self.event.set()
 
     @property
-    def are_running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether any is."""
         return any(thread.is_alive() for thread in self._threads)
 
     def wait(self, timeout: float, stop: threading.Event | None = None) -> None:
         """Wait until all have ended, one has failed, `stop` is set, or `timeout` seconds are over."""
         deadline = time.monotonic() + timeout
-        while self.are_running and not self.event.is_set() and (left := deadline - time.monotonic()) > 0:
+        while self.is_running and not self.event.is_set() and (left := deadline - time.monotonic()) > 0:
             (stop or self.event).wait(min(left, _TURN))
             if stop is not None and stop.is_set():
                 return
