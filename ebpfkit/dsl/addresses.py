@@ -41,6 +41,12 @@ class IPv4Addr(be32):
     def __format__(self, spec: str, /) -> str:
         return format(str(self), spec) if not spec or spec[-1] in "s<>^0123456789" else format(self._value, spec)
 
+    if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: Any = None, /) -> IPv4Addr: ...
+
+        def __set__(self, instance: object, value: IPv4Addr | be32 | int, /) -> None: ...
+
 
 def _parse(value: object, size: int) -> int:
     """The number of an address given as text, bytes or an `ipaddress` object."""

@@ -15,13 +15,15 @@ __all__ = ["SpinLock"]
 
 
 class bpf_spin_lock(Struct):  # the kernel finds it by this name in the map's types
-    """A spin lock as a field of a map's value, `lock: bpf.SpinLock`; it is never named in a constructor.
+    """A spin lock as a field of a map's value; it is never named in a constructor.
+
+        lock: bpf.SpinLock = bpf.SpinLock()      # what stands behind = is for type checkers, and may be left out
 
     `with value.lock:` takes it and gives it back however the block is left. Inside, a program may compute and change
     the value; it may call no helper, use no other map, and read no further packet header.
     """
 
-    val: u32
+    val: u32 = u32(0)
 
     def __enter__(self) -> None:
         run = current_run()

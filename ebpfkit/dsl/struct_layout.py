@@ -47,9 +47,11 @@ class _Layout:
             return
         self.finish_bits()
         info = info_of(kind)
-        default = encode(kind, body) if body is not None else None
-        if isinstance(info, StructType) and info.opaque:
+        default = None
+        if isinstance(info, StructType) and info.opaque:  # what stands behind = is for type checkers
             default = bytes(info.size)
+        elif body is not None:
+            default = encode(kind, body)
         if self.union:
             self._overlay(name, info, default)
         else:

@@ -56,13 +56,15 @@ _KNOWN: dict[int, _Armed] = {}
 
 
 class bpf_timer(Struct):  # the kernel finds it by this name in the map's types
-    """A timer as a field of a map's value, `timer: bpf.Timer`; it is never named in a constructor.
+    """A timer as a field of a map's value; it is never named in a constructor.
+
+        timer: bpf.Timer = bpf.Timer()      # what stands behind = is for type checkers, and may be left out
 
     `init` once, `set_callback`, then `start`; what deletes the entry cancels the timer (kernel 5.15; hashes, LRU hashes
     and arrays). The program must stay loaded, or pinned, for its function to be called.
     """
 
-    opaque: array[u64, Literal[2]]
+    opaque: array[u64, Literal[2]] = array[u64, Literal[2]]()
 
     def init(self, entries: MapFacade, clock: int = CLOCK_MONOTONIC, /) -> s64:
         """Prepare the timer of a value of `entries` (bpf_timer_init): 0, or -EBUSY (16) when it is prepared already."""

@@ -158,6 +158,8 @@ class be16(NetworkInteger, bits=16):
 
     if TYPE_CHECKING:
 
+        def __get__(self, instance: object, owner: Any = None, /) -> be16: ...
+
         def __set__(self, instance: object, value: be16 | int, /) -> None: ...
 
 
@@ -181,6 +183,8 @@ class be32(NetworkInteger, bits=32):
 
     if TYPE_CHECKING:
 
+        def __get__(self, instance: object, owner: Any = None, /) -> be32: ...
+
         def __set__(self, instance: object, value: be32 | int, /) -> None: ...
 
 
@@ -203,6 +207,8 @@ class be64(NetworkInteger, bits=64):
         return cls(cls(raw)._swapped())
 
     if TYPE_CHECKING:
+
+        def __get__(self, instance: object, owner: Any = None, /) -> be64: ...
 
         def __set__(self, instance: object, value: be64 | int, /) -> None: ...
 

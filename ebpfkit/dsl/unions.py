@@ -36,10 +36,6 @@ if TYPE_CHECKING:  # apart from Struct, whose constructor names every field
 
         def __bytes__(self) -> bytes: ...
 
-        def __get__(self, instance: object, owner: Any = None, /) -> Self: ...
-
-        def __set__(self, instance: object, value: Self, /) -> None: ...
-
 else:
 
     class Union(Struct):
