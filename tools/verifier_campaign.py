@@ -1,7 +1,7 @@
 """A long comparison of our verdicts with the running kernel's: random programs, real ones, mutants, broken bytes.
 
     python tools/verifier_campaign.py [--seconds 600] [--programs 50000] [--first 0] [--write docs/verifier-campaign.md]
-                                      [--objects FILE.o ...] [--robustness 200000]
+                                      [--objects FILE.o ...] [--jobs 1] [--robustness 200000]
 
 Prints, and with --write stores, agreement per stratum, the walked ratio, the rules hit and every disagreement that
 tests/verifier/known_disagreements.yaml does not explain. Exit status 1 if we accepted a program that the kernel
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import multiprocessing
 import platform
 import random
 import resource
@@ -21,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,15 +37,18 @@ from rare_rules import generate_rare  # noqa: E402
 from test_unprivileged import CASES  # noqa: E402
 from unprivileged_kernel import SYSCTL, ask_unprivileged, unprivileged_bpf  # noqa: E402
 from verifier_corpus import CONSTRUCTS, Sample, corpus  # noqa: E402
-from verifier_kernel import KernelOracle  # noqa: E402
+from verifier_kernel import KernelOracle, encode_for  # noqa: E402
 
 from ebpfkit.abi.model import HostProfile  # noqa: E402
 from ebpfkit.asm.codec import decode  # noqa: E402
 from ebpfkit.diag.rules import RULES  # noqa: E402
 from ebpfkit.elf.model import ProgramSpec  # noqa: E402
+from ebpfkit.errors import EbpfError  # noqa: E402
 from ebpfkit.verifier import verify_program  # noqa: E402
 
 KNOWN = yaml.safe_load((ROOT / "tests/verifier/known_disagreements.yaml").read_text())
+APART = 10_000_000
+"""The seeds of processes that run at once are so far apart."""
 RARE = 20
 """A rule is well tried when so many programs were rejected by it."""
 ROBUST_LIMIT = 2_000
@@ -67,7 +72,7 @@ class Tally:
     """What a campaign counts."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        self.verdicts: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         self.rules: Counter[str] = Counter()
         self.unsupported: Counter[str] = Counter()
         self.disagreements: list[tuple[str, Outcome]] = []
@@ -97,6 +102,20 @@ class Tally:
             self.same_count += outcome.walked == outcome.kernel_walked
         elif outcome.ours == "reject":
             self.rules[outcome.rule] += 1
+
+    def add(self, other: Tally) -> None:
+        """Count what another process counted too."""
+        for stratum, counter in other.verdicts.items():
+            self.verdicts[stratum] += counter
+        self.rules += other.rules
+        self.unsupported += other.unsupported
+        self.explained += other.explained
+        self.disagreements += other.disagreements
+        self.walked += other.walked
+        self.kernel_walked += other.kernel_walked
+        self.same_count += other.same_count
+        self.accepted += other.accepted
+        self.skipped += other.skipped
 
     @property
     def compared(self) -> int:
@@ -155,22 +174,39 @@ class Tally:
         return "\n".join(lines) + "\n"
 
 
-def run(first: int, seconds: float, programs: int, objects: list[Path]) -> tuple[Tally, float]:
-    """Compare until the time or the number of programs is used up."""
-    oracle = KernelOracle()
-    tally = Tally()
+def run(first: int, seconds: float, programs: int, objects: list[Path], jobs: int) -> tuple[Tally, float]:
+    """Compare until the time or the number of programs is used up, in `jobs` processes with seeds of their own."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         samples = list(corpus(objects, place=Path(place)))
     print(f"{len(samples)} real programs after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    tally = Tally()
+    unprivileged(tally, first, min(1_500, programs // 25))
+    oracle = KernelOracle()
     mutated = []
     for sample in samples:
         outcome = _compare(sample.spec, oracle, 0)
         tally.note(sample.stratum, outcome)
         if outcome is not None and outcome.walked <= MUTATED:
             mutated.append(sample)
-    unprivileged(tally, first, min(1_500, programs // 25))
-    seed = first
+    oracle.close()
+    left = seconds - (time.monotonic() - started)
+    share = max(0, programs - tally.compared) // jobs
+    context = multiprocessing.get_context("fork")
+    pipes = []
+    for number in range(jobs):
+        reader, writer = context.Pipe(duplex=False)
+        context.Process(target=_slice, args=(writer, first + number * APART, left, share, mutated)).start()
+        pipes.append(reader)
+    for reader in pipes:
+        tally.add(reader.recv())
+    return tally, time.monotonic() - started
+
+
+def _slice(writer: Connection, first: int, seconds: float, programs: int, mutated: list[Sample]) -> None:
+    """One process's part: sends its tally."""
+    oracle, tally = KernelOracle(), Tally()
+    started, seed = time.monotonic(), first
     while time.monotonic() - started < seconds and tally.compared < programs:
         _random_round(tally, oracle, seed)
         sample = mutated[seed % len(mutated)]
@@ -178,10 +214,10 @@ def run(first: int, seconds: float, programs: int, objects: list[Path]) -> tuple
             tally.note(f"{sample.stratum}, mutants", _compare(mutant, oracle, seed))
         _construct_round(tally, oracle, seed)
         seed += 1
-        if seed % 1000 == 0:
+        if seed % 200 == 0:
             print(f"{tally.compared} programs, {len(tally.disagreements)} disagreements", file=sys.stderr, flush=True)
     oracle.close()
-    return tally, time.monotonic() - started
+    writer.send(tally)
 
 
 def _compare(spec: ProgramSpec, oracle: KernelOracle, seed: int) -> Outcome | None:
@@ -216,6 +252,14 @@ def _construct_round(tally: Tally, oracle: KernelOracle, seed: int) -> None:
         tally.note("rare rules", _compare(rare, oracle, seed))
 
 
+def _can_encode(spec: ProgramSpec, oracle: KernelOracle) -> bool:
+    try:
+        encode_for(spec, oracle.map_fd)
+    except EbpfError:
+        return False
+    return True
+
+
 def unprivileged(tally: Tally, first: int, count: int) -> None:
     """Socket filters of a user without any capability, asked all at once."""
     if not SYSCTL.exists() or SYSCTL.read_text().strip() == "1":
@@ -226,6 +270,7 @@ def unprivileged(tally: Tally, first: int, count: int) -> None:
         spec = program(generate(seed, prog_type="socket_filter")[0], "socket_filter")
         specs += [spec, *(mutant for mutant in mutants_of(spec, seed, 1) if mutant.maps == spec.maps)]
     specs += [program(random.Random(seed).choice(WRITTEN)[1], "socket_filter") for seed in range(first, first + count)]
+    specs = [spec for spec in specs if _can_encode(spec, oracle)]
     with unprivileged_bpf():
         verdicts = ask_unprivileged(oracle, specs, log_size=1 << 12)
     for number, (spec, kernel) in enumerate(zip(specs, verdicts, strict=True)):
@@ -286,6 +331,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--programs", type=int, default=50_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--objects", nargs="*", type=Path, default=[])
     parser.add_argument("--robustness", type=int, default=0, metavar="INPUTS")
     parser.add_argument("--write", type=Path)
@@ -294,7 +340,7 @@ def main() -> int:
     if options.robustness:
         text = robustness(options.robustness, options.first, options.seconds)
     else:
-        tally, seconds = run(options.first, options.seconds, options.programs, options.objects)
+        tally, seconds = run(options.first, options.seconds, options.programs, options.objects, options.jobs)
         text = tally.text(seconds)
         failed = any(outcome.ours == "accept" for _, outcome in tally.disagreements)
     print(text)
