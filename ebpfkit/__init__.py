@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
     from ebpfkit.dsl.skbuff import SkBuff
     from ebpfkit.dsl.replacements import freplace
+    from ebpfkit.dsl.sockets import Socket
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.struct_layout import PaddingWarning
     from ebpfkit.dsl.structs import Header, Struct, bits, offsetof, sizeof
@@ -152,6 +153,7 @@ __all__ = [
     "SK_PASS",
     "SkAction",
     "SkBuff",
+    "Socket",
     "SpinLock",
     "Stack",
     "Struct",

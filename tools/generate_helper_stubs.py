@@ -19,15 +19,19 @@ HEADER = '''"""Signatures of the helpers; tools/generate_helper_stubs.py writes 
 from enum import IntEnum
 from typing import Any
 
-from ebpfkit.abi.model import ArgKind, HelperSpec
+from ebpfkit.abi.model import ArgKind, HelperSpec, RetKind
 from ebpfkit.dsl.arrays import array
+from ebpfkit.dsl.kernel_structs import Kernel
+from ebpfkit.dsl.kfuncs import Dynptr
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Reader
+from ebpfkit.dsl.sockets import Socket
 from ebpfkit.dsl.structs import Struct
 from ebpfkit.dsl.trace_context import Context, TraceEvent
 from ebpfkit.dsl.types import Integer, s64, u32, u64
 from ebpfkit.dsl.verdicts import XdpAction
 
+POINTERS: dict[RetKind, str]
 PYTHON_TYPES: dict[ArgKind, str]
 RESULT_TYPES: dict[str, type[Integer]]
 UNSUPPORTED: dict[str, str]
@@ -53,7 +57,9 @@ def signature(spec: HelperSpec) -> str:
         parameters.append(f"{name}: {helpers.PYTHON_TYPES[argument.kind]}")
     if any(keyword.iskeyword(argument.name) for argument in spec.args or ()):
         parameters.append("/")
-    result = "None" if spec.ret is RetKind.VOID else helpers.result_type(spec).__name__
+    result = helpers.POINTERS.get(spec.ret, "")
+    if not result:
+        result = "None" if spec.ret is RetKind.VOID else helpers.result_type(spec).__name__
     line = f"def {spec.name}({', '.join(parameters)}) -> {result}: ..."
     if len(line) <= 120:
         return line

@@ -6,16 +6,33 @@ Belongs here: arguments by kind, results by C type, licences. What maps and the 
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.compiler.contexts import is_record
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Arg, Imm, Null, Operand
 from ebpfkit.compiler.map_methods import MapMethods
-from ebpfkit.compiler.values import INT, Bytes, Const, ContextValue, Scalar, Space, Value, View, Void, ir_type, scalar
-from ebpfkit.dsl.helpers import result_type
+from ebpfkit.compiler.values import (
+    INT,
+    Bytes,
+    Const,
+    ContextValue,
+    OptionalView,
+    Scalar,
+    Space,
+    Value,
+    View,
+    Void,
+    ir_type,
+    scalar,
+)
+from ebpfkit.dsl.helpers import POINTERS, result_type
+from ebpfkit.dsl.kernel_structs import Kernel
+from ebpfkit.dsl.kfuncs import Dynptr
 from ebpfkit.dsl.kinds import KINDS
 from ebpfkit.dsl.maps import MapFacade
+from ebpfkit.dsl.sockets import Socket
 from ebpfkit.dsl.typeinfo import ArrayType, IntType
 
 __all__ = ["HelperCalls"]
@@ -23,6 +40,9 @@ __all__ = ["HelperCalls"]
 _NUMBERS = (
     ArgKind.SIZE, ArgKind.SIZE_OR_ZERO, ArgKind.ANYTHING, ArgKind.UNCHECKED, ArgKind.SCALAR, ArgKind.CONST,
 )  # fmt: skip
+
+
+_OF_KERNEL = (ArgKind.BTF_SOCK_COMMON, ArgKind.BTF_ID, ArgKind.BTF_ID_OR_NULL)
 
 
 class HelperCalls(MapMethods):
@@ -65,13 +85,23 @@ class HelperCalls(MapMethods):
             else:
                 operands.append(self._helper_argument(argument.kind, argument.ctype, value, facade, where))
         self._check_sizes(spec, given)
-        result = self.call(spec.name, "void" if spec.ret is RetKind.VOID else "i64", *operands)
+        kinds = {RetKind.VOID: "void", **dict.fromkeys(POINTERS, "ptr")}
+        result = self.call(spec.name, kinds.get(spec.ret, "i64"), *operands)
         if Effect.CHANGES_PACKET in spec.effects and self.kind.access:
             self.packet_moved(f"{spec.name}()", node)
         if spec.ret is RetKind.VOID:
             return Void(f"{spec.name}()")
+        if spec.ret in POINTERS:
+            return self._of_kernel(spec, result)
         kind: IntType = result_type(spec, self.kind.verdict).__ebpf_type__  # type: ignore[union-attr]  # as for XdpAction
         return scalar(self.builder.convert("trunc", result, ir_type(kind)), kind)
+
+    @staticmethod
+    def _of_kernel(spec: HelperSpec, pointer: Operand) -> Value:
+        """A socket or a structure of the kernel's, which may be missing."""
+        cls: Any = Socket if "Socket" in POINTERS[spec.ret] else Kernel
+        view = View(pointer, cls.__ebpf_type__, cls, Space.KERNEL, 8)
+        return OptionalView(view, f"{spec.name}()") if "None" in POINTERS[spec.ret] else view
 
     def require_licence(self, spec: HelperSpec, node: ast.AST) -> None:
         """Refuse a helper that the program's licence does not allow."""
@@ -118,7 +148,7 @@ class HelperCalls(MapMethods):
             return self.in_memory("value", value, facade.value_type.__ebpf_type__, facade.value_type, node)
         if kind in _NUMBERS:
             return self._helper_number(ctype, value, node)
-        if value == Const(None) and kind is ArgKind.MEM_OR_NULL:
+        if value == Const(None) and kind in (ArgKind.MEM_OR_NULL, ArgKind.BTF_ID_OR_NULL):
             return Null()
         if isinstance(value, Const) and isinstance(value.value, bytes) and kind in (ArgKind.MEM, ArgKind.MEM_OR_NULL):
             info = ArrayType(IntType("u8", 8), len(value.value))
@@ -128,6 +158,10 @@ class HelperCalls(MapMethods):
         if not isinstance(value, View):
             raise self.wrong_kind(value, node, "a structure or an array")
         self.check_alive(value, node)
+        if kind in _OF_KERNEL and value.space is not Space.KERNEL:
+            raise self.wrong_kind(value, node, "what a helper or kernel function gave")
+        if kind in (ArgKind.DYNPTR, ArgKind.DYNPTR_UNINIT) and value.cls is not Dynptr:
+            raise self.wrong_kind(value, node, "a Dynptr")
         if value.space is Space.CONTEXT:
             raise self.error(node, "bad-type", "a helper cannot read a record of the kernel's", "give it a .copy()")
         if kind in (ArgKind.MEM_UNINIT, ArgKind.MEM_RW, ArgKind.MEM_FIXED_UNINIT) and value.space is Space.PACKET:

@@ -15,7 +15,7 @@ from typing import Any
 from ebpfkit.compiler.ir import Imm
 from ebpfkit.compiler.timers import Timers
 from ebpfkit.compiler.values import Space, Value, View, describe
-from ebpfkit.dsl.kernel_structs import Kernel
+from ebpfkit.dsl.kernel_structs import Kernel, is_kernel
 from ebpfkit.dsl.typeinfo import ArrayType, IntType, StructType, TypeInfo
 from ebpfkit.errors import CompileError
 
@@ -53,7 +53,7 @@ class KernelMemory(Timers):
         if view.space not in _SPACES:
             return super().load_place(view, offset, info, cls, node)
         pointer = view.pointer
-        if isinstance(view.type, StructType) and view.type.fields:
+        if isinstance(view.type, StructType) and view.type.fields and is_kernel(view.cls):
             index = next(n for n, f in enumerate(view.type.fields) if f.offset == offset)
             pointer = self.builder.core_field(pointer, view.type, index)
         else:

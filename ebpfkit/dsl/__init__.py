@@ -35,6 +35,7 @@ _HOMES = {
     "program": ("Program", "TracingProgram"),
     "queues": ("BloomFilter", "Queue", "Stack"),
     "replacements": ("freplace",),
+    "sockets": ("Socket",),
     "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
     "skbuff": ("SkBuff",),
     "struct_layout": ("PaddingWarning",),

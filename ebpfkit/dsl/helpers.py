@@ -29,6 +29,7 @@ from ebpfkit.dsl.verdicts import XdpAction
 from ebpfkit.errors import NotSupported
 
 __all__ = [
+    "POINTERS",
     "PYTHON_TYPES",
     "RESULT_TYPES",
     "UNSUPPORTED",
@@ -55,10 +56,24 @@ PYTHON_TYPES = {
     ArgKind.MEM_RW: _MEMORY,
     ArgKind.MEM_FIXED: _MEMORY,
     ArgKind.MEM_FIXED_UNINIT: _MEMORY,
+    ArgKind.MEM_FIXED_RW: _MEMORY,
+    ArgKind.DYNPTR: "Dynptr",
+    ArgKind.DYNPTR_UNINIT: "Dynptr",
+    ArgKind.BTF_SOCK_COMMON: "Socket | Kernel",
+    ArgKind.BTF_ID: "Kernel",
+    ArgKind.BTF_ID_OR_NULL: "Kernel | None",
     ArgKind.SIZE: "int",
     ArgKind.SIZE_OR_ZERO: "int",
 }
 """How an argument is annotated, for the kinds that the language can write."""
+
+POINTERS = {
+    RetKind.SOCKET_OR_NULL: "Socket | None",
+    RetKind.SOCK_COMMON_OR_NULL: "Socket | None",
+    RetKind.BTF_ID: "Kernel",
+    RetKind.BTF_ID_OR_NULL: "Kernel | None",
+}
+"""How a result is annotated that is a pointer of the kernel's."""
 
 RESULT_TYPES: dict[str, type[Integer]] = {"u64": u64, "u32": u32, "s64": s64, "void": s64}  # void: it answers 0
 VERDICTS = frozenset({"redirect", "redirect_map", "redirect_neigh", "redirect_peer"})
@@ -75,16 +90,23 @@ UNSUPPORTED = {
     "xdp_adjust_head": "write pkt.push_head(n) or pkt.pop_head(n)",
     "xdp_adjust_tail": "write pkt.trim(n) or pkt.extend(n)",
     "xdp_adjust_meta": "write pkt.push_meta(T)",
-    "ringbuf_query": "write a program without it; the reader knows how much is there",
+    "loop": "write bpf.loop(n, step, state)",
+    "for_each_map_elem": "write m.for_each(visit, state)",
+    "timer_init": "write value.timer.init(m)",
+    "timer_set_callback": "write value.timer.set_callback(f)",
+    "timer_start": "write value.timer.start(nanoseconds)",
+    "timer_cancel": "write value.timer.cancel()",
+    "map_pop_elem": "write q.pop()",
+    "map_peek_elem": "write q.peek(), or x in filter",
+    "dynptr_data": "write kfuncs.bpf_dynptr_slice(...), or dynptr_read",
+    "strncmp": "compare bytes with ==",
+    "snprintf": "hand the values out through a RingBuf",
 }
 """Helpers that a program could call in C and that are not offered here, by name, beside those that `reason_against`
 finds by their arguments."""
 
 _REASONS = {
     ArgKind.FUNC: "it takes a callback",
-    ArgKind.DYNPTR: "there are no dynptrs in the language yet",
-    ArgKind.DYNPTR_UNINIT: "there are no dynptrs in the language yet",
-    ArgKind.TIMER: "there are no timers in the language yet",
     ArgKind.SPIN_LOCK: "write with value.lock:",
     ArgKind.KPTR: "there are no kernel pointers in the language yet",
     ArgKind.RINGBUF_MEM: "write record.submit() or record.discard()",
@@ -106,7 +128,7 @@ def reason_against(spec: HelperSpec) -> str:
         return "write events.reserve()"
     if spec.ret is RetKind.MAP_VALUE_OR_NULL:
         return "write m.get(key)"
-    if spec.ret not in (RetKind.INTEGER, RetKind.VOID):
+    if spec.ret not in (RetKind.INTEGER, RetKind.VOID, *POINTERS):
         return "its result is a pointer of the kernel's"
     return ""
 
@@ -241,7 +263,31 @@ def _xdp_store_bytes(run: Run, packet: Packet, offset: int, source: Any, size: i
     return 0
 
 
+def _dynptr(run: Run, ptr: Any, offset: int, size: int) -> Region | None:
+    """The packet under a dynptr, where it has these bytes."""
+    found = run.dynptrs.get(id(ptr._region))
+    return None if found is None or offset + size > len(found[1]) else found[1]._region
+
+
+def _dynptr_read(run: Run, target: Any, size: int, ptr: Any, offset: int, flags: int) -> int:
+    region = _dynptr(run, ptr, offset, size)
+    if flags or region is None:
+        return -22 if flags or id(ptr._region) not in run.dynptrs else -7
+    target._region.write(target._offset, region.read(int(offset), int(size)))
+    return 0
+
+
+def _dynptr_write(run: Run, ptr: Any, offset: int, source: Any, size: int, flags: int) -> int:
+    region = _dynptr(run, ptr, offset, size)
+    if flags or region is None:
+        return -22 if flags or id(ptr._region) not in run.dynptrs else -7
+    region.write(int(offset), _bytes(source, size))
+    return 0
+
+
 _MEANINGS: dict[str, Callable[..., int]] = {
+    "dynptr_read": _dynptr_read,
+    "dynptr_write": _dynptr_write,
     "ktime_get_ns": _clock,
     "ktime_get_boot_ns": _clock,
     "ktime_get_coarse_ns": _clock,

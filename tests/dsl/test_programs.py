@@ -228,8 +228,8 @@ def test_helpers_without_a_meaning_here_say_so():
         call(lambda pkt: helpers.redirect(1))  # type: ignore[call-arg]
     with pytest.raises(CompileError, match="only in a running program"):
         helpers.ktime_get_ns()
-    for name, why in (("tail_call", "prog array"), ("loop", "callback"), ("map_lookup_elem", r"m.get\(key\)"),
-                      ("dynptr_read", "dynptr"), ("ringbuf_reserve", "reserve"), ("sk_release", "pointer"),
+    for name, why in (("tail_call", "table.tail_call"), ("loop", r"bpf.loop"), ("map_lookup_elem", r"m.get\(key\)"),
+                      ("timer_start", "value.timer.start"), ("ringbuf_reserve", "reserve"), ("this_cpu_ptr", "pointer"),
                       ("sk_redirect_hash", "no program of the language")):  # fmt: skip
         with pytest.raises(NotSupported, match=why):
             getattr(helpers, name)
