@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebpfkit.dsl.builtins import BUILTINS
 from ebpfkit.dsl.functions import subprogram_of
-from ebpfkit.dsl.kfuncs import before_call, is_kfunc
+from ebpfkit.dsl.kfuncs import is_kfunc, of_kernel
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.packet import Packet, Reader
 from ebpfkit.dsl.parameters import context_fields, given_values
@@ -233,7 +233,9 @@ def _callee(function: FunctionType) -> Callable[..., Any]:
     known: Callable[..., Any] | None = function.__dict__.get(_CALLEE)
     if known is not None:
         return known
-    inside = in_language(function)
+    inside: Callable[..., Any] = in_language(function)
+    if is_kfunc(function):
+        inside = of_kernel(function, inside)
     signature = inspect.signature(function)
     types = _annotated_types(function)
     result = types.pop("return", None)
@@ -241,8 +243,6 @@ def _callee(function: FunctionType) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if is_kfunc(function):
-            before_call(function)
         bound = signature.bind(*args, **kwargs)
         for name, kind in types.items():
             if name in bound.arguments:

@@ -20,7 +20,6 @@ from ebpfkit.errors import NotSupported
 
 __all__ = [
     "Dynptr",
-    "before_call",
     "bpf_dynptr_from_xdp",
     "bpf_dynptr_size",
     "bpf_dynptr_slice",
@@ -29,6 +28,7 @@ __all__ = [
     "bpf_xdp_metadata_rx_vlan_tag",
     "is_kfunc",
     "kfunc",
+    "of_kernel",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,11 +43,12 @@ def kfunc(function: F, /) -> F:
         @bpf.kfunc
         def bpf_xdp_metadata_rx_hash(
             ctx: Packet, hash: array[u32, Literal[1]], kind: array[u32, Literal[1]]
-        ) -> s32: ...
+        ) -> s32:
+            raise NotImplementedError
 
     `Packet` is the program's context; numbers stand for themselves; an array is a pointer to its element, a structure a
     pointer to it, `object` a `void *`. The result is a number, None, a structure of the kernel's or such `| None`.
-    The body is what plain Python does instead; `...` refuses there.
+    The body is what plain Python does instead; `raise NotImplementedError`, or `...`, refuses there.
     """
     given: object = function
     if not isinstance(given, FunctionType):
@@ -71,7 +72,24 @@ def _documented() -> None:
 _EMPTY = {_nothing.__code__.co_code, _documented.__code__.co_code}
 
 
-def before_call(function: FunctionType) -> None:
+def of_kernel(function: FunctionType, inside: Callable[..., Any]) -> Callable[..., Any]:
+    """A kfunc in plain Python: its body, where it has one."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        _before_call(function)
+        try:
+            return inside(*args, **kwargs)
+        except NotImplementedError:
+            raise _only_kernel(function.__name__) from None
+
+    return call
+
+
+def _only_kernel(name: str) -> NotSupported:
+    return NotSupported(f"the kernel function {name} in plain Python", why='give it a body, or run on="kernel"')
+
+
+def _before_call(function: FunctionType) -> None:
     """What plain Python refuses of a call of a kfunc: one without a body, one in a lock, one outside of a run."""
     run, name = current_run(), function.__name__
     if run is None:
@@ -82,7 +100,7 @@ def before_call(function: FunctionType) -> None:
     code = function.__code__
     is_empty = code.co_code in _EMPTY and all(one in (None, function.__doc__) for one in code.co_consts)
     if is_empty and not returns_nothing:
-        raise NotSupported(f"the kernel function {name} in plain Python", why='give it a body, or run on="kernel"')
+        raise _only_kernel(name)
 
 
 # --- what network cards know about a packet (kernel 6.3; programs loaded for one device) ------------------------------

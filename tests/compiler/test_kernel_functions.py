@@ -43,6 +43,9 @@ def bpf_rcu_read_unlock() -> None: ...
 @bpf.kfunc
 def bpf_cast_to_kern_ctx(ctx: object) -> bpf.Kernel: ...
 @bpf.kfunc
+def bpf_other(ctx: object) -> u32:
+    raise NotImplementedError
+@bpf.kfunc
 def bpf_dynptr_is_null(ptr: bpf.Dynptr) -> bool:
     return False
 
@@ -167,6 +170,9 @@ d.r0 = stamp[0]
 def test_a_declaration_without_a_body_says_so_in_plain_python(tmp_path: Path):
     prog = program("bpf_cast_to_kern_ctx(pkt)\nreturn XDP_PASS\n", tmp_path, BEFORE)
     with pytest.raises(NotSupported, match="the kernel function bpf_cast_to_kern_ctx in plain Python"):
+        prog(bytes(20))
+    prog = program("bpf_other(pkt)\nreturn XDP_PASS\n", tmp_path, BEFORE)
+    with pytest.raises(NotSupported, match="the kernel function bpf_other in plain Python"):
         prog(bytes(20))
     prog = program("d = pkt.read(Data)\nd.q32 = task_struct.at(5).pid\nreturn XDP_PASS\n", tmp_path, BEFORE)
     with pytest.raises(NotSupported, match="task_struct of the kernel in plain Python"):
