@@ -114,7 +114,9 @@ def measure_compile(twin: Twin, rounds: int) -> tuple[float, float, float]:
     """Milliseconds, the medians of measurements in turn: function to ELF in this process without and with the cache of
     objects, and a clang process."""
     program = twin.program
-    ours, again, theirs = [], [], []
+    ours: list[float] = []
+    again: list[float] = []
+    theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         command = clang_process(twin, os.path.join(folder, "x.o"))
         subprocess.run(command, check=True)
@@ -136,18 +138,18 @@ def measure(twin: Twin, rounds: int) -> Row:
     program = twin.program
     compiled, c_object = open_object(compile_programs([program]).elf), open_twin(twin)
     frames = frames_of(twin.python.stem)
-    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.c_name]) as theirs:
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=twin.c_programs) as theirs:
         fill(ours, program)
         fill(theirs, program)
         differs = differences(twin, ours, theirs, frames)
-    with Collection.load(compiled) as ours, Collection.load(c_object, programs=[twin.c_name]) as theirs:
+    with Collection.load(compiled) as ours, Collection.load(c_object, programs=twin.c_programs) as theirs:
         fill(ours, program)
         fill(theirs, program)
         live = ours.programs[program.name], theirs.programs[twin.c_name]
         ns, spread, single = measure_ns(*live, timed_frames(twin.python.stem), rounds)
     return Row(
         twin.name,
-        (instructions(compiled, program.name), instructions(c_object, twin.c_name)),
+        (instructions(compiled), instructions(c_object, twin.c_programs)),
         ns,
         spread,
         measure_compile(twin, max(3, rounds // 2)),
@@ -180,8 +182,8 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return out
 
 
-HEADINGS = ("program", "instructions", "ratio", "ns", "ratio", "spread", "compile ms", "ratio", "again", "lines", "ratio",
-            "packets", "same")  # fmt: skip
+HEADINGS = ("program", "instructions", "ratio", "ns", "ratio", "spread", "compile ms", "ratio", "again", "lines",
+            "ratio", "packets", "same")  # fmt: skip
 
 
 def cells(row: Row) -> list[str]:

@@ -64,6 +64,11 @@ class Twin:
         return load_module(self.python)
 
     @property
+    def c_programs(self) -> list[str] | None:
+        """The programs of the C object that are meant; None: all of them."""
+        return None if self.c.parent == HERE / "c" else [self.c_name]
+
+    @property
     def program(self) -> Program:
         found = getattr(self.module, self.name.rpartition(".")[2])
         assert isinstance(found, Program)
@@ -125,9 +130,10 @@ def compile_c(twin: Twin) -> bytes:
     return kept.read_bytes()
 
 
-def instructions(obj: ObjectFile, name: str) -> int:
-    """Instructions of a linked program with its subprograms, in units of 8 bytes."""
-    return sum(insn.slots for insn in obj.programs[name].instructions)
+def instructions(obj: ObjectFile, names: Sequence[str] | None = None) -> int:
+    """Instructions of linked programs (all, or these) with their subprograms, in units of 8 bytes."""
+    chosen = obj.programs if names is None else names
+    return sum(insn.slots for name in chosen for insn in obj.programs[name].instructions)
 
 
 # Source lines

@@ -40,7 +40,9 @@ def syn_cookie(pkt: Packet) -> bpf.XdpAction:
         return bpf.XDP_PASS if helpers.tcp_raw_check_syncookie_ipv4(ip, tcp) == 0 else bpf.XDP_DROP
     if not tcp.syn or tcp.ack or tcp.rst or tcp.fin:
         return bpf.XDP_DROP
-    cookie = helpers.tcp_raw_gen_syncookie_ipv4(ip, tcp, bpf.sizeof(TCP))
+    head = segment.copy()
+    head.tcp.data_offset = SIZE // 4  # the first option is that of the segment size
+    cookie = helpers.tcp_raw_gen_syncookie_ipv4(ip, head, SIZE)
     if cookie < 0:
         return bpf.XDP_DROP
     eth.dst, eth.src = eth.src, eth.dst

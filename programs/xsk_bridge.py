@@ -1,29 +1,40 @@
-"""Bridge two devices: what comes in on one goes out on the other, without a copy, for both share one UMEM.
+"""Bridge two devices in native code: what comes in on one goes out on the other, without a copy, for both share one UMEM.
 
 sudo python programs/xsk_bridge.py DEV DEV
 """
 
-import select
 import sys
+import time
 
-from ebpfkit.xsk import Umem, XskGroup
+import ebpfkit as bpf
+from ebpfkit import Packet, u32
+from ebpfkit.xsk import Umem, XskGroup, run
+
+LICENSE = "Dual MIT/GPL"
+
+ports = bpf.XskMap(max_entries=2)
+other = bpf.Hash[u32, u32](max_entries=2)  # the port to go out on, by the device that a packet came in on
 
 
-def main(one: str, other: str) -> None:
+@bpf.xdp
+def bridge(pkt: Packet) -> bpf.XdpAction:
+    port = other.get(pkt.ingress_ifindex)
+    if port is None:
+        return bpf.XDP_DROP
+    return ports.redirect(port, otherwise=bpf.XDP_DROP)
+
+
+def main(one: str, two: str) -> None:
     umem = Umem(8192, 2048)
-    with XskGroup(one, [0], umem=umem) as left, XskGroup(other, [0], umem=umem) as right:
-        ways = {left[0].fileno(): (left[0], right[0]), right[0].fileno(): (right[0], left[0])}
-        poller = select.poll()
-        for number in ways:
-            poller.register(number, select.POLLIN)
-        print(f"bridging {one} and {other}; Ctrl-C ends", flush=True)
-        try:
-            while True:
-                for number, _ in poller.poll():
-                    source, target = ways[number]
-                    target.send_batch(source.receive_batch())  # the frames change hands, the bytes stay where they are
-        except KeyboardInterrupt:
-            print(f"{left[0].counters.received} to the right, {right[0].counters.received} to the left")
+    with XskGroup(one, [0], umem=umem) as left, XskGroup(two, [0], umem=umem) as right:
+        ports[0], ports[1] = left[0], right[0]
+        other[left.device.index], other[right.device.index] = 1, 0
+        with run([left[0], right[0]], bridge):
+            print(f"bridging {one} and {two}; Ctrl-C ends", flush=True)
+            try:
+                time.sleep(1e9)
+            except KeyboardInterrupt:
+                print(f"{left[0].counters.received} to the right, {right[0].counters.received} to the left")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,26 @@
-"""Answer pings and UDP echo (port 7) from user space: an XDP program steers them to AF_XDP sockets, the rest passes.
+"""Answer pings and UDP echo (port 7) from user space: one function steers in the kernel, another answers in native code.
 
 sudo python programs/xsk_echo.py DEV
 """
 
 import sys
+import time
 
 import ebpfkit as bpf
-from ebpfkit import Packet
-from ebpfkit.net import ETH_P_IP, ICMP, ICMP_ECHO, IPPROTO_ICMP, IPPROTO_UDP, UDP, Ethernet, IPv4
-from ebpfkit.xsk import Frame, XskGroup
+from ebpfkit import Packet, be16
+from ebpfkit.net import (
+    ETH_P_IP,
+    ICMP,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    IPPROTO_ICMP,
+    IPPROTO_UDP,
+    UDP,
+    Ethernet,
+    IPv4,
+    csum_replace2,
+)
+from ebpfkit.xsk import XskGroup
 
 LICENSE = "Dual MIT/GPL"
 
@@ -17,6 +29,7 @@ sockets = bpf.XskMap(max_entries=64)  # by queue
 
 @bpf.xdp(short=bpf.XDP_PASS)
 def steer(pkt: Packet) -> bpf.XdpAction:
+    """In the kernel: echo requests to the sockets, the rest up the stack."""
     if pkt.read(Ethernet).type != ETH_P_IP:
         return bpf.XDP_PASS
     ip = pkt.read(IPv4)
@@ -33,38 +46,31 @@ def steer(pkt: Packet) -> bpf.XdpAction:
     return sockets.redirect(pkt.rx_queue_index, otherwise=bpf.XDP_PASS)
 
 
-def swap(data: memoryview, one: int, other: int, size: int) -> None:
-    kept = bytes(data[one : one + size])
-    data[one : one + size] = data[other : other + size]
-    data[other : other + size] = kept
-
-
-def turn_around(frame: Frame) -> None:
-    """Make the answer of the request, in the frame where it lies."""
-    data = frame.data
-    swap(data, 0, 6, 6)  # Ethernet addresses
-    swap(data, 26, 30, 4)  # IP addresses; the checksum stays what it is
-    inner = 14 + (data[14] & 15) * 4
-    if data[23] == IPPROTO_ICMP:
-        data[inner] = 0  # echo request to echo reply: 0x0800 less in the sum, so 0x0800 more in its complement
-        total = int.from_bytes(data[inner + 2 : inner + 4], "big") + 0x0800
-        data[inner + 2 : inner + 4] = (total % 0xFFFF or 0xFFFF).to_bytes(2, "big")
+@bpf.xdp(short=bpf.XDP_DROP)
+def answer(pkt: Packet) -> bpf.XdpAction:
+    """At the sockets: the request becomes its answer, in the frame where it lies."""
+    eth = pkt.read(Ethernet)
+    ip = pkt.read(IPv4)
+    if ip.protocol == IPPROTO_ICMP:
+        icmp = pkt.read(ICMP)
+        icmp.type = ICMP_ECHOREPLY
+        icmp.checksum = csum_replace2(icmp.checksum, be16(ICMP_ECHO << 8), be16(ICMP_ECHOREPLY << 8))
     else:
-        swap(data, inner, inner + 2, 2)  # ports
-        data[inner + 6 : inner + 8] = b"\0\0"  # no checksum: the sender may have left it to its network card
+        udp = pkt.read(UDP)
+        udp.source, udp.dest = udp.dest, udp.source
+        udp.checksum = 0  # none: the sender may have left it to its network card
+    eth.dst, eth.src = eth.src, eth.dst
+    ip.dst, ip.src = ip.src, ip.dst  # the checksum stays what it is
+    return bpf.XDP_TX
 
 
 def main(device: str) -> None:
-    with XskGroup(device, program=steer) as group:
+    with XskGroup(device, program=steer) as group, group.run(answer) as running:
         print(f"answering on {device}, queues {', '.join(str(sock.queue) for sock in group)}; Ctrl-C ends", flush=True)
         try:
-            while True:
-                for sock in group.wait():
-                    for frame in sock.receive(0):
-                        turn_around(frame)
-                        frame.send()
+            time.sleep(1e9)
         except KeyboardInterrupt:
-            print(f"{sum(sock.counters.sent for sock in group)} answered, {group.statistics().lost} lost")
+            print(f"{running.counters.sent} answered, {group.statistics().lost} lost")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,36 @@
-"""Be a host that is not there: answer ARP requests and pings for an address, from user space.
+"""Be a host that is not there: answer ARP requests and pings for an address, from user space, in native code.
 
 sudo python programs/xsk_responder.py DEV 10.0.0.99
 """
 
-import socket
 import sys
+import time
 
 import ebpfkit as bpf
-from ebpfkit import Packet
-from ebpfkit.net import ETH_P_ARP, ETH_P_IP, IPPROTO_ICMP, Ethernet, IPv4
+from ebpfkit import Packet, be16
+from ebpfkit.net import (
+    ARP,
+    ARP_REPLY,
+    ARP_REQUEST,
+    ETH_P_ARP,
+    ETH_P_IP,
+    ICMP,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    IPPROTO_ICMP,
+    MAC,
+    Ethernet,
+    IPv4,
+    IPv4Addr,
+    csum_replace2,
+)
 from ebpfkit.xsk import XskGroup
 
 LICENSE = "Dual MIT/GPL"
-MAC = b"\x02\x00\x00\x00\x00\x63"
+OURS = MAC("02:00:00:00:00:63")
 
 sockets = bpf.XskMap(max_entries=64)  # by queue
+address = bpf.Array[IPv4Addr](max_entries=1)
 
 
 @bpf.xdp(short=bpf.XDP_PASS)
@@ -29,41 +45,39 @@ def steer(pkt: Packet) -> bpf.XdpAction:
     return sockets.redirect(pkt.rx_queue_index, otherwise=bpf.XDP_PASS)
 
 
-def answer(data: memoryview, address: bytes) -> bool:
-    """Turn the request into its answer, where it lies; False when it is none of ours."""
-    if bytes(data[12:14]) == b"\x08\x06":
-        if bytes(data[20:22]) != b"\0\1" or bytes(data[38:42]) != address:  # a request, for our address
-            return False
-        asker = bytes(data[22:32])  # hardware and protocol address
-        data[20:22] = b"\0\2"
-        data[22:42] = MAC + address + asker
-        data[0:6], data[6:12] = asker[:6], MAC
-        return True
-    inner = 14 + (data[14] & 15) * 4
-    if bytes(data[30:34]) != address or data[inner] != 8:  # an echo request, to our address
-        return False
-    data[0:6], data[6:12] = bytes(data[6:12]), MAC
-    data[26:30], data[30:34] = address, bytes(data[26:30])
-    data[inner] = 0
-    total = int.from_bytes(data[inner + 2 : inner + 4], "big") + 0x0800  # 8 less in the sum of the first byte
-    data[inner + 2 : inner + 4] = (total % 0xFFFF or 0xFFFF).to_bytes(2, "big")
-    return True
+@bpf.xdp(short=bpf.XDP_DROP)
+def answer(pkt: Packet) -> bpf.XdpAction:
+    """Turn the request into its answer, where it lies; what is not for us is dropped."""
+    eth = pkt.read(Ethernet)
+    mine = address[0]
+    if eth.type == ETH_P_ARP:
+        arp = pkt.read(ARP)
+        if arp.operation != ARP_REQUEST or arp.target_ip != mine:
+            return bpf.XDP_DROP
+        arp.operation = ARP_REPLY
+        arp.target_mac, arp.target_ip = arp.sender_mac, arp.sender_ip
+        arp.sender_mac, arp.sender_ip = OURS, mine
+        eth.dst, eth.src = eth.src, OURS
+        return bpf.XDP_TX
+    ip = pkt.read(IPv4)
+    icmp = pkt.read(ICMP)
+    if ip.dst != mine or icmp.type != ICMP_ECHO:
+        return bpf.XDP_DROP
+    icmp.type = ICMP_ECHOREPLY
+    icmp.checksum = csum_replace2(icmp.checksum, be16(ICMP_ECHO << 8), be16(ICMP_ECHOREPLY << 8))
+    eth.dst, eth.src = eth.src, OURS
+    ip.dst, ip.src = ip.src, mine
+    return bpf.XDP_TX
 
 
-def main(device: str, address: str) -> None:
-    mine = socket.inet_aton(address)
-    answered = 0
-    with XskGroup(device, program=steer) as group:
-        print(f"being {address} on {device}; Ctrl-C ends", flush=True)
+def main(device: str, wanted: str) -> None:
+    address[0] = IPv4Addr(wanted)
+    with XskGroup(device, program=steer) as group, group.run(answer) as running:
+        print(f"being {wanted} on {device}; Ctrl-C ends", flush=True)
         try:
-            while True:
-                for sock in group.wait():
-                    for frame in sock.receive(0):
-                        if answer(frame.data, mine):
-                            frame.send()
-                            answered += 1
+            time.sleep(1e9)
         except KeyboardInterrupt:
-            print(f"{answered} answered")
+            print(f"{running.counters.sent} answered")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,12 @@ struct mss_option {
 	__be16 mss;
 };
 
-#define SIZE (sizeof(struct tcphdr) + sizeof(struct mss_option))
+struct segment {
+	struct tcphdr tcp;
+	struct mss_option option;
+};
+
+#define SIZE sizeof(struct segment)
 
 SEC("xdp")
 int syn_cookie(struct xdp_md *ctx)
@@ -25,6 +30,7 @@ int syn_cookie(struct xdp_md *ctx)
 	struct iphdr *ip = (void *)(eth + 1);
 	struct tcphdr *tcp = (void *)(ip + 1);
 	struct mss_option *option = (void *)(tcp + 1);
+	struct segment head;
 	__u8 mac[ETH_ALEN];
 	__be32 address, seq;
 	__be16 port;
@@ -44,7 +50,9 @@ int syn_cookie(struct xdp_md *ctx)
 		return bpf_tcp_raw_check_syncookie_ipv4(ip, tcp) ? XDP_DROP : XDP_PASS;
 	if (!tcp->syn || tcp->ack || tcp->rst || tcp->fin)
 		return XDP_DROP;
-	cookie = bpf_tcp_raw_gen_syncookie_ipv4(ip, tcp, sizeof(*tcp));
+	head = *(struct segment *)tcp;
+	head.tcp.doff = SIZE / 4; /* the first option is that of the segment size */
+	cookie = bpf_tcp_raw_gen_syncookie_ipv4(ip, &head.tcp, SIZE);
 	if (cookie < 0)
 		return XDP_DROP;
 	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);

@@ -22,5 +22,7 @@ def tail_shrink(pkt: Packet) -> bpf.XdpAction:
                     size = u16(8200)
                 case _:
                     return bpf.XDP_DROP
+        case _:
+            pass
     pkt.trim(size)
     return bpf.XDP_TX

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP
 from scapy.utils import checksum
 
-from ebpfkit.dsl.types import be16, be32, u8, u16, u32
+from ebpfkit.dsl.types import be16, be32, be64, u8, u16, u32
 from ebpfkit.net import (
     IPv4,
     IPv4Addr,
@@ -65,3 +65,12 @@ def test_folding_and_the_pseudo_header():
     total = ipv4_pseudo_sum(IPv4Addr("10.0.0.1"), IPv4Addr("10.0.0.2"), u8(17), u16(8))
     words = bytes([10, 0, 0, 1, 10, 0, 0, 2, 0, 17, 0, 8])
     assert csum_fold(total) == checksum(words)
+
+
+@LAW
+@given(st.binary(min_size=1, max_size=8).filter(lambda data: len(data) in (2, 4, 8)))
+def test_raw_numbers_are_the_bytes_of_a_little_endian_machine(data):
+    kind = {2: be16, 4: be32, 8: be64}[len(data)]
+    value = kind(int.from_bytes(data, "big"))
+    assert value.raw() == int.from_bytes(data, "little")
+    assert kind.from_raw(value.raw()) == value

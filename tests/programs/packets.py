@@ -272,6 +272,12 @@ _FOR_CASE: dict[str, tuple[Packet | bytes, ...]] = {
         ip(dst="203.0.113.5") / UDP(),
         ip(dst="192.0.2.9", ttl=1) / UDP(),
     ),
+    "tail_parser": (
+        ip() / UDP(),
+        ETHER / Dot1AD(vlan=5) / Dot1Q(vlan=6) / IPv6() / UDP(),
+        ETHER / Dot1Q(vlan=6) / IP(ttl=0) / UDP(),
+        ETHER / IPv6(nh=59),
+    ),
     "tail_shrink": (ip() / syn(), ip() / UDP() / b"some more data"),
     "sctp_chunks": (
         sctp(chunk(0, b"data"), chunk(3, b"sack!"), chunk(4, b"")),

@@ -11,12 +11,16 @@ from types import ModuleType
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import ARP, GRE, Dot1AD, Dot1Q, Ether
+from scapy.layers.vxlan import VXLAN
 
+from ebpfkit.dsl.addresses import IPv4Addr
 from ebpfkit.dsl.execute import run_python
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.verdicts import XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX
+from ebpfkit.errors import NotSupported
+from tests.programs.contents import prepare
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
 ETHER = Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01")
@@ -159,6 +163,140 @@ def test_hop(example):
     assert result.data == bytes(ETHER / IP(ttl=8, src="10.0.0.1", dst="10.0.0.2") / UDP())
     assert example.hop(ETHER / IP(ttl=1)) is XDP_DROP
     assert example.hop(ETHER / IPv6()) is XDP_PASS
+
+
+def sent(example, name, frame):
+    """What comes of a frame: the verdict and scapy's reading of the bytes."""
+    result = run_python(getattr(example, name), frame, clock=lambda: 10**12)
+    return result.action, Ether(result.data)
+
+
+@pytest.fixture
+def prepared(request):
+    """The module that the test is named after, its maps filled as in benchmarks."""
+    name = request.node.name.removeprefix("test_")
+    module = load_example(name)
+    prepare(name, module)
+    yield lambda frame: sent(module, name, frame)
+    for value in vars(module).values():
+        if isinstance(value, MapFacade):
+            value.close()
+
+
+def test_drop_all(prepared):
+    assert prepared(ETHER / ARP())[0] is XDP_DROP
+
+
+def test_ipip_lb(prepared):
+    frame = ETHER / IP(src="10.3.4.5", dst="10.0.0.100") / TCP(dport=80, flags="S") / b"data"
+    action, packet = prepared(frame)
+    assert action is XDP_TX
+    outer, inner = packet[IP], packet[IP].payload
+    assert (outer.proto, outer.src, outer.len, outer.dst[:6]) == (4, "10.0.0.100", len(frame) - 14 + 20, "10.1.0")
+    assert outer.chksum == IP(bytes(outer.copy().__class__(**{**outer.fields, "chksum": None}) / bytes(inner))).chksum
+    assert bytes(inner) == bytes(frame[IP])
+    assert prepared(frame) == (action, packet)
+    assert prepared(ETHER / IP(dst="10.0.0.101") / TCP())[0] is XDP_PASS
+
+
+def test_vlan_push(prepared):
+    frame = ETHER / IP() / UDP() / b"data"
+    action, packet = prepared(frame)
+    assert (action, packet[Dot1Q].vlan, bytes(packet[IP])) == (XDP_PASS, 100, bytes(frame[IP]))
+    assert (packet.dst, packet.src) == (frame.dst, frame.src)
+    tagged = ETHER / Dot1Q(vlan=7) / IP()
+    assert prepared(tagged) == (XDP_PASS, Ether(bytes(tagged)))
+
+
+def test_vlan_pop(prepared):
+    assert bytes(prepared(ETHER / Dot1Q(vlan=7) / IP() / b"data")[1]) == bytes(ETHER / IP() / b"data")
+    assert bytes(prepared(ETHER / IP() / b"data")[1]) == bytes(ETHER / IP() / b"data")
+
+
+def test_bucket(example):
+    example.buckets[IPv4Addr("10.9.9.9")] = example.Bucket(drops=0, tokens=100, stamp=0)
+    frame = bytes(ETHER / IP(dst="10.9.9.9") / UDP() / bytes(58))
+    assert len(frame) == 100
+    for now, action in ((0, XDP_PASS), (0, XDP_DROP), (1_000_000, XDP_PASS)):
+        assert run_python(example.bucket, frame, clock=lambda now=now: now).action is action
+    assert example.buckets[IPv4Addr("10.9.9.9")].drops == 1
+    assert example.bucket(ETHER / IP(dst="10.9.9.8")) is XDP_PASS
+
+
+def test_cpu_steer(example):
+    example.cpus[0] = 192
+    example.cpus[1] = 192
+    frames = [ETHER / IP(src=f"10.0.0.{i}", dst="10.9.9.9") / UDP() for i in range(20)]
+    assert {run_python(example.cpu_steer, frame).redirect for frame in frames} == {("cpus", 0), ("cpus", 1)}
+    assert example.cpu_steer(ETHER / IPv6(fl=7)) is XDP_REDIRECT
+    assert example.cpu_steer(ETHER / ARP()) is XDP_PASS
+
+
+def test_gre_decap(prepared):
+    inner = IP(src="172.16.0.1", dst="172.16.0.2") / UDP() / b"inner"
+    for gre in (GRE(), GRE(key_present=1, key=7), GRE(chksum_present=1, key_present=1, seqnum_present=1)):
+        action, packet = prepared(ETHER / IP(src="10.0.0.1", dst="10.9.9.9") / gre / inner)
+        assert (action, bytes(packet)) == (XDP_PASS, bytes(ETHER / inner))
+    assert prepared(ETHER / IP(src="10.0.0.1") / GRE(proto=0x6558) / ETHER)[0] is XDP_DROP
+    assert prepared(ETHER / IP(src="10.0.0.7") / GRE() / inner)[0] is XDP_PASS
+
+
+def test_vxlan_decap(prepared):
+    inner = Ether(src="02:00:00:00:00:05", dst="02:00:00:00:00:06") / IP() / UDP() / b"inner"
+    outer = ETHER / IP(src="10.0.0.1") / UDP(sport=1, dport=4789)
+    assert bytes(prepared(outer / VXLAN(vni=7, flags=8) / inner)[1]) == bytes(inner)
+    assert prepared(outer / VXLAN(vni=8, flags=8) / inner)[0] is XDP_DROP
+    assert prepared(outer / VXLAN(vni=7, flags=0) / inner)[0] is XDP_DROP
+
+
+def test_too_big(prepared):
+    frame = ETHER / IP(src="10.0.0.1", dst="10.9.9.9", flags="DF") / UDP(sport=5) / (bytes(range(256)) * 6)
+    action, packet = prepared(frame)
+    quoted = bytes(frame)[14:42]
+    wanted = Ether(src=frame.dst, dst=frame.src) / IP(src="10.0.0.254", dst="10.0.0.1", id=0)
+    assert action is XDP_TX
+    assert bytes(packet) == bytes(wanted / ICMP(type=3, code=4, nexthopmtu=1400) / quoted)
+    assert prepared(ETHER / IP() / UDP() / bytes(1500))[0] is XDP_PASS
+
+
+def test_fib_forward(example):
+    assert example.fib_forward(ETHER / IP(ttl=1)) is XDP_PASS
+    assert example.fib_forward(ETHER / IPv6(hlim=1)) is XDP_PASS
+    assert example.fib_forward(ETHER / ARP()) is XDP_PASS
+    assert example.fib_forward(bytes(ETHER / IPv6())[:53]) is XDP_DROP
+    with pytest.raises(NotSupported, match="fib_lookup"):
+        example.fib_forward(ETHER / IP())
+
+
+@pytest.mark.kernel
+def test_syn_cookie(example):
+    peers = IP(src="10.0.0.1", dst="10.9.9.9")
+    syn = ETHER / peers / TCP(sport=4000, dport=80, flags="S", seq=1000, options=[("MSS", 1460), ("SAckOK", b"")])
+    result = example.syn_cookie.run(bytes(syn), on="kernel")
+    assert result.action is XDP_TX
+    answer = Ether(result.data)
+    tcp, cookie = answer[TCP], answer[TCP].seq
+    assert (answer.src, answer[IP].dst, answer[IP].len) == (ETHER.dst, "10.0.0.1", 44)
+    assert (tcp.sport, tcp.dport, tcp.ack, tcp.flags, tcp.options[0][0]) == (80, 4000, 1001, "SA", "MSS")
+    for layer in (IP, TCP):
+        again = answer.copy()
+        del again[layer].chksum
+        assert Ether(bytes(again))[layer].chksum == answer[layer].chksum
+    for ack, action in ((cookie + 1, XDP_PASS), (cookie + 7, XDP_DROP)):
+        last = ETHER / peers / TCP(sport=4000, dport=80, flags="A", seq=1001, ack=ack % 2**32) / b"data"
+        assert example.syn_cookie.run(bytes(last), on="kernel").action is action
+
+
+def test_tail_parser(example):
+    for frame, action in (
+        (ETHER / IP() / UDP(), XDP_PASS),
+        (ETHER / Dot1AD(vlan=1) / Dot1Q(vlan=2) / IP() / UDP(), XDP_PASS),
+        (ETHER / Dot1Q(vlan=2) / IPv6(nh=59), XDP_DROP),
+        (ETHER / ARP(), XDP_PASS),
+        (bytes(ETHER / IP())[:30], XDP_DROP),
+    ):
+        assert example.tail_parser(frame) is action
+    assert (example.tagged.sum(0), example.protocols.sum(17), example.protocols.sum(59)) == (3, 2, 1)
 
 
 def test_every_example_has_a_test_and_a_docstring():
