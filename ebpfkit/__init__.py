@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.typeinfo import HeaderLength
     from ebpfkit.dsl.types import be16, be32, be64, bool_, s8, s16, s32, s64, u8, u16, u32, u64
     from ebpfkit.dsl.unions import Union
+    from ebpfkit.dsl.user_rings import UserRingBuf
     from ebpfkit.dsl.variables import Var, config, var
     from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpAction
     from ebpfkit.errors import (
@@ -174,6 +175,7 @@ __all__ = [
     "TracingProgram",
     "Union",
     "UsageError",
+    "UserRingBuf",
     "Var",
     "VerifierError",
     "XDP_ABORTED",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ebpfkit.abi.model import HelperSpec
-from ebpfkit.compiler.base import Frame, assigned_names
+from ebpfkit.compiler.base import MOST_INLINED, Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.kfuncs import Kfuncs
@@ -23,6 +23,7 @@ from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.state import Binding, Conflict, join
 from ebpfkit.compiler.tracing import Tracing
+from ebpfkit.compiler.user_rings import UserRings
 from ebpfkit.compiler.values import (
     INT,
     Bytes,
@@ -66,7 +67,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, Kfuncs):
+class Calls(Tracing, UserRings, Kfuncs):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -477,6 +478,9 @@ class Calls(Tracing, Kfuncs):
         source = find_source(function)
         scope = Scope(function.__name__, source.file, source.node.lineno, outer.scope, self.span(node))
         self.frames += 1
+        if self.frames > MOST_INLINED:
+            what = f"more than {MOST_INLINED} calls are inlined into this program"
+            raise self.error(node, "too-large", what, "write @bpf.noinline before the functions that are called often")
         parameters = {a.arg for a in ast.walk(source.node.args) if isinstance(a, ast.arg)}
         names = frozenset(parameters | assigned_names(source.node.body))
         frame = Frame(self.frames, function, source, scope, names, self.builder.label("return"), parent=outer)

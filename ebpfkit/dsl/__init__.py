@@ -45,6 +45,7 @@ _HOMES = {
     "trace_context": ("Context", "TraceEvent"),
     "tries": ("LpmTrie",),
     "unions": ("Union",),
+    "user_rings": ("UserRingBuf",),
     "typeinfo": ("HeaderLength",),
     "types": (
         "be16", "be32", "be64", "bool_", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64",

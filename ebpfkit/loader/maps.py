@@ -30,6 +30,7 @@ from ebpfkit.maps.store import BPF_ANY
 if TYPE_CHECKING:
     import numpy
 
+    from ebpfkit.kernel.user_ring import UserRingMemory
     from ebpfkit.loader.perfbuf import PerfBuffer
     from ebpfkit.loader.ringbuf import RingBuffer
 
@@ -83,6 +84,7 @@ class Map:
         self._elements = Elements(fd, spec.key_size, stored_value_size(spec))
         self._reader: RingBuffer | None = None
         self._events: PerfBuffer | None = None
+        self._writer: UserRingMemory | None = None
 
     @classmethod
     def create(cls, spec: MapSpec) -> Map:
@@ -210,6 +212,21 @@ class Map:
 
             self._reader = RingBuffer(self)
         return self._reader.poll(timeout)
+
+    def write(self, record: bytes) -> None:
+        """Put a record into a user ring buffer.
+
+        Raises MapError with ENOSPC while programs have not made room, E2BIG for one that is larger than the ring.
+        """
+        if self._writer is None:
+            from ebpfkit.kernel.user_ring import UserRingMemory
+
+            if self._spec.type != "user_ringbuf":
+                raise UsageError(f"map {self.name!r} is of type {self._spec.type}, not a user_ringbuf")
+            self._writer = UserRingMemory(self.fd, self.info.max_entries)
+        if not self._writer.put(record):
+            too_large = round_up(len(record) + 8, 8) > self._writer.size
+            raise self._refusal(errno.E2BIG if too_large else errno.ENOSPC, "write", b"")
 
     def poll_events(self, timeout: float | None = None) -> tuple[list[tuple[int, bytes]], int]:
         """(CPU, payload) of a perf event array's events that have come, and how many were lost so far.
@@ -400,6 +417,8 @@ class Map:
             self._reader.close()
         if self._events is not None:
             self._events.close()
+        if self._writer is not None:
+            self._writer.close()
         self.fd.close()
 
     def __enter__(self) -> Self:

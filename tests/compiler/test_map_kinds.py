@@ -293,3 +293,72 @@ def test_events_want_the_packet_and_a_size_that_is_known(tmp_path: Path):
         with pytest.raises(CompileError) as caught:
             compile_programs([prog])
         assert caught.value.code == code, body
+
+
+# Records from user space
+
+COMMANDS = """
+class Command(Struct):
+    kind: u32
+    pad: u32
+    value: u64
+class Sums(Struct):
+    count: u64
+    total: u64
+commands = bpf.UserRingBuf[Command](max_entries=4096)
+def take(c: Command, sums: Sums) -> bool:
+    if c.kind == 9:
+        return True
+    counts[u8(c.kind & 7)] = c.value
+    sums.count += 1
+    sums.total += c.value
+    return False
+"""
+DRAINS = "s = Sums.zero()\nd.s0 = commands.drain(take, s)\nd.r0 = s.count\nd.r1 = s.total\n"
+
+
+@pytest.mark.kernel
+def test_programs_take_records_from_user_space(tmp_path: Path):
+    prog = program(f"{READ}{DRAINS}{END}", tmp_path, MAPS + COMMANDS)
+    assert verify_program(open_object(build(prog).elf).programs["prog"]).verdict == "accept"
+    names, frame = prog.function.__globals__, packets(4)[0]
+    commands = names["commands"]
+
+    def feed() -> None:
+        for kind, value in ((1, 5), (2, 6), (9, 0), (3, 8)):
+            commands.send(names["Command"](kind=kind, pad=0, value=value))
+
+    seen = []
+    for on in ("python", "interpreter"):
+        feed()
+        seen.append([prog.run(frame, on=on).data for _ in range(3)])
+    with bpf.load(prog) as loaded:
+        feed()
+        seen.append([loaded.programs["prog"].test_run(frame).data for _ in range(3)])
+        assert names["counts"][3] == 8
+        with pytest.raises(MapError, match="ENOSPC"):
+            for _ in range(1000):
+                feed()
+        loaded.programs["prog"].test_run(frame, repeat=10)
+        feed()  # there is room again
+        with pytest.raises(MapError, match="E2BIG"):
+            loaded.maps["commands"].write(bytes(5000))
+        with pytest.raises(UsageError, match="not a user_ringbuf"):
+            loaded.maps["counts"].write(b"x")
+    assert seen[0] == seen[1] == seen[2] and len(set(seen[0])) == 3
+
+
+def test_draining_wants_a_function_and_a_state(tmp_path: Path):
+    for body, code in {
+        "commands.drain(take)": "bad-call",
+        "commands.drain(5, None)": "not-a-function",
+        "commands.drain(take, d)": "bad-type",
+        "commands.send(d)": "user-space-only",
+        "commands.get(1)": "no-such-attribute",
+    }.items():
+        prog = program(f"{READ}{body}\n{END}", tmp_path, MAPS + COMMANDS)
+        with pytest.raises(CompileError) as caught:
+            compile_programs([prog])
+        assert caught.value.code == code, body
+    with pytest.raises(CompileError, match="structures"):
+        bpf.UserRingBuf[bpf.u32](max_entries=4096)  # type: ignore[type-var]
