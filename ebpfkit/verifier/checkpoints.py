@@ -210,9 +210,8 @@ class Checkpoints:
                 visit.edges.append(_BackEdge(state, index, stored))
                 self._open_edges += 1
 
-    def finish(self, state: State) -> None:
-        """The path ended: the states above it have one branch less."""
-        stored = state.parent
+    def finish(self, stored: Checkpoint | None) -> None:
+        """A path from this state ended: it, and the states above where it was the last, have one branch less."""
         while stored is not None:
             stored.branches -= 1
             if stored.branches:

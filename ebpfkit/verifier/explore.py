@@ -400,7 +400,11 @@ class Walk:
                     for frame in reversed(state.frames):
                         if frame.chain.dirty:
                             update_liveness(frame.chain)
-                    checkpoints.finish(state)
+                    parent = state.parent
+                    if parent is not None and parent.branches > 1:
+                        parent.branches -= 1
+                    else:
+                        checkpoints.finish(parent)
                     if not self._pending:
                         break
                     state, index = self._pending.pop()

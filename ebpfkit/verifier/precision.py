@@ -123,9 +123,12 @@ class Precision:
         relied: tuple[tuple[int, int], ...] | None = checks.demand if checks is not None else None
         if relied is None:
             found = []
-            if _is_any(stored.marks):
-                for frame, (registers, slots) in zip(stored.frames, stored.marks):
-                    found.append((_scalar_registers(frame.vals, registers), _scalar_slots(frame.slots, slots)))
+            for frame, (registers, slots) in zip(stored.frames, stored.marks):
+                if registers:
+                    registers = _scalar_registers(frame.vals, registers)
+                if slots:
+                    slots = _scalar_slots(frame.slots, slots)
+                found.append((registers, slots))
             relied = tuple(found) if _is_any(found) else ()
             if checks is not None:
                 checks.demand = relied  # `checks` goes when marks or contents change

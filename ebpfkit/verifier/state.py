@@ -124,6 +124,14 @@ class Frame:
         self.shared = twin.shared = True
         return twin
 
+    def drop_slots(self, numbers: list[int]) -> None:
+        """Forget slots; how deep the frame reaches stays."""
+        if self.shared:
+            self.slots = dict(self.slots)
+            self.shared = False
+        for number in numbers:
+            del self.slots[number]
+
     def set_slot(self, number: int, slot: Slot) -> None:
         """Write a slot; the dictionary is copied first when another state shares it."""
         if self.shared:

@@ -62,8 +62,9 @@ def clean(stored: Checkpoint, live: list[int], stack: StackLiveness) -> None:
                 ids[register] = 0
         if frame.slots:
             alive = stack.live_mask(innermost, stored.index, number)
-            frame.slots = {n: slot for n, slot in frame.slots.items() if alive >> n & 1} if alive else {}
-            frame.shared = False
+            dead = [place for place in frame.slots if not alive >> place & 1]
+            if dead:
+                frame.drop_slots(dead)
 
 
 def may_loop(stored: Checkpoint, frame: Frame) -> bool:
@@ -343,15 +344,18 @@ class Comparison:
         if checks is None:
             checks = stored.checks = self._compile(stored)
         if (
-            checks.rest
-            or stored.references is not state.references
+            stored.references is not state.references
             or stored.lock is not state.lock
+            or stored.irqs is not state.irqs
             or stored.rcu != state.rcu
             or stored.preempt != state.preempt
-            or stored.irqs is not state.irqs
         ):
             return self._covers_rest(checks, stored, state)
-        return True
+        if not checks.rest:
+            return True
+        if checks.lone and not state.references and state.lock is None and not state.irqs:
+            return self._covers_lone(checks, state)
+        return self._covers_rest(checks, stored, state)
 
     def _note(self, stored: Checkpoint, register: int, old: Any, new: Any) -> bool:
         """Whether `new` is covered, remembered: one look-up rules the stored state out when this value comes again."""
@@ -376,16 +380,6 @@ class Comparison:
 
     def _covers_rest(self, checks: _Checks, stored: Checkpoint, state: State) -> bool:
         """What is left after the registers of the last frame: outer frames, slots, identities, what is held."""
-        slots = checks.slots
-        if (
-            checks.lone
-            and not state.references
-            and stored.lock is state.lock is None
-            and stored.rcu == state.rcu
-            and stored.preempt == state.preempt
-            and stored.irqs is state.irqs
-        ):
-            return self._covers_lone(checks, slots, state)
         frames = state.frames
         if len(stored.references) != len(state.references):
             return False
@@ -399,7 +393,7 @@ class Comparison:
                 continue
             if not self._register(old, identity, outer.vals[register], outer.ids[register], precise, ids, NOT_EXACT):
                 return False
-        if not self._covers_slots(slots, frames, ids) or not _same_sections(stored, state, ids):
+        if not self._covers_slots(checks.slots, frames, ids) or not _same_sections(stored, state, ids):
             return False
         for mine, other in zip(stored.references, state.references):
             if not ids.match(mine[0], other[0]):
@@ -433,7 +427,7 @@ class Comparison:
                 return False
         return True
 
-    def _covers_lone(self, checks: _Checks, slots: list[_SlotCheck], state: State) -> bool:
+    def _covers_lone(self, checks: _Checks, state: State) -> bool:
         """The same where the stored state has one frame, and one identity in a register or two of pointers."""
         frame = state.frames[-1]
         for register, identity in checks.numbers:
@@ -447,7 +441,7 @@ class Comparison:
             (first, mine), (second, other) = checks.pointers
             if (mine == other) != (frame.ids[first] == frame.ids[second]):
                 return False
-        return not slots or self._covers_slots(slots, state.frames, None)
+        return not checks.slots or self._covers_slots(checks.slots, state.frames, None)
 
     def _compile(self, stored: Checkpoint) -> _Checks:
         checks = _Checks()

@@ -423,7 +423,7 @@ class PacketTest:
     """A comparison with the packet's end (or of metadata with its start) at one jump: it proves bytes on one side."""
 
     __slots__ = (
-        "following", "index", "inside_here", "kind", "open_end", "outside", "proved", "register", "target", "walk",
+        "following", "index", "inside_here", "kind", "outside", "proved", "raised", "register", "target", "walk",
     )  # fmt: skip
 
     def __init__(self, w: Walk, index: int, operation: str, register: int, measured: Pointer, target: int) -> None:
@@ -437,6 +437,7 @@ class PacketTest:
         self.inside_here = operation in ("jgt", "jge")
         open_end = operation in ("jge", "jlt")
         self.proved = -1  # bytes behind the packet's start, -1: nothing is learnt
+        self.raised: dict[Any, Any] = {}  # pointers of this kind, and what they are with so many bytes proved
         self.outside: Any = None  # what is known of the pointer where the packet is too short
         if operation not in ("jgt", "jge", "jlt", "jle"):
             return
@@ -453,32 +454,36 @@ class PacketTest:
         twin = w.push(self.target, self.index)
         inside, outside = (state, twin) if self.inside_here else (twin, state)
         if self.proved >= 0:
-            _prove_range(w, inside, ids[self.register], self.kind, self.proved)
+            self._prove_range(inside, ids[self.register])
         if self.outside is not None:
             outside.frames[-1].vals[self.register] = self.outside
         return self.following
+
+    def _prove_range(self, state: State, identity: int) -> None:
+        """Pointers of this kind and identity have so many bytes behind the packet's start."""
+        kind, proved, raised = self.kind, self.proved, self.raised
+        for frame in state.frames:
+            vals, ids = frame.vals, frame.ids
+            for number, value in enumerate(vals):
+                if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
+                    vals[number] = raised.get(value) or self._raise(value)
+            places = [number for number, slot in frame.slots.items() if slot.id == identity and slot.types[0] == SPILL]
+            for number in places:
+                slot = frame.slots[number]
+                value = slot.value
+                if value is not None and value.kind == kind and value.range < proved:
+                    value = raised.get(value) or self._raise(value)
+                    frame.set_slot(number, Slot(slot.types, value, slot.id))
+
+    def _raise(self, value: Pointer) -> Pointer:
+        found = self.raised[value] = self.walk.values.with_range(value, self.proved)
+        return found
 
 
 def _is_measured(p: Any, end: Any) -> bool:
     if p.kind == PACKET:
         return bool(end.kind == PACKET_END)
     return bool(p.kind == PACKET_META and end.kind == PACKET and not end.off and end.var.const == 0)
-
-
-def _prove_range(w: Walk, state: State, identity: int, kind: int, proved: int) -> None:
-    """Pointers of this kind and identity have so many bytes behind the packet's start."""
-    with_range = w.values.with_range
-    for frame in state.frames:
-        vals, ids = frame.vals, frame.ids
-        for number, value in enumerate(vals):
-            if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
-                vals[number] = with_range(value, proved)
-        for number, slot in list(frame.slots.items()) if frame.slots else ():
-            if slot.id != identity or slot.types[0] != SPILL:
-                continue
-            value = slot.value
-            if value is not None and value.kind == kind and value.range < proved:
-                frame.set_slot(number, Slot(slot.types, with_range(value, proved), slot.id))
 
 
 def _drop_null(w: Walk, frame: Frame, register: int) -> None:
