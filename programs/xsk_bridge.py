@@ -1,4 +1,4 @@
-"""Bridge two devices in native code: what comes in on one goes out on the other, without a copy, for both share one UMEM.
+"""Bridge two devices in native code: what comes in on one goes out on the other, uncopied, for both share one UMEM.
 
 sudo python programs/xsk_bridge.py DEV DEV
 """

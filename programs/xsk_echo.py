@@ -1,4 +1,4 @@
-"""Answer pings and UDP echo (port 7) from user space: one function steers in the kernel, another answers in native code.
+"""Answer pings and UDP echo (port 7) from user space: one function steers in the kernel, another answers natively.
 
 sudo python programs/xsk_echo.py DEV
 """

@@ -9,6 +9,7 @@ here too.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ebpfkit.abi.limits import PAGE_SIZE, XDP_FRAME_BYTES, XDP_TAILROOM
 from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
 from ebpfkit.compiler.debuginfo import DebugInfo, quote
-from ebpfkit.compiler.ir import Function, GlobalRef, Imm, Instr, Operand
+from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Operand
 from ebpfkit.compiler.llvm_ir import BpfTarget, FunctionPrinter
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.native_helpers import CONTEXT, PREAMBLE, map_functions, supports
 from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.dsl.variables import Config
-from ebpfkit.errors import CompileError, UsageError
+from ebpfkit.errors import CompileError, NotSupported, UsageError
 
 if TYPE_CHECKING:
     from ebpfkit.dsl.maps import MapFacade
@@ -42,7 +43,7 @@ _OPERATIONS = frozenset(
     (
         "alloca", "load", "store", "gep", "add", "sub", "mul", "udiv", "urem", "and", "or", "xor", "shl", "lshr",
         "ashr", "eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge", "zext", "sext", "trunc", "bswap",
-        "opaque", "select", "ctx_load", "packet_data", "packet_end", "packet_meta", "packet_length", "helper", "atomic",
+        "opaque", "present", "select", "ctx_load", "packet_data", "packet_end", "packet_meta", "packet_length", "helper", "atomic",
         "memcpy", "memset", "br", "condbr", "ret",
     )
 )  # fmt: skip
@@ -101,6 +102,13 @@ class NativePrinter(FunctionPrinter):
             f"{result} = load {type}, ptr {result}.p, align 8",
         ]
 
+    def _gep(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        base, offset = instr.args
+        if isinstance(base, Arg):
+            assert isinstance(offset, Imm)
+            return [f"{result} = getelementptr i64, ptr %ctx, i64 {CONTEXT[_FIELDS[offset.value]]}"]
+        return super()._gep(instr, result, type, debug)
+
     def _packet_data(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [
             f"{result}.p = getelementptr i64, ptr %ctx, i64 {CONTEXT[_BOUNDS[instr.op]]}",
@@ -135,6 +143,8 @@ def lower_handler(program: Program, *, cpus: int = 1) -> Handler:
     The maps become native stores and stay so. Raises CompileError for what the language or the native target refuses,
     UsageError for maps that are bound to the kernel.
     """
+    if program.prog_type != "xdp":
+        raise NotSupported(f"'{program.name}' in native code", why="packets in user space are for XDP programs")
     maps: dict[str, MapFacade] = {}
     variables: dict[str, Config | Var[Any]] = {}
     subprograms: dict[object, CompiledFunction] = {}
@@ -210,10 +220,11 @@ def _check(function: Function, maps: Mapping[str, MapFacade]) -> None:
         if instr.op == "helper":
             facade = maps.get(instr.args[0].name) if instr.args and isinstance(instr.args[0], GlobalRef) else None
             what = supports(instr.note, facade)
-        elif instr.op == "ctx_load":
-            offset = instr.args[0]
-            if not isinstance(offset, Imm) or offset.value not in _FIELDS:
-                what = f"{instr.note} of the packet is not known in user space"
+        elif instr.op == "ctx_load" or any(isinstance(operand, Arg) for operand in instr.args):
+            offset = instr.args[-1]
+            known = isinstance(offset, Imm) and offset.value in _FIELDS
+            if instr.op not in ("ctx_load", "gep") or not known:
+                what = f"{instr.note or 'this part'} of the packet's context is not known in user space"
         elif instr.op not in _OPERATIONS:
             what = f"{instr.op} {instr.note}".strip() + " cannot run in native code"
         if what:
@@ -230,7 +241,7 @@ class NativeRun:
         text = self.handler.text + _ONE_PACKET
         self.module: NativeModule = compile_native(text)
         self._run = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(self.module.address("one_packet"))
-        self._seed = ctypes.c_uint64(0x9E3779B97F4A7C15)
+        self._seed = ctypes.c_uint64(int.from_bytes(os.urandom(8), "little") | 1)
 
     def run(self, frame: bytes, *, ifindex: int = 1, queue: int = 0, cpu: int = 0) -> tuple[int, bytes]:
         """One packet: the verdict, and the packet afterwards.

@@ -89,6 +89,7 @@ _PACKET = f"""
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @llvm.assume(i1)
 declare i16 @llvm.bswap.i16(i16)
 declare i32 @llvm.bswap.i32(i32)
 declare i64 @llvm.bswap.i64(i64)
@@ -248,45 +249,77 @@ define internal i64 @clock(i32 %which) noinline nounwind {{
   ret i64 %sum
 }}
 
-define internal i64 @csum_words(i64 %sum, ptr %from, i64 %bytes, i32 %flip) nounwind {{
+define internal i64 @csum_words(ptr %from, i64 %bytes) nounwind {{
 begin:
   br label %loop
 loop:
-  %at = phi i64 [ 0, %begin ], [ %next, %add ]
-  %total = phi i64 [ %sum, %begin ], [ %more, %add ]
-  %end = icmp uge i64 %at, %bytes
-  br i1 %end, label %out, label %add
-add:
+  %at = phi i64 [ 0, %begin ], [ %next, %whole ], [ %next, %part ]
+  %total = phi i64 [ 0, %begin ], [ %more, %whole ], [ %most, %part ]
+  %left = sub i64 %bytes, %at
   %place = getelementptr i8, ptr %from, i64 %at
-  %word = load i32, ptr %place, align 1
-  %turned = xor i32 %word, %flip
-  %wide = zext i32 %turned to i64
-  %more = add i64 %total, %wide
   %next = add i64 %at, 4
+  %end = icmp sle i64 %left, 0
+  br i1 %end, label %out, label %some
+some:
+  %full = icmp sge i64 %left, 4
+  br i1 %full, label %whole, label %part
+whole:
+  %word = load i32, ptr %place, align 1
+  %wide = zext i32 %word to i64
+  %more = add i64 %total, %wide
+  br label %loop
+part:
+  %rest = alloca i32, align 4
+  store i32 0, ptr %rest, align 4
+  call void @llvm.memcpy.p0.p0.i64(ptr %rest, ptr %place, i64 %left, i1 false)
+  %tail = load i32, ptr %rest, align 4
+  %few = zext i32 %tail to i64
+  %most = add i64 %total, %few
   br label %loop
 out:
   ret i64 %total
 }}
 
-define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed)
-  alwaysinline nounwind {{
-  %both = or i64 %old_size, %new_size
-  %odd = and i64 %both, 3
-  %uneven = icmp ne i64 %odd, 0
-  br i1 %uneven, label %refused, label %sum
-refused:
-  ret i64 {_EINVAL}
-sum:
-  %first = and i64 %seed, 4294967295
-  %less = call i64 @csum_words(i64 %first, ptr %old, i64 %old_size, i32 -1)
-  %total = call i64 @csum_words(i64 %less, ptr %new, i64 %new_size, i32 0)
-  %high = lshr i64 %total, 32
-  %low = and i64 %total, 4294967295
+define internal i64 @fold(i64 %sum) alwaysinline nounwind {{
+  %high = lshr i64 %sum, 32
+  %low = and i64 %sum, 4294967295
   %once = add i64 %high, %low
   %carry = lshr i64 %once, 32
   %part = and i64 %once, 4294967295
   %folded = add i64 %carry, %part
   ret i64 %folded
+}}
+
+; as since Linux 6.13: sizes need not be multiples of 4, the sum is folded to 16 bits
+define internal i64 @helper_csum_diff(ptr %ctx, ptr %old, i64 %old_size, ptr %new, i64 %new_size, i64 %seed)
+  alwaysinline nounwind {{
+  %first = and i64 %seed, 4294967295
+  %olds = and i64 %old_size, 4294967295
+  %news = and i64 %new_size, 4294967295
+  %before = call i64 @csum_words(ptr %old, i64 %olds)
+  %after = call i64 @csum_words(ptr %new, i64 %news)
+  %added = add i64 %after, %first
+  %gained = call i64 @fold(i64 %added)
+  %lost = call i64 @fold(i64 %before)
+  %inverse = sub i64 4294967295, %lost
+  %change = add i64 %gained, %inverse
+  %both = call i64 @fold(i64 %change)
+  %flipped = sub i64 4294967295, %first
+  %less = add i64 %before, %flipped
+  %taken = call i64 @fold(i64 %less)
+  %only_old = sub i64 4294967295, %taken
+  %no_new = icmp eq i64 %news, 0
+  %with_old = select i1 %no_new, i64 %only_old, i64 %both
+  %no_old = icmp eq i64 %olds, 0
+  %total = select i1 %no_old, i64 %gained, i64 %with_old
+  %up = lshr i64 %total, 16
+  %down = shl i64 %total, 16
+  %swapped = or i64 %up, %down
+  %turned = and i64 %swapped, 4294967295
+  %sum = add i64 %total, %turned
+  %shifted = lshr i64 %sum, 16
+  %result = and i64 %shifted, 65535
+  ret i64 %result
 }}
 """
 _CLOCK_FUNCTIONS = "".join(
