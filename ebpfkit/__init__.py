@@ -62,8 +62,9 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.prog_arrays import ProgArray
     from ebpfkit.dsl.program import Program, TracingProgram
     from ebpfkit.dsl.queues import BloomFilter, Queue, Stack
-    from ebpfkit.dsl.skbuff import SkBuff
     from ebpfkit.dsl.replacements import freplace
+    from ebpfkit.dsl.skbuff import SkBuff
+    from ebpfkit.dsl.socket_maps import SkStorage, SockHash, SockMap
     from ebpfkit.dsl.sockets import Socket
     from ebpfkit.dsl.special_maps import CpuMap, DevMap, DevMapHash, RingBuf, XskMap
     from ebpfkit.dsl.struct_layout import PaddingWarning
@@ -154,6 +155,9 @@ __all__ = [
     "SK_PASS",
     "SkAction",
     "SkBuff",
+    "SkStorage",
+    "SockHash",
+    "SockMap",
     "Socket",
     "SpinLock",
     "Stack",

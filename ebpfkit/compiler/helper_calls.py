@@ -12,7 +12,7 @@ from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
 from ebpfkit.compiler.contexts import is_record
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Arg, Imm, Null, Operand
-from ebpfkit.compiler.map_methods import MapMethods
+from ebpfkit.compiler.socket_maps import SocketMaps
 from ebpfkit.compiler.values import (
     INT,
     Bytes,
@@ -45,7 +45,7 @@ _NUMBERS = (
 _OF_KERNEL = (ArgKind.BTF_SOCK_COMMON, ArgKind.BTF_ID, ArgKind.BTF_ID_OR_NULL)
 
 
-class HelperCalls(MapMethods):
+class HelperCalls(SocketMaps):
     """Evaluation of helper calls."""
 
     gpl: bool

@@ -99,7 +99,7 @@ class Maps(PacketBytes):
         """Stack memory that lives up to the next helper call; calls share it."""
         key = (-1, what, size, "")
         if key not in self.slots:
-            self.slots[key] = self.builder.alloca(-(-size // 8) * 8, f"{what} of {size} bytes")
+            self.slots[key] = self.block_on_stack(-(-size // 8) * 8, f"the {what}")
         return View(self.slots[key], info, None, Space.STACK, 8)  # type: ignore[arg-type]
 
     # Maps
@@ -118,7 +118,7 @@ class Maps(PacketBytes):
 
     def with_values(self, facade: MapFacade, node: ast.AST) -> None:
         """Refuse a map whose entries a program cannot reach."""
-        if not hasattr(type(facade), "get"):
+        if "[]" not in facade.in_program:
             kind = type(facade).__name__
             raise self.error(node, "bad-map-operation", f"a program cannot reach the entries of this {kind}")
 

@@ -36,6 +36,7 @@ _HOMES = {
     "queues": ("BloomFilter", "Queue", "Stack"),
     "replacements": ("freplace",),
     "sockets": ("Socket",),
+    "socket_maps": ("SkStorage", "SockHash", "SockMap"),
     "special_maps": ("CpuMap", "DevMap", "DevMapHash", "RingBuf", "XskMap"),
     "skbuff": ("SkBuff",),
     "struct_layout": ("PaddingWarning",),
