@@ -41,10 +41,14 @@ from ebpfkit.dsl.variables import Config, Var
 from ebpfkit.errors import CompileError, EbpfError
 from ebpfkit.span import Span
 
-__all__ = ["Base", "Frame", "Loop", "assigned_names"]
+__all__ = ["MOST_BITS", "MOST_INLINED", "Base", "Frame", "Loop", "assigned_names"]
 
 _MISSING = object()
-_LARGEST = 200_000
+MOST_BITS = 4096
+"""The largest number that a constant expression may have on its way to one that fits."""
+MOST_INLINED = 5000
+"""How many calls may be inlined into one program: functions that call one another twice double with each level."""
+_LARGEST = 60_000
 """Instructions of typed IR after which a program is refused as too large (the kernel's own limit is a million)."""
 
 
@@ -309,10 +313,16 @@ class Base:
         """An object of the module: what `config()` gave is only known at the load, anything else is a constant."""
         noted = getattr(found, "_config", None)
         if not isinstance(noted, Config):
-            return Const(found)
+            return self.constant(found, node)
         held = self._fetch(self.variable(noted, node), node)
         assert isinstance(held, Scalar)
         return replace(held, place=None)
+
+    def constant(self, found: Any, node: ast.AST) -> Const:
+        """A constant of the author's, unless it is a number that nothing could hold or print."""
+        if isinstance(found, int) and found.bit_length() > MOST_BITS:
+            raise self.error(node, "too-large", f"this constant has more than {MOST_BITS} bits")
+        return Const(found)
 
     def _fetch(self, view: View, node: ast.AST) -> Value:
         """The value at a view's place; `memory` knows how."""

@@ -17,7 +17,7 @@ from ebpfkit.abi.model import HelperSpec
 from ebpfkit.compiler.base import MOST_INLINED, Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
-from ebpfkit.compiler.kfuncs import Kfuncs
+from ebpfkit.compiler.kptrs import Kptrs
 from ebpfkit.compiler.maps import ATOMICS
 from ebpfkit.compiler.packet import RESIZERS, packet_methods
 from ebpfkit.compiler.source import find_source
@@ -67,7 +67,7 @@ _INSTEAD = {
 """What to write for builtins that have no meaning in a program."""
 
 
-class Calls(Tracing, UserRings, Kfuncs):
+class Calls(Tracing, UserRings, Kptrs):
     """Evaluation of calls."""
 
     def _expr_Call(self, node: ast.Call) -> Value:
@@ -426,6 +426,8 @@ class Calls(Tracing, UserRings, Kfuncs):
     def _view_method(self, owner: View, name: str, node: ast.Call) -> Value:
         member = inspect.getattr_static(owner.cls, name, None) if owner.cls is not None else None
         args, kwargs = self.evaluate(node)
+        if self.is_kptr(owner):
+            return self.kptr_method(owner, name, args, kwargs, node)
         if self.is_timer(owner):
             return self.timer_method(owner, name, args, kwargs, node)
         if name == "copy" and (member is inspect.getattr_static(Struct, "copy") or isinstance(owner.type, ArrayType)):

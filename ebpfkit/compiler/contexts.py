@@ -138,7 +138,7 @@ class Contexts(Expressions):
     def copy_packet(self, start: Operand, info: TypeInfo, cls: Any) -> tuple[Operand, View]:
         """Copy what is at an offset into the packet (a pointer that began at null): the helper's answer, and a view."""
         size = -(-info.size // 8) * 8
-        pointer = self.builder.alloca(size, getattr(info, "name", "") or "bytes")
+        pointer = self.block_on_stack(size, getattr(info, "name", "") or "bytes")
         offset = self.builder.convert("ptrtoint", start, "i64")
         result = self.call("skb_load_bytes", "i64", Arg(), offset, pointer, Imm(info.size, "i64"))
         assert isinstance(info, (StructType, ArrayType, IntType))

@@ -14,7 +14,8 @@ from typing import Any
 
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Operand
-from ebpfkit.compiler.operators import SYMBOLS, Operators
+from ebpfkit.compiler.operators import SYMBOLS
+from ebpfkit.compiler.pins import Pins
 from ebpfkit.compiler.state import Binding, Conflict, Known, State, join
 from ebpfkit.compiler.values import (
     Bytes,
@@ -71,7 +72,7 @@ _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 """The comparison that says the same with its sides exchanged."""
 
 
-class Expressions(Operators):
+class Expressions(Pins):
     """Evaluation of expressions."""
 
     def expr(self, node: ast.expr) -> Value:
@@ -88,7 +89,7 @@ class Expressions(Operators):
     def _expr_Constant(self, node: ast.Constant) -> Value:
         if isinstance(node.value, complex):
             raise self.error(node, "float", "the machine has no complex numbers")
-        return Const(node.value)
+        return self.constant(node.value, node)
 
     def _expr_Name(self, node: ast.Name) -> Value:
         if node.id in self.frame.locals:
@@ -314,10 +315,11 @@ class Expressions(Operators):
             if isinstance(container, Tuple):
                 elements = list(container.items)
             elif isinstance(container, Const) and isinstance(container.value, (tuple, list, set, frozenset, range)):
-                if isinstance(container.value, range) and len(container.value) > 1024:
-                    raise self.error(
-                        node, "too-large", "this range has more than 1024 numbers", "compare with < and >="
-                    )
+                if len(container.value) > 1024:
+                    is_range = isinstance(container.value, range)
+                    kind, what = type(container.value).__name__, "numbers" if is_range else "elements"
+                    hint = "compare with < and >=" if is_range else "put them into a map"
+                    raise self.error(node, "too-large", f"this {kind} has more than 1024 {what}", hint)
                 elements = [Const(element) for element in container.value]
                 if isinstance(container.value, (set, frozenset)):
                     elements.sort(key=lambda c: repr(c.value) if isinstance(c, Const) else "")
@@ -538,8 +540,12 @@ class Expressions(Operators):
     def variable_place(self, owner: View, index: Scalar, size: int, node: ast.AST) -> View:
         """The view that begins at element `index`. In a packet the bounds are tested again, for the verifier."""
         self.check_alive(owner, node)
-        step = self.builder.convert("sext" if index.type.signed else "zext", index.op, "i64")
-        if index.tested:
+        place, align = (owner.pointer, index.op, size), min(owner.align, size & -size)
+        if place in self.builder.places:
+            return replace(owner, pointer=self.builder.places[place], align=align)
+        known = self.pinned(index)
+        step = self.builder.convert("sext" if index.type.signed else "zext", known or index.op, "i64")
+        if known is None:
             step = self._bounded(step, owner)
         if size > 1:
             step = self.builder.binary("mul", step, Imm(size, "i64"))
@@ -551,17 +557,19 @@ class Expressions(Operators):
             end = self.builder.gep(pointer, size)
             outside = self.builder.compare("ugt", end, self.packet_end())
             self.short_exit(outside, node, "this element")
-        return replace(owner, pointer=pointer, align=min(owner.align, size & -size))
+        self.builder.places[place] = pointer
+        return replace(owner, pointer=pointer, align=align)
 
     def _bounded(self, step: Operand, owner: View) -> Operand:
-        """An index that a test has bounded, bounded once more where it is used, so that the verifier sees it there."""
+        """An index that a test or a division has bounded, bounded once more where it is used, for the verifier."""
         assert isinstance(owner.type, ArrayType)
         length = owner.type.length
         step = self.builder.opaque(step)
         if length & (length - 1) == 0:
             return self.builder.binary("and", step, Imm(length - 1, "i64"))
         inside = self.builder.compare("ult", step, Imm(length, "i64"))
-        return self.builder.select(inside, step, Imm(0, "i64"))
+        # Behind another barrier, or the optimiser would multiply first and select then, past what the test has shown.
+        return self.builder.opaque(self.builder.select(inside, step, Imm(0, "i64")))
 
     def packet_end(self) -> Any:
         """The pointer behind the packet's last byte."""

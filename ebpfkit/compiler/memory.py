@@ -12,8 +12,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from ebpfkit.abi.limits import MAX_STACK
 from ebpfkit.compiler.base import Base
-from ebpfkit.compiler.ir import Imm, Operand
+from ebpfkit.compiler.ir import Imm, Operand, Temp
 from ebpfkit.compiler.state import Record
 from ebpfkit.compiler.values import (
     BOOL,
@@ -33,6 +34,9 @@ from ebpfkit.dsl.typeinfo import ArrayType, BitsType, Field, IntType, StructType
 from ebpfkit.errors import CompileError
 
 __all__ = ["Memory", "occupied", "unit_type"]
+
+MOST_COPIED = 16_384
+"""The largest structure that one assignment copies, in bytes: a load and a store for each eight of them."""
 
 
 def unit_type(bits: IntType | BitsType) -> IntType:
@@ -261,6 +265,11 @@ class Memory(Base):
 
     def copy(self, target: View, source: View, info: TypeInfo) -> None:
         """Copy a structure or array without its padding, in pieces that suit the alignment of both sides."""
+        if info.size > MOST_COPIED:
+            what = f"a copy of {info.size} bytes would be {info.size // 4} instructions"
+            raise CompileError(
+                what, span=self.builder.place.span, code="too-large", hint="copy its parts, or the elements in a loop"
+            )
         for start, length in merged(occupied(info)):
             at = start
             while at < start + length:
@@ -273,12 +282,20 @@ class Memory(Base):
     def new_local(self, info: StructType | ArrayType, cls: Any, name: str, *, zeroed: bool) -> View:
         """Stack memory for a structure; `zeroed` clears all of it, else its padding alone."""
         size = -(-info.size // 8) * 8
-        pointer = self.builder.alloca(size, name)
+        pointer = self.block_on_stack(size, name)
         view = View(pointer, info, cls, Space.STACK, 8)
         parts = merged(occupied(info))
         if zeroed or parts != [(0, info.size)]:
             self.builder.memset(pointer, size, 8)
         return view
+
+    def block_on_stack(self, size: int, name: str) -> Temp:
+        """Stack memory, refused where one block is already more than the whole stack."""
+        if size > MAX_STACK:
+            what = f"{name} has {size} bytes, and BPF's stack {MAX_STACK}"
+            hint = "keep large structures in a map (a PerCpuArray of one entry), and change them there"
+            raise CompileError(what, span=self.builder.place.span, code="stack-too-large", hint=hint)
+        return self.builder.alloca(size, name)
 
     # Fields and elements
 

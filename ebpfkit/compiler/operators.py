@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ebpfkit.compiler.base import MOST_BITS
 from ebpfkit.compiler.conversions import Conversions, is_plain_int
 from ebpfkit.compiler.ir import Imm, Operand
 from ebpfkit.compiler.memory import merged, occupied
@@ -84,7 +85,6 @@ _FOLD: dict[str, Callable[[Any, Any], Any]] = {
 _SIMPLE = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _FLIP = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_MAX_BITS = 4096
 """Plain integers beyond this many bits are not worth folding (and `1 << 10**9` would never end)."""
 
 
@@ -153,8 +153,8 @@ class Operators(Conversions):
             self._check_repetition(one, two, node)
         if symbol in ("<<", "**") and is_plain_int(one) and is_plain_int(two):
             size = int(two) if symbol == "<<" else int(one).bit_length() * max(int(two), 0)
-            if size > _MAX_BITS:
-                raise self.error(node, "too-large", f"this constant has more than {_MAX_BITS} bits")
+            if size > MOST_BITS:
+                raise self.error(node, "too-large", f"this constant has more than {MOST_BITS} bits")
             if int(two) < 0:
                 raise self.error(
                     node, "bad-shift" if symbol == "<<" else "float", f"{symbol} by the negative {int(two)}"
@@ -169,14 +169,14 @@ class Operators(Conversions):
             raise self.error(
                 node, "bad-type", f"{describe(left)} {symbol} {describe(right)} has no meaning: {error}"
             ) from None
-        return Const(result)
+        return self.constant(result, node)
 
     def _check_repetition(self, one: Any, two: Any, node: ast.AST) -> None:
         """Refuse a constant that is too long before it is made."""
         times = one if isinstance(one, int) else two
         held = two if isinstance(one, int) else one
-        if isinstance(times, int) and isinstance(held, (str, bytes, tuple, list)) and times * len(held) > _MAX_BITS:
-            raise self.error(node, "too-large", f"this constant has more than {_MAX_BITS} elements")
+        if isinstance(times, int) and isinstance(held, (str, bytes, tuple, list)) and times * len(held) > MOST_BITS:
+            raise self.error(node, "too-large", f"this constant has more than {MOST_BITS} elements")
 
     def operands(self, symbol: str, left: Value, right: Value, node: ast.AST) -> tuple[Scalar, Scalar]:
         """Both operands in the one type that the rule gives, or a refusal with the cast to write."""
@@ -329,6 +329,9 @@ class Operators(Conversions):
         kind = ir_type(one.type)
         if isinstance(two.op, Imm) and two.op.value == 0 and constant:
             raise self.error(node, "division-by-zero", f"{symbol} by the constant 0")
+        if symbol == "%" and isinstance(two.op, Imm) and two.op.value > 0 and two.op.value & (two.op.value - 1) == 0:
+            mask = two.op.value - 1  # an `and` bounds its result for the verifier as well
+            return scalar(self.builder.binary("and", one.op, Imm(mask, kind)), one.type, 0, min(mask, one.hi))
         divisor, zero = two.op, None
         if two.lo <= 0:
             zero = self.builder.compare("eq", two.op, Imm(0, kind))

@@ -153,8 +153,9 @@ class Packets(Contexts):
         if size.hi > MOST_SKIPPED:
             hint = f"write & {MOST_SKIPPED:#x}, or test it first"
             raise self.error(node.args[0], "bad-size", f"skip() of up to {size.hi} bytes", hint)
-        step = self.builder.convert("zext", size.op, "i64")
-        if size.tested:  # the verifier may not have followed the test to here
+        known = self.pinned(size)
+        step = self.builder.convert("zext", known or size.op, "i64")
+        if known is None:  # the verifier may not have followed a test or a division to here
             mask = Imm((1 << size.hi.bit_length()) - 1, "i64")
             step = self.builder.binary("and", self.builder.opaque(step), mask)
         self.builder.store(self.builder.gep(self._position(), step), self.cursor, 8)
@@ -185,6 +186,7 @@ class Packets(Contexts):
             return self.optional(replace(copy, pointer=found), info, cls, "peek()", node)
         end = self.builder.gep(start, info.size)
         outside = self.builder.compare("ugt", end, self.packet_end())
+        self.builder.present(start)
         pointer = self.builder.select(outside, self.null(), start)
         view = View(pointer, info, cls, Space.PACKET, 8, self.live.epoch)  # type: ignore[arg-type]
         return self.optional(view, info, cls, "peek()", node)

@@ -87,7 +87,7 @@ def find_source(function: types.FunctionType) -> FunctionSource:
             f"the source text of {name} is not available",
             span=place,
             code="no-source",
-            hint="define it in a file or a notebook cell, not through exec() of a string",
+            hint="define it in a file or a notebook cell, or give linecache.cache the text that exec() runs",
         )
     if name == "<lambda>":
         raise CompileError("a lambda cannot be compiled", span=place, code="lambda", hint="write a def")

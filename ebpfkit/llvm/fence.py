@@ -22,6 +22,8 @@ __all__ = ["SAFE_STACK_BYTES", "Assessment", "LlvmError", "assess", "emit_in_chi
 SAFE_STACK_BYTES = 384
 """Allocas up to this sum leave room for spills within BPF's 512 bytes of stack."""
 STACK_BYTES = 512
+SAFE_LINES = 8000
+"""A line of IR is rarely more than two instructions, and a branch reaches 32,767 of them."""
 CHILD_SECONDS = 120
 
 
@@ -155,6 +157,8 @@ def assess(optimised: str) -> Assessment:
     doubts: list[str] = []
     for body in re.findall(r"^define .*?^}", optimised, re.M | re.S):
         lines = body.splitlines()
+        if len(lines) > SAFE_LINES:
+            doubts.append("a function that may be too long for its branches")
         allocas = sum(_alloca_bytes(m[2]) for m in map(_ALLOCA.match, lines) if m)
         values = sum(1 for line in lines if _VALUE.match(line))
         spills = 8 * values
@@ -213,6 +217,13 @@ def explain(text: str, status: int) -> LlvmError:
             "the variables and temporaries need more than BPF's 512 bytes of stack",
             code="stack-too-large",
             hint="keep large structures in a map (a PerCpuArray of one entry), or split the function",
+            function=function,
+        )
+    if "branch target out of insn range" in text.lower():
+        return LlvmError(
+            "the function is too long: a branch in it goes over more than 32,767 instructions",
+            code="too-large",
+            hint="look numbers up in a map, or split it into functions with @noinline",
             function=function,
         )
     said = next((line for line in text.splitlines() if "error:" in line.lower()), "")

@@ -15,7 +15,7 @@ from ebpfkit.errors import MapError, NotSupported, UsageError
 from ebpfkit.pipeline.contents import read_entries
 from ebpfkit.pipeline.judging import verify
 from ebpfkit.pipeline.sources import Source, build, with_contents
-from ebpfkit.pipeline.variables import decoded, first_values, in_machine
+from ebpfkit.pipeline.variables import decoded, first_values, in_machine, variables_of
 
 if TYPE_CHECKING:
     from ebpfkit.compiler.native import NativeRun
@@ -93,7 +93,7 @@ def machine_result(
     program: Program, obj: ObjectFile, machine: Machine, frame: bytes, options: Mapping[str, Any]
 ) -> Result:
     """Run a machine on a packet, or a context, with the variables of the program; what came of it."""
-    with in_machine(machine, obj, program.variables):
+    with in_machine(machine, obj, variables_of([program], obj).values()):
         done = machine.run(frame, **{"ifindex": LOOPBACK, **options})
     action = _action(program, done.r0)
     return Result(action, done.data, _contents_of(program), done.insns, _values_of(program), done.printed)
@@ -160,9 +160,10 @@ def kernel_run(program: Program, frame: bytes, **options: Any) -> Result:
     """Load the program with copies of its maps and run it once (BPF_PROG_TEST_RUN)."""
     from ebpfkit.loader import Collection
 
-    facades = {facade.name: facade for facade in program.maps}
-    variables = program.variables
-    obj = with_contents(_built_for_run(program), facades)
+    built = _built_for_run(program)
+    facades = {facade.name: facade for facade in program.maps if facade.name in built.maps}
+    variables = variables_of([program], built).values()
+    obj = with_contents(built, facades)
     with Collection.load(obj, variables=first_values(variables)) as collection:
         for name, facade in facades.items():
             facade.fill(collection.maps[name])

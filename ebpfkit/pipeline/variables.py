@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["decoded", "first_values", "in_machine", "variables_of"]
 
 
-def variables_of(programs: Iterable[Program]) -> dict[str, Var[Any]]:
-    """The variables that programs mention, by name."""
-    return {variable.name: variable for program in programs for variable in program.variables}
+def variables_of(programs: Iterable[Program], obj: ObjectFile) -> dict[str, Var[Any]]:
+    """The variables that programs mention, by name, as far as the object has them.
+
+    It has none that are named only where nothing runs, as behind `if DEBUG:`.
+    """
+    found = {variable.name: variable for program in programs for variable in program.variables}
+    return {name: variable for name, variable in found.items() if name in obj.variables}
 
 
 def first_values(variables: Iterable[Var[Any]]) -> dict[str, int | bytes]:

@@ -132,3 +132,11 @@ def test_names_must_be_the_modules(tmp_path: Path):
         compile_programs([prog])
     with pytest.raises(CompileError, match=r"config\(\) is for integers such as u32, not Pair"):
         load_module(module_text("return XDP_PASS\n", "X = bpf.config(Pair, 1)\n"), tmp_path)
+
+
+@pytest.mark.parametrize("on", EXECUTORS)
+def test_what_is_named_only_where_nothing_runs_is_no_obstacle(on: str, tmp_path: Path):
+    before = BEFORE + "unused = bpf.Hash[u32, u32](max_entries=4)\n"
+    body = "d = pkt.read(Data)\nif DEBUG:\n    hits.value += 1\n    unused[1] = 2\nstart.value += 1\nreturn XDP_PASS\n"
+    done = load_module(module_text(body, before), tmp_path).prog.run(bytes(range(200)), on=on)
+    assert done.action == 2 and done.variables["start"] == 8
