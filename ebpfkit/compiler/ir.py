@@ -100,7 +100,7 @@ class Instr:
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
     ptrtoint bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
     helper (align: id, note: name); inttoptr; core_field (base; note: a structure of the kernel's, align: the field's
-    number); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
+    number); type_id (note: a structure); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
     memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
     """
 
@@ -168,6 +168,7 @@ class Function:
     result_info: TypeInfo | None = None
     externs: dict[str, Extern] = field(default_factory=dict)
     kernel_structs: dict[str, StructType] = field(default_factory=dict)
+    own_types: dict[str, StructType] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -196,6 +197,8 @@ class Builder:
         self._temps = 0
         self._labels = 0
         self._slots: set[int] = set()
+        self.places: dict[object, Operand] = {}
+        """Elements whose address is known here, for whoever asks for them again."""
         self._held: dict[int, Operand] = {}
         """What each slot is known to hold here: what was stored, so that reading it again costs no instruction."""
         self.current = Block("entry")
@@ -208,7 +211,12 @@ class Builder:
         del self.function.blocks[to.blocks :]
         self.current = to.current
         del self.current.instrs[to.current_length :]
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was known in the last block does not hold in the next."""
         self._held.clear()
+        self.places.clear()
 
     def drop_unused_slots(self) -> None:
         """Forget allocas that nothing mentions any more."""
@@ -225,7 +233,7 @@ class Builder:
         `only_from_here`: nothing else branches to it, so what slots hold is still known.
         """
         if not only_from_here:
-            self._held.clear()
+            self._forget()
         self.current = Block(label)
         self.function.blocks.append(self.current)
 
@@ -320,6 +328,10 @@ class Builder:
         """The same value, of which the optimiser no longer knows anything."""
         return self._value("opaque", value.type, (value,))
 
+    def present(self, pointer: Operand) -> None:
+        """Tell the optimiser that a pointer into the packet is never null."""
+        self._emit("present", None, (pointer,))
+
     def helper(self, id: int, name: str, type: str, args: tuple[Operand, ...]) -> Temp:
         """A helper call; of one without a result ("void") nothing may use what this returns."""
         if type == "void":
@@ -330,6 +342,11 @@ class Builder:
     def pointer(self, address: Operand) -> Operand:
         """A number as an address."""
         return self._value("inttoptr", "ptr", (address,))
+
+    def type_id(self, struct: StructType) -> Operand:
+        """The number of a structure among the program's own types."""
+        self.function.own_types[struct.name] = struct
+        return self._value("type_id", "i64", (), note=struct.name)
 
     def core_field(self, base: Operand, struct: StructType, index: int) -> Operand:
         """Where a field of a structure of the kernel's is: by its name, which the loader looks up."""

@@ -74,7 +74,8 @@ class BpfTarget:
             f"{result}.x = ptrtoint ptr {end} to i64{debug}",
             f"{result}.y = ptrtoint ptr {start} to i64{debug}",
             f"{result}.s = sub i64 {result}.x, {result}.y{debug}",
-            f'{result}.l = call i64 asm "", "=r,0"(i64 {result}.s){debug}',
+            # Both bounds have 32 bits in the context, so widening the length again costs nothing.
+            f'{result}.l = call range(i64 0, 4294967296) i64 asm "", "=r,0"(i64 {result}.s){debug}',
             f"{result} = trunc i64 {result}.l to i32{debug}",
         ]
 
@@ -126,11 +127,13 @@ class FunctionPrinter:
         self.debug = debug
         self.likely = likely
         self.kernel_structs: dict[str, StructType] = {}
+        self.own_types: dict[str, StructType] = {}
+        self.type_ids = 0
         self.context = ""
 
     def print(self, function: Function) -> list[str]:
         self.context = function.context
-        self.kernel_structs = function.kernel_structs
+        self.kernel_structs, self.own_types = function.kernel_structs, function.own_types
         out = [self._head(function)]
         for number, block in enumerate(function.blocks):
             out.append(f'"{block.label}":')
@@ -193,6 +196,9 @@ class FunctionPrinter:
     def _opaque(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f'{result} = call {type} asm "", "=r,0"({_typed(instr.args[0])}){debug}']
 
+    def _present(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        return [f'call void @llvm.assume(i1 true) [ "nonnull"({_typed(instr.args[0])}) ]{debug}']
+
     def _select(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = select {', '.join(_typed(a) for a in instr.args)}{debug}"]
 
@@ -221,6 +227,12 @@ class FunctionPrinter:
 
     def _inttoptr(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = inttoptr {_typed(instr.args[0])} to ptr{debug}"]
+
+    def _type_id(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
+        self.type_ids += 1
+        node = self.debug.type(self.own_types[instr.note])
+        call = f"call i64 @llvm.bpf.btf.type.id(i32 {self.type_ids}, i64 0)"
+        return [f"{result} = {call}{debug}, !llvm.preserve.access.index !{node}"]
 
     def _core_field(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         struct = self.kernel_structs[instr.note]
@@ -378,6 +390,9 @@ def print_module(
         out.append(f"declare i{bits} @llvm.bswap.i{bits}(i{bits})")
     out.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
     out.append("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+    out.append("declare void @llvm.assume(i1)")
+    if any(function.own_types for function in functions):
+        out.append("declare i64 @llvm.bpf.btf.type.id(i32 immarg, i64 immarg)")
     out.append(f"attributes #0 = {{ {target.attributes()} }}")
     if any(function.linkage != "program" for function in functions):
         out.append(f"attributes #1 = {{ noinline {target.attributes()} }}")

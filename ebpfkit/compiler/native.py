@@ -43,8 +43,8 @@ _OPERATIONS = frozenset(
     (
         "alloca", "load", "store", "gep", "add", "sub", "mul", "udiv", "urem", "and", "or", "xor", "shl", "lshr",
         "ashr", "eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge", "zext", "sext", "trunc", "bswap",
-        "opaque", "present", "select", "ctx_load", "packet_data", "packet_end", "packet_meta", "packet_length", "helper", "atomic",
-        "memcpy", "memset", "br", "condbr", "ret",
+        "opaque", "present", "select", "ctx_load", "packet_data", "packet_end", "packet_meta", "packet_length",
+        "helper", "atomic", "memcpy", "memset", "br", "condbr", "ret",
     )
 )  # fmt: skip
 _FIELDS = {12: "ifindex", 16: "queue"}  # of struct xdp_md

@@ -35,8 +35,7 @@ def count_min(pkt: Packet) -> bpf.XdpAction:
         cells = sketch[row].cells
         at = column(src.to_host(), seed)
         cells[at] += 1
-        if cells[at] < least:
-            least = cells[at]
+        least = min(least, cells[at])
     if least <= LIMIT:
         return bpf.XDP_PASS
     if least == LIMIT + 1:
