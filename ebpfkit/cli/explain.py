@@ -83,6 +83,7 @@ def to_json(row: Rule) -> dict[str, Any]:
         "mend_python": (example.python or None) if example else None,
         "mend_c": (example.c or None) if example else None,
         "prog_type": example.prog_type if example else None,
+        "language": example.language if example else None,
         "failing": example.failing if example else None,
         "mended": example.mended if example else None,
     }

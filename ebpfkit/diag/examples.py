@@ -1,7 +1,8 @@
 """For each rule a small program that breaks it and the same program mended; `ebpfkit explain RULE` prints them.
 
-Rows of text only. The programs are assembly in the kernel's spelling, so that each shows the rule and nothing else.
-Tests assemble every one and hold the verifier to it: the first is rejected with this very rule, the second accepted.
+Rows of text only. The programs are assembly in the kernel's spelling, so that each shows the rule and nothing else, or
+C where a rule needs types (`examples_c`). Tests assemble or compile every one and hold the verifier to it: the first is
+rejected with this very rule, the second accepted.
 `python` and `c` say the mend in the author's language where it has words of its own.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from ebpfkit.diag.examples_c import C_ROWS
 
 __all__ = ["EXAMPLES", "EXAMPLE_MAPS", "Example"]
 
@@ -28,7 +31,10 @@ EXAMPLE_MAPS: Mapping[str, tuple[str, int, int, int]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A rule shown: `failing` breaks it, `mended` does not. `python` and `c` are the mend in those languages."""
+    """A rule shown: `failing` breaks it, `mended` does not. `python` and `c` are the mend in those languages.
+
+    `language`: of the two programs, "assembly" or "C".
+    """
 
     rule: str
     failing: str
@@ -38,6 +44,7 @@ class Example:
     strict_alignment: bool = False
     python: str = ""
     c: str = ""
+    language: str = "assembly"
 
 
 _PACKET = """\
@@ -303,4 +310,9 @@ _ROWS = (
     ),
 )
 
-EXAMPLES: Mapping[str, Example] = MappingProxyType({row.rule: row for row in _ROWS})
+_IN_C = tuple(
+    Example(rule, failing, mended, prog_type, c=words, language="C")
+    for rule, (failing, mended, prog_type, words) in C_ROWS.items()
+)
+
+EXAMPLES: Mapping[str, Example] = MappingProxyType({row.rule: row for row in (*_ROWS, *_IN_C)})

@@ -30,6 +30,27 @@ _REG = r"R(?P<reg>\d+)"
 _M = MessageTemplate
 
 MESSAGES: tuple[MessageTemplate, ...] = (
+    # --- what later rows would take for something else --------------------------------------------------------------
+    _M(
+        "global-function-argument",
+        r"^arg#\d+ (?:reference type|expects pointer to ctx|is expected to be|has (?:invalid|unsupported|pointer) )",
+    ),
+    _M("special-field", r"^direct access to bpf_\w+ is disallowed"),
+    _M("kfunc-argument", r"^Possibly NULL pointer passed to trusted arg\d+"),
+    _M("kfunc-argument", rf"^{_REG} must be (?:referenced or trusted|a rcu pointer)"),
+    _M("kfunc-argument", r"^bpf_(?:list|rb)_\w+ not found at offset"),
+    _M("reference-misuse", r"^arg (?P<reg>\d+) is an unacquired reference"),
+    _M("untrusted-pointer", r"^(?:cannot access ptr member|access beyond (?:struct|the end of member)) "),
+    _M("special-field", r"doesn't point to (?:'struct bpf_(?:timer|wq|task_work)'|kptr)|^invalid kptr access"),
+    _M("execution-context", r"cannot be used inside bpf_(?:rcu|preempt|local_irq)\w*-ed region|\birq flag\b"),
+    _M("attach-target", r"^attach to (?:unsupported|invalid) member|can only be sleepable$|programs can be sleepable$"),
+    _M("btf-mismatch", r"^tail_call is (?:not|only) allowed in"),
+    _M("arena-access", rf"^BPF_ATOMIC stores into {_REG} arena|^Only one arena per program"),
+    _M("helper-map-type", r"^callback function not allowed for map"),
+    _M("helper-argument", rf"^(?:timer|workqueue) pointer in {_REG} "),
+    _M("stack-out-of-bounds", r"^invalid (?:unbounded )?variable-offset (?:read from|write to) stack"),
+    _M("memory-out-of-bounds", r"^invalid access to map key, key_size="),
+    _M("empty-program", r"^a program has at least one instruction"),
     # --- structure, found before the walk ---------------------------------------------------------------------------
     _M("unreachable-code", r"^unreachable insn (?P<index>\d+)"),
     _M("jump-out-of-range", r"^jump out of range from insn (?P<index>\d+) to (?P<target>-?\d+)"),
