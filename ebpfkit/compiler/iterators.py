@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from types import ModuleType
 
 from ebpfkit.compiler.base import Loop, assigned_names
 from ebpfkit.compiler.blocks import Blocks, Guard
@@ -38,8 +39,10 @@ class Iterators(Blocks):
         call = node.iter
         if not isinstance(call, ast.Call) or not isinstance(call.func, (ast.Name, ast.Attribute)):
             return False
-        if isinstance(call.func, ast.Attribute) and not isinstance(call.func.value, ast.Name):
-            return False
+        if isinstance(call.func, ast.Attribute):
+            owner = self.expr(call.func.value) if isinstance(call.func.value, ast.Name) else None
+            if not isinstance(owner, Const) or not isinstance(owner.value, ModuleType):
+                return False
         if self.expr(call.func) != Const(iter_num):
             return False
         self._for_numbers(node, call)

@@ -215,16 +215,19 @@ REFUSED = {
     "struct of another type": ("pairs[0] = Padded.zero()", "1:16 bad-type: this is Padded where a Pair is wanted"),
     "stack too large": (
         "a = Long.zero()\na.data[d.x8 & 63] = 1\nhelpers.csum_diff(None, 0, a, 600, 0)\nd.t8 = a.data[d.y8 & 63]",
-        "1:9 stack-too-large: the variables and temporaries need more than BPF's 512 bytes of stack; the largest are Long (600 bytes, line 1) (keep large structures in a map (a PerCpuArray of one entry), or split the function)",
+        "1:9 stack-too-large: Long has 600 bytes, and BPF's stack 512 (keep large structures in a map (a PerCpuArray of one entry), and change them there)",
     ),
-    "context write": ("pkt.rx_queue_index = 1", "1:5 read-only: the context of an XDP program is read-only"),
+    "context write": (
+        "pkt.rx_queue_index = 1",
+        "1:5 read-only: the context of an XDP program is read-only (keep the value in a variable)",
+    ),
     "context field": (
         "d.r0 = pkt.mark",
         "1:12 no-such-field: the packet has no field mark (it has ingress_ifindex, rx_queue_index)",
     ),
     "egress": (
         "d.t32 = pkt.egress_ifindex",
-        "1:13 context-field: egress_ifindex is only known to programs in a devmap (use ingress_ifindex, or redirect)",
+        '1:13 context-field: egress_ifindex is only known to programs in a devmap (write @xdp(at="devmap"), or use ingress_ifindex)',
     ),
     "read nothing": ("pkt.read()", "1:5 bad-call: read() takes (type)"),
     "read a value": ("pkt.read(5)", "1:14 not-a-type: int is not a type of the language (write u16 or a Struct)"),
@@ -236,8 +239,8 @@ REFUSED = {
     "skip a truth": ("pkt.skip(d.x8 > 1)", "1:14 bad-type: skip() takes a number of bytes, not a bool"),
     "skip as a value": ("n = pkt.skip(4)", "1:5 no-value: skip() has no result (write it as a statement of its own)"),
     "packet method": (
-        "pkt.write(u8)",
-        "1:5 no-such-field: the packet has no method write (it has read, peek, skip, push_head, pop_head, trim, extend, push_meta, meta)",
+        "pkt.send(u8)",
+        "1:5 no-such-field: the packet of a xdp program has no method send (it has read, peek, skip, write, read_into, write_from, push_head, pop_head, trim, extend, push_meta, meta)",
     ),
     "key of another type": ("d.r0 = counts[d.x16]", "1:19 narrowing: u8 is narrower than u16 (write the cast u8(...))"),
     "signed key": ("d.r0 = counts[d.p8]", "1:19 narrowing: u8 and s8 differ in signedness (write the cast u8(...))"),
@@ -246,7 +249,7 @@ REFUSED = {
     "integer for an address": ("trie[d.x32] = 1", "1:10 bad-type: this is u32 where an IPv4Addr is wanted"),
     "user space only": (
         "for k in counts.keys():\n    pass",
-        "1:14 user-space-only: a program cannot call keys() of this Hash (it has get, [], in, del)",
+        "1:14 user-space-only: a program cannot call keys() of this Hash (it has get, set, delete, [], in, del)",
     ),
     "delete of an array": (
         "del table[1]",
@@ -302,7 +305,10 @@ REFUSED = {
         "d.r0 = table[0]\nother[0] = 1",
         '2:5 bad-map-name: two maps of this object have the name table (give one name="...")',
     ),
-    "recursion": ("d.t32 = rec(d.x32)", "-31:12 recursion: rec calls itself, and functions are inlined (write a loop)"),
+    "recursion": (
+        "d.t32 = rec(d.x32)",
+        "-31:12 recursion: rec calls itself, and functions cannot call themselves (write a loop)",
+    ),
     "mixed results": (
         "d.t32 = mixed(d.x32)",
         "1:13 type-conflict: mixed returns u32 on one path and bool on another (return one type on all paths)",
@@ -347,7 +353,7 @@ REFUSED = {
     ),
     "helper not offered": (
         "helpers.tail_call()",
-        "1:5 no-such-attribute: the helper tail_call is not supported: there is no prog array in the language yet",
+        "1:5 no-such-attribute: the helper tail_call is not supported: write table.tail_call(pkt, index)",
     ),
     "verdict": ("return 9", "1:12 bad-verdict: 9 is no verdict of XDP (return XDP_PASS or another XdpAction)"),
     "verdict of truth": (
