@@ -34,7 +34,9 @@ def router(pkt: Packet) -> bpf.XdpAction:
         return bpf.XDP_DROP
     decrement_ttl(ip)
     eth.src, eth.dst = hop.source, hop.target
-    if hop.ifindex not in sent:
-        sent[hop.ifindex] = 0
-    sent[hop.ifindex] += 1
+    count = sent.get(hop.ifindex)
+    if count is None:
+        sent[hop.ifindex] = 1
+    else:
+        count.atomic_add(1)
     return helpers.redirect(hop.ifindex, 0)
