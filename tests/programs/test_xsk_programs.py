@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from scapy.layers.dns import DNS, DNSQR, DNSRROPT
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.l2 import Ether
 
-from ebpfkit.testing import VethLab, ping
+from ebpfkit.testing import VethLab, ping, udp_exchange
 from ebpfkit.vm.pcap import PcapReader
 from ebpfkit.xsk import XskGroup
 from tests.xsk.conftest import HEADER, Far
@@ -171,6 +174,49 @@ def test_the_bridge_joins_two_wires() -> None:
                 output = end(process)
     right, left = map(int, re.findall(r"\d+", output))
     assert right >= 6 and left >= 6  # the echoes and their ARP
+
+
+def test_the_dns_responder_answers_known_names_and_refuses_others() -> None:
+    with VethLab() as lab:
+        with lab.near.enter(), running("xsk_dns.py", lab.near_dev, "www.example.org=192.0.2.7", "a.b=192.0.2.8") as it:
+            with lab.far.enter():
+                for round in range(3):
+                    for name, rcode, address in (
+                        ("WWW.example.org.", 0, "192.0.2.7"),
+                        ("a.b.", 0, "192.0.2.8"),
+                        ("nobody.example.org.", 3, None),
+                    ):
+                        question = DNS(id=round + 7, rd=1, qd=DNSQR(qname=name), ar=[DNSRROPT()] if round else [])
+                        (reply,) = udp_exchange(lab.near_address, 53, [bytes(question)])
+                        found = DNS(reply)
+                        assert (found.id, found.qr, found.rd, found.rcode) == (round + 7, 1, 1, rcode)
+                        assert found.qd[0].qname.decode() == name
+                        assert (found.an[0].rdata if address else None) == address
+            assert end(it) == "6 answered, 3 refused\n"
+
+
+def test_the_balancer_keeps_flows_at_their_server() -> None:
+    macs = [f"02:00:00:00:01:0{number}" for number in range(3)]
+    with VethLab() as lab:
+        with lab.far.enter():
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+            wire.bind((lab.far_dev, 0x0800))
+            wire.settimeout(5)
+        with wire, lab.near.enter(), running("xsk_balancer.py", lab.near_dev, "10.77.0.100", *macs) as process:
+            servers: dict[int, set[str]] = {}
+            for number in range(600):
+                port = 2000 + number % 60
+                layers = TCP(sport=port, dport=80) if port % 2 else UDP(sport=port, dport=53)
+                sent = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(dst="10.77.0.100") / layers
+                wire.send(bytes(sent))
+                came = wire.recv(100)
+                assert came[6:] == bytes(sent)[0:6] + bytes(sent)[12:]
+                servers.setdefault(port, set()).add(came[:6].hex(":"))
+            assert all(len(chosen) == 1 for chosen in servers.values())
+            assert set().union(*servers.values()) == set(macs)
+            output = end(process)
+        counts = [int(number) for number in re.findall(r"(\d+) packets", output)]
+        assert sum(counts) == 600 and min(counts) > 0 and output.endswith("0 dropped, 60 flows\n")
 
 
 def test_they_are_listed_nowhere_else() -> None:
