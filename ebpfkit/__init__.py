@@ -49,11 +49,13 @@ if TYPE_CHECKING:
         tracepoint,
         xdp,
     )
+    from ebpfkit.dsl.enums import enum
     from ebpfkit.dsl.event_arrays import PerfEvent, PerfEventArray
     from ebpfkit.dsl.functions import global_func, noinline
     from ebpfkit.dsl.iterators import iter_num
     from ebpfkit.dsl.kernel_structs import Address, Kernel
     from ebpfkit.dsl.kfuncs import Dynptr, kfunc
+    from ebpfkit.dsl.kptrs import Kptr, drop, new
     from ebpfkit.dsl.locks import SpinLock
     from ebpfkit.dsl.maps import BPF_ANY, BPF_EXIST, BPF_NOEXIST, Array, Hash, LruHash
     from ebpfkit.dsl.maps_of_maps import ArrayOfMaps, HashOfMaps
@@ -126,6 +128,7 @@ __all__ = [
     "IPv6Addr",
     "Kernel",
     "KernelError",
+    "Kptr",
     "Link",
     "LoadError",
     "Loaded",
@@ -200,8 +203,10 @@ __all__ = [
     "build",
     "cgroup_skb",
     "config",
+    "enum",
     "fentry",
     "fexit",
+    "drop",
     "freplace",
     "global_func",
     "helpers",
@@ -212,6 +217,7 @@ __all__ = [
     "kfuncs",
     "load",
     "loop",
+    "new",
     "noinline",
     "offsetof",
     "perf_event",

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import MapTypeSpec
 
-__all__ = ["MAP_TYPES", "WITH_SPIN_LOCKS", "WITH_TIMERS"]
+__all__ = ["MAP_TYPES", "WITH_KPTRS", "WITH_SPIN_LOCKS", "WITH_TIMERS"]
 
 _ACCESS = frozenset({"BPF_F_RDONLY", "BPF_F_WRONLY"})
 _PROG_ACCESS = frozenset({"BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"})
@@ -291,3 +291,11 @@ WITH_SPIN_LOCKS = frozenset(
 
 WITH_TIMERS = frozenset({"hash", "lru_hash", "array"})
 """Map types whose values may have a bpf_timer."""
+
+WITH_KPTRS = frozenset(
+    {
+        "hash", "percpu_hash", "lru_hash", "lru_percpu_hash", "array", "percpu_array",
+        "sk_storage", "inode_storage", "task_storage", "cgrp_storage",
+    }
+)  # fmt: skip
+"""Map types whose values may have pointers to objects."""

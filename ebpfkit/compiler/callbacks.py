@@ -156,7 +156,7 @@ class Callbacks(TailCalls):
             parameter = next(waiting)
             self._check_annotation(function, parameter, role, annotations, node)
             formals.append(replace(role.formal, name=parameter))
-        key = (function, "callback", self.cpu, tuple((f.param, f.key) for f in formals))
+        key = (function, "callback", self.kind.decorator, self.cpu, tuple((f.param, f.key) for f in formals))
         why = f"{name}() is called by the kernel"
         compiled = self.lowered(function, key, Subprogram("static"), formals, result, node, no_short=why)
         return GlobalRef(compiled.function.name)

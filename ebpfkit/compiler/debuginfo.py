@@ -116,11 +116,22 @@ class DebugInfo:
             return self.integer(f"u{info.unit * 8}", info.unit * 8)
         if isinstance(info, ArrayType):
             return self.array(self.type(info.element), info.length, info.size * 8)
+        if info.opaque and info.name == "kptr":
+            return self._kept_pointer(info)
         return self._make_struct(info)
 
     def _enumerator(self, name: str, value: int, signed: bool) -> int:
         return self.node(
             f'!DIEnumerator(name: "{quote(name)}", value: {value}{"" if signed else ", isUnsigned: true"})'
+        )
+
+    def _kept_pointer(self, info: StructType) -> int:
+        """A pointer in a map's value to an object that a program has allocated."""
+        tag = self.node('!{!"btf_type_tag", !"kptr"}')
+        tags = self.node(f"!{{!{tag}}}")
+        pointee = self.type(info.fields[0].type)
+        return self.node(
+            f"!DIDerivedType(tag: DW_TAG_pointer_type, baseType: !{pointee}, size: 64, annotations: !{tags})"
         )
 
     def _make_struct(self, info: StructType) -> int:

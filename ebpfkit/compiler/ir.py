@@ -100,8 +100,8 @@ class Instr:
     offset); add sub mul udiv urem and or xor shl lshr ashr; eq ne ult ule ugt uge slt sle sgt sge; zext sext trunc
     ptrtoint bswap opaque; select; ctx_load (offset; align: bytes); packet_data, packet_end, packet_meta, packet_length;
     helper (align: id, note: name); inttoptr; core_field (base; note: a structure of the kernel's, align: the field's
-    number); type_id (note: a structure); call (note: the name of a subprogram or kernel function); atomic (note: operation, labels: ordering);
-    memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
+    number); type_id (note: a structure); call (note: the name of a subprogram or kernel function); atomic (note:
+    operation, labels: ordering); memcpy (to, from, bytes), memset (to, bytes); br, condbr (labels), ret.
     """
 
     op: str
@@ -289,7 +289,10 @@ class Builder:
     def store(self, value: Operand, pointer: Operand, align: int) -> None:
         if isinstance(pointer, Temp) and pointer.id in self._slots:
             self._held[pointer.id] = value
-        self._emit("store", None, (value, pointer), align=align)
+        self._emit("store", None, (value, pointer), align=align, note="volatile" if self.volatile else "")
+
+    volatile: bool = False
+    """Whether the stores emitted now stay as they are: the kernel wants one for each member of an object."""
 
     def gep(self, base: Operand, offset: int | Operand) -> Operand:
         if offset == 0:

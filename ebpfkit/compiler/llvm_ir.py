@@ -185,7 +185,8 @@ class FunctionPrinter:
         return [f"{result} = load {type}, {_typed(instr.args[0])}, align {instr.align}{debug}"]
 
     def _store(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"store {_typed(instr.args[0])}, {_typed(instr.args[1])}, align {instr.align}{debug}"]
+        how = "store volatile" if instr.note == "volatile" else "store"
+        return [f"{how} {_typed(instr.args[0])}, {_typed(instr.args[1])}, align {instr.align}{debug}"]
 
     def _gep(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         return [f"{result} = getelementptr i8, {_typed(instr.args[0])}, {_typed(instr.args[1])}{debug}"]

@@ -283,7 +283,7 @@ class Subprograms(HelperCalls):
     ) -> CompiledFunction:
         """The function lowered for arguments of these shapes; each shape once in an object."""
         shapes: object = tuple((f.param, f.key) for f in formals) if noted.linkage == "static" else ()
-        key = (function, noted.linkage, self.frags, self.cpu, shapes)
+        key = (function, noted.linkage, self.kind.decorator, self.frags, self.cpu, shapes)
         return self.lowered(function, key, noted, formals, result, node)
 
     def lowered(

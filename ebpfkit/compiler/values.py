@@ -55,6 +55,7 @@ class Space(Enum):
     RECORD = "a ring buffer record"
     CONTEXT = "the context"
     KERNEL = "the kernel's memory"
+    OBJECT = "an allocated object"
     ADDRESS = "memory at an address of the kernel's"
     COPY = "a copy of the packet"
     CALLER = "the caller's memory"

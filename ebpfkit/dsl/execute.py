@@ -123,6 +123,9 @@ def _run(program: Program, run: Run, values: Sequence[object]) -> tuple[int, str
         short = f"assert: {failed}"
     finally:
         RUN.reset(token)
+    if run.allocated:
+        what = f"{program.name}() ends with an object that was neither dropped nor put into a map's value"
+        raise CompileError(what, code="object-leak", hint="call bpf.drop(x), or value.field.swap(x), on every path")
     if run.reserved:
         name = run.reserved[0].name
         raise CompileError(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from ebpfkit._bits import round_up
-from ebpfkit.abi.map_types import WITH_SPIN_LOCKS, WITH_TIMERS
+from ebpfkit.abi.map_types import WITH_KPTRS, WITH_SPIN_LOCKS, WITH_TIMERS
 from ebpfkit.dsl.callbacks import for_each
 from ebpfkit.dsl.memory import Region, RegionKind
 from ebpfkit.dsl.refusal import caller_span, refuse
@@ -38,6 +38,14 @@ ENOENT = 2
 K = TypeVar("K")
 V = TypeVar("V")
 S = TypeVar("S", bound=Struct | None)
+
+
+_OPAQUE = {
+    "bpf_spin_lock": (WITH_SPIN_LOCKS, "a spin lock"),
+    "bpf_timer": (WITH_TIMERS, "a timer"),
+    "kptr": (WITH_KPTRS, "a Kptr"),
+}
+"""The kernel's own structures in values: the map types that keep them, and how a message calls them."""
 
 
 class MapFacade:
@@ -101,9 +109,8 @@ class MapFacade:
     def _check_opaque(self) -> None:
         """Refuse what the kernel does not keep in values of this type."""
         for name in opaque_names(self.value_type):
-            allowed = WITH_TIMERS if name == "bpf_timer" else WITH_SPIN_LOCKS
+            allowed, what = _OPAQUE[name]
             if self.map_type not in allowed:
-                what = "a timer" if name == "bpf_timer" else "a spin lock"
                 refuse("bad-map", f"values of a {type(self).__name__} cannot have {what}", "use a Hash or an Array")
 
     def _name_padding(self) -> None:

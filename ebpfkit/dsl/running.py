@@ -36,6 +36,7 @@ class Run:
     reserved: list[Any] = field(default_factory=list)  # ring buffer records that are neither submitted nor discarded
     kind: Kind | None = None  # of the program; None: a handler of AF_XDP, which is as XDP
     dynptrs: dict[int, Any] = field(default_factory=dict)  # their storage and packet, by the storage's identity
+    allocated: list[Any] = field(default_factory=list)  # the storage of objects that the program has to give back
     tail_calls: int = 0  # how often it has jumped to another program
     locked: bool = False  # inside of `with value.lock:`
     redirect: tuple[str, int] | None = None  # the map and key, or ("", interface index), of the last redirect
