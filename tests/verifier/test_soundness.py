@@ -6,13 +6,15 @@ The walk runs without pruning here, since a path that ends at a stored state let
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from cases import MAPS, program
+from cases import program
+from constructs import STRATA, Writer
 from generator import generate
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from ebpfkit.asm.isa import Kind
 from ebpfkit.elf.model import ProgramSpec
@@ -20,12 +22,13 @@ from ebpfkit.errors import NotSupported
 from ebpfkit.verifier import verify_program
 from ebpfkit.verifier.checkpoints import Checkpoints
 from ebpfkit.verifier.domain.pointer import MAP_VALUE, PACKET, STACK
+from ebpfkit.verifier.domain.values import Values
 from ebpfkit.verifier.state import State
 from ebpfkit.vm import Machine
 
 _M = (1 << 64) - 1
 _LIMIT = 3_000  # instructions walked without pruning
-_SEEDS = range(160)
+_CONSTRUCTS = ("spin locks", "iterators", "callbacks, written", "dynptrs, written", "objects")
 
 
 class Known:
@@ -79,24 +82,58 @@ class Watch:
         return True
 
 
-def _accepted(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ProgramSpec, Known]]:
-    monkeypatch.setattr(Checkpoints, "visit", lambda self, state, frame, index, flag, processed: False)
-    for seed in _SEEDS:
-        spec = program(generate(seed)[0])
-        known = Known()
-        if verify_program(spec, max_insns=_LIMIT, observe=known).verdict == "accept":
-            yield spec, known
+def _walk_whole(spec: ProgramSpec) -> Known | None:
+    """Every state of the walk; None where the program is not accepted, or too long without pruning."""
+    known = Known()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "visit", lambda self, state, frame, index, flag, processed: False)
+        report = verify_program(spec, max_insns=_LIMIT, observe=known)
+    return known if report.verdict == "accept" else None
 
 
-def test_what_runs_was_thought_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = random.Random(1)
-    programs = steps = 0
-    for spec, known in _accepted(monkeypatch):
-        programs += 1
-        for _ in range(4):
-            watch = Watch(known)
-            packet = rng.randbytes(rng.choice((14, 20, 34, 60, 64, 200, 1400)))
-            with suppress(NotSupported):  # a helper that asks the world around; every step until then counts
-                Machine(spec, "xdp", list(MAPS.values())).run(packet, trace=watch)
-            steps += watch.steps
-    assert programs > 40 and steps > 4000
+def _run(spec: ProgramSpec, known: Known, packet: bytes) -> int:
+    """Runs the program and returns how many steps were held against what is known."""
+    watch = Watch(known)
+    with suppress(NotSupported):  # a helper that asks the world around; every step until then counts
+        Machine(spec, "xdp", list(spec.maps.values())).run(packet, trace=watch)
+    return watch.steps
+
+
+PACKETS = st.lists(
+    st.binary(min_size=14, max_size=80) | st.integers(14, 1400).map(lambda size: b"\x08\0\x45" * (size // 3 + 1)),
+    min_size=1, max_size=4,
+)  # fmt: skip
+LAW = settings(
+    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+)
+
+
+@settings(LAW, max_examples=110)
+@given(st.integers(0, 1 << 32), PACKETS)
+def test_what_runs_was_thought_of(seed: int, packets: list[bytes]) -> None:
+    spec = program(generate(seed)[0])
+    known = _walk_whole(spec)
+    assume(known is not None)
+    assert known is not None
+    for packet in packets:
+        assert _run(spec, known, packet)
+
+
+@settings(LAW, max_examples=50)
+@given(st.integers(0, 1 << 32), st.sampled_from(_CONSTRUCTS), PACKETS)
+def test_what_runs_of_younger_constructs_was_thought_of(seed: int, stratum: str, packets: list[bytes]) -> None:
+    spec = Writer(random.Random(seed), "xdp").build(STRATA[stratum][1])
+    known = _walk_whole(spec)
+    assume(known is not None)
+    assert known is not None
+    assume(_run(spec, known, packets[0]))  # not every kernel function has a machine
+
+
+def test_a_state_that_does_not_hold_is_found() -> None:
+    spec = program("r0 = 2; r0 += 1; exit")
+    known = _walk_whole(spec)
+    assert known is not None
+    values = Values()
+    known.states[1] = {(0, (values.constant(7), *[None] * 9))}
+    with pytest.raises(AssertionError, match="is in none of"):
+        _run(spec, known, bytes(64))
