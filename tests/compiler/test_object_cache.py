@@ -1,4 +1,4 @@
-"""The cache of built objects: a hit is the same object, each kind of input makes another key, nothing broken is used."""
+"""The cache of built objects: a hit is the same object, each input makes another key, nothing broken is used."""
 
 from __future__ import annotations
 
