@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from socket import if_nametoindex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ebpfkit.abi.uapi import BPF_F_XDP_DEV_BOUND_ONLY
+from ebpfkit.asm.insn import KfuncRef
 from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.replacements import Replacement
-from ebpfkit.elf.model import ProgramSpec
+from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
 from ebpfkit.pipeline.sources import RUNNING_BTF, Source, build, facades_of, programs_of, with_contents
@@ -117,17 +120,35 @@ def load(program: Program | Sequence[Program], *, verify_first: bool = True, **v
     What was put into the maps before goes along. `variables` gives global variables other first values. Raises
     VerifierError for a rejection, ours or the kernel's, with the Python line.
     """
+    return _load(programs_of(program), verify_first, variables)
+
+
+def _load(
+    programs: Sequence[Program], verify_first: bool, variables: Mapping[str, int | bytes], device: Any = None
+) -> Loaded:
+    """The same for a device, which what asks a network card about packets is loaded for."""
     from ebpfkit.loader import Collection
 
-    programs = programs_of(program)
     facades = facades_of(programs)
     obj = with_contents(build(programs, kernel=running_kernel()), facades)
     shared = variables_of(programs, obj)
+    obj, ifindex = _bound_to(obj, device)
     if verify_first:
         for spec in obj.programs.values():
             verify_before_load(spec)
     given = {**first_values(shared.values()), **variables}
-    return Loaded(Collection.load(obj, variables=given), facades.values(), shared.values())
+    return Loaded(Collection.load(obj, variables=given, ifindex=ifindex), facades.values(), shared.values())
+
+
+def _bound_to(obj: ObjectFile, device: Any) -> tuple[ObjectFile, int]:
+    """The object for one device, and its number; 0 where no program wants one."""
+    from ebpfkit.abi.kfuncs import KFUNCS
+
+    called = {i.ref.name for spec in obj.programs.values() for i in spec.instructions if isinstance(i.ref, KfuncRef)}
+    if not isinstance(device, (str, int)) or not any(name in KFUNCS and KFUNCS[name].device_bound for name in called):
+        return obj, 0
+    bound = {n: s.replace(flags=s.flags | BPF_F_XDP_DEV_BOUND_ONLY) for n, s in obj.programs.items()}
+    return obj.replace(programs=bound), if_nametoindex(device) if isinstance(device, str) else device
 
 
 def verify_before_load(spec: ProgramSpec) -> list[str]:
@@ -148,7 +169,7 @@ def attach(
     """Load one program and attach it to a place that suits its type; see `Program.attach`."""
     if isinstance(program, Replacement):
         return _replace(program, place)
-    loaded = load(program, verify_first=verify_first)
+    loaded = _load(programs_of(program), verify_first, {}, place)
     try:
         return Link(_attach_live(program, loaded.programs[program.name], place, mode, options), loaded)
     except BaseException:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ebpfkit.compiler.driver import compile_programs
 from ebpfkit.elf import open_object
-from ebpfkit.errors import CompileError, NotSupported
+from ebpfkit.errors import CompileError, NotSupported, VerifierError
 from ebpfkit.pipeline import verify
 from tests.compiler.support import (
     agree,
@@ -24,6 +25,7 @@ from tests.compiler.support import (
     run_in_python,
     run_in_vm,
 )
+from tests.conftest import require_tool
 
 READ = "d = pkt.read(Data)\n"
 END = "\nreturn XDP_PASS\n"
@@ -165,6 +167,21 @@ d.r0 = stamp[0]
     prog = program(body, tmp_path, BEFORE)
     compiled = build(prog)
     agree(run_in_vm(prog, compiled, {}, packets()), run_in_python(prog, packets()), packets(), "vm")
+
+
+@pytest.mark.kernel
+def test_a_program_that_asks_the_card_is_loaded_for_its_device(tmp_path: Path):
+    body = "stamp = array[u64, 1]()\nif bpf_xdp_metadata_rx_timestamp(pkt, stamp) == 0:\n    return XDP_TX\nreturn XDP_PASS\n"
+    prog = program(body, tmp_path, BEFORE)
+    ip, name = require_tool("ip"), f"fnmd{os.getpid() % 100_000}"
+    with pytest.raises(VerifierError, match="device-bound"):
+        prog.load()
+    subprocess.run([ip, "link", "add", name, "type", "veth", "peer", "name", f"{name}p"], check=True)
+    try:
+        with prog.attach(name, mode="native") as link:
+            assert list(link.loaded.programs) == ["prog"]
+    finally:
+        subprocess.run([ip, "link", "del", name], check=True)
 
 
 def test_a_declaration_without_a_body_says_so_in_plain_python(tmp_path: Path):
