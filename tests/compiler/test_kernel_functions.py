@@ -180,6 +180,7 @@ def test_a_program_that_asks_the_card_is_loaded_for_its_device(tmp_path: Path):
     try:
         with prog.attach(name, mode="native") as link:
             assert list(link.loaded.programs) == ["prog"]
+        link.close()
     finally:
         subprocess.run([ip, "link", "del", name], check=True)
 
