@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from ebpfkit.abi.model import HelperSpec
-from ebpfkit.compiler.base import MOST_INLINED, Frame, assigned_names
+from ebpfkit.compiler.base import MOST_BITS, MOST_INLINED, Frame, assigned_names
 from ebpfkit.compiler.conversions import is_plain_int
 from ebpfkit.compiler.ir import Imm, Null, Scope
 from ebpfkit.compiler.kptrs import Kptrs
@@ -51,11 +51,15 @@ from ebpfkit.errors import CompileError, EbpfError
 
 __all__ = ["Calls"]
 
-_PURE: frozenset[Callable[..., Any]] = frozenset({len, min, max, abs, int, bool, ord, range, sizeof, offsetof})
+_LISTED: frozenset[Callable[..., Any]] = frozenset({enumerate, zip, reversed, sorted, tuple})
+"""What gives one constant after the other: a tuple here."""
+_PURE: frozenset[Callable[..., Any]] = _LISTED | {
+    len, min, max, abs, int, bool, ord, range, sizeof, offsetof, sum, any, all
+}  # fmt: skip
 _DEPTH = 32
 _INSTEAD = {
-    "enumerate": "write for i in range(n)",
-    "zip": "write for i in range(n)",
+    "enumerate": "it takes constants; else write for i in range(n)",
+    "zip": "it takes constants; else write for i in range(n)",
     "sum": "add up in a for loop",
     "any": "compare in a for loop, or write x in (1, 2)",
     "all": "compare in a for loop",
@@ -149,8 +153,15 @@ class Calls(Tracing, UserRings, Kptrs):
     def evaluate_constant(self, callee: Any, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Const:
         """Let Python compute a call whose arguments are all known."""
         plain = [value.value for value in args if isinstance(value, Const)]
+        if callee in _LISTED or callee in (sum, any, all, min, max):
+            for value in plain:
+                if hasattr(value, "__iter__") and not 0 <= getattr(value, "__len__", lambda: -1)() <= MOST_BITS:
+                    what = f"{callee.__name__}() goes through more than {MOST_BITS} elements"
+                    raise self.error(node, "too-large", what, "compute it in the module")
         named = {name: value.value for name, value in kwargs.items() if isinstance(value, Const)}
         try:
+            if callee in _LISTED:
+                return Const(tuple(callee(*plain, **named)))
             return Const(callee(*plain, **named))
         except CompileError as error:
             raise self.error(node, error.code, error.message.removesuffix(f"; {error.hint}"), error.hint) from None

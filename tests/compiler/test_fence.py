@@ -81,6 +81,7 @@ REFUSED = {
     "a list that is searched": (
         "ALL = [1] * 10 ** 6\n", "d.flag = d.x32 in ALL\n", "too-large: this list has more than 1024 elements"
     ),
+    "a sum without end": ("", "d.x32 = sum(range(10 ** 12))\n", "too-large: sum() goes through more than 4096 elements"),
     "rounds without end": (
         "ALL = tuple(range(100_000))\n", "for i in ALL:\n    d.t32 += i\n", "too-large: unrolling 100000 rounds"
     ),
