@@ -26,25 +26,34 @@ from ebpfkit.elf import open_object
 from ebpfkit.verifier import verify_program
 from ebpfkit.vm.machine import Machine
 from tests.compiler.support import initial, on_one_cpu
+from tests.programs.contents import prepare
 from tests.programs.packets import frames_of
 
 CASES = Path(__file__).parent / "cases"
+PROGRAMS = Path(__file__).parents[2] / "programs"
+EXAMPLES = ("gre_decap", "ipip_lb", "too_big", "vlan_pop", "vlan_push", "vxlan_decap")
+"""Example programs that move the packet's ends and write headers anew."""
 NAMES = sorted(path.stem for path in CASES.glob("*.py"))
 TIMES = {"first", "last", "stamp"}
 """Fields that hold a clock's time, which no two runs share."""
 
-ALWAYS_PASS = {"dns_name_key", "dscp", "flows", "histogram", "mss_clamp", "sample_payload"}
+ALWAYS_PASS = {"dns_name_key", "dscp", "flows", "histogram", "mss_clamp", "sample_payload", "vlan_push"}
 """Cases that let every packet pass: what they do is in the packet and in maps."""
 
 
 def load_case(name: str) -> ModuleType:
-    path = CASES / f"{name}.py"
+    path = path_of(name)
     spec = importlib.util.spec_from_file_location(f"case_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     linecache.checkcache(str(path))
     spec.loader.exec_module(module)
+    prepare(name, module)
     return module
+
+
+def path_of(name: str) -> Path:
+    return (PROGRAMS if name in EXAMPLES else CASES) / f"{name}.py"
 
 
 def entries(facade: MapFacade, items: Any) -> dict[bytes, bytes]:
@@ -124,7 +133,7 @@ def differ(got: Outcome, wanted: Outcome, frames: Sequence[bytes], where: str) -
     assert got[1] == wanted[1], where
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *EXAMPLES])
 @pytest.mark.kernel
 def test_a_case_means_the_same_everywhere(name: str) -> None:
     module = load_case(name)
@@ -144,7 +153,7 @@ def test_a_case_means_the_same_everywhere(name: str) -> None:
 
 def cpus_of(name: str) -> tuple[str, ...]:
     """Every CPU version, but v2 for those that want the result of an atomic operation."""
-    wants_result = re.search(r"= .*atomic_add|atomic_add\(.*\) [%<>=]", (CASES / f"{name}.py").read_text())
+    wants_result = re.search(r"= .*atomic_add|atomic_add\(.*\) [%<>=]", path_of(name).read_text())
     return ("v3", "v4") if wants_result else ("v2", "v3", "v4")
 
 
