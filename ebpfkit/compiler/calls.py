@@ -431,7 +431,7 @@ class Calls(Tracing, UserRings, Kptrs):
             self.arguments(name, args, kwargs, (), node)
             type = IntType(f"u{owner.type.bits}", owner.type.bits)
             return scalar(self.builder.bswap(owner.op), type, *limits(type))
-        hint = "it is in host order already" if name == "to_host" else ""
+        hint = "it is in host order already" if name in ("to_host", "raw") else ""
         raise self.error(node, "no-such-attribute", f"a {owner.type.name} has no method {name}", hint)
 
     def _view_method(self, owner: View, name: str, node: ast.Call) -> Value:

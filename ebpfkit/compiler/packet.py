@@ -13,6 +13,7 @@ from typing import Any
 from ebpfkit.abi.helpers import HELPERS_BY_NAME
 from ebpfkit.compiler.contexts import Contexts
 from ebpfkit.compiler.ir import Arg, Imm, Operand, Temp
+from ebpfkit.compiler.memory import merged, occupied
 from ebpfkit.compiler.state import Binding, Conflict
 from ebpfkit.compiler.values import (
     Bytes,
@@ -171,6 +172,8 @@ class Packets(Contexts):
         end = self.builder.gep(start, value.type.size)
         self.short_exit(self.builder.compare("ugt", end, self.packet_end()), node, "write()")
         view = View(start, value.type, value.cls, Space.PACKET, 8, self.live.epoch)
+        if merged(occupied(value.type)) != [(0, value.type.size)]:
+            self.builder.memset(start, value.type.size, 8)  # padding is zero
         self.copy(view, value, value.type)
         self.builder.store(end, self.cursor, 8)
         return view

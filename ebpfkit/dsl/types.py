@@ -61,6 +61,12 @@ class NetworkInteger:
             refuse("does-not-fit", f"{value} does not fit {info.name}")
         return int(value)
 
+    @classmethod
+    def _from_raw(cls, raw: object) -> Self:
+        if isinstance(raw, NetworkInteger):
+            refuse("network-order", f"a {type_name(raw)} is not a u{cls.__ebpf_type__.bits}", "write .raw()")
+        return cls(int.from_bytes(cls.accept(raw).to_bytes(cls.__ebpf_type__.size, "big"), "little"))
+
     def _swapped(self) -> int:
         return int.from_bytes(self._value.to_bytes(self.__ebpf_type__.size, "big"), "little")
 
@@ -154,7 +160,7 @@ class be16(NetworkInteger, bits=16):
     @classmethod
     def from_raw(cls, raw: u16, /) -> be16:
         """The value whose bytes these are, as `raw` gave them."""
-        return cls(cls(raw)._swapped())
+        return cls._from_raw(raw)
 
     if TYPE_CHECKING:
 
@@ -179,7 +185,7 @@ class be32(NetworkInteger, bits=32):
     @classmethod
     def from_raw(cls, raw: u32, /) -> be32:
         """The value whose bytes these are, as `raw` gave them."""
-        return cls(cls(raw)._swapped())
+        return cls._from_raw(raw)
 
     if TYPE_CHECKING:
 
@@ -204,7 +210,7 @@ class be64(NetworkInteger, bits=64):
     @classmethod
     def from_raw(cls, raw: u64, /) -> be64:
         """The value whose bytes these are, as `raw` gave them."""
-        return cls(cls(raw)._swapped())
+        return cls._from_raw(raw)
 
     if TYPE_CHECKING:
 

@@ -461,6 +461,19 @@ REFUSED = {
         "helpers.xdp_store_bytes(pkt, 0, d.mac, 6)",
         "1:37 bad-type: this is MAC where a structure or an array is wanted",
     ),
+    "write of a number": ("pkt.write(d.x16)", "1:15 bad-type: this is u16 where a structure is wanted"),
+    "raw of host order": (
+        "n = d.x16.raw()",
+        "1:9 no-such-attribute: a u16 has no method raw (it is in host order already)",
+    ),
+    "raw of too many bits": (
+        "d.n16 = be16.from_raw(d.x32)",
+        "1:27 narrowing: u16 is narrower than u32 (write the cast u16(...))",
+    ),
+    "raw of network order": (
+        "d.n16 = be16.from_raw(d.n16)",
+        "1:27 network-order: a be16 is not a u16 (write .to_host())",
+    ),
     "array of wrong length": ("a = array[u8, 4]((1, 2))", "1:9 bad-array: array[u8, 4] has 4 elements, not 2"),
     "annotated field": (
         "d.r0: u64 = u64(1)",

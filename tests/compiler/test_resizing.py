@@ -62,6 +62,10 @@ MOVES = {
         "pkt.push_meta(Mark).number = 1\npkt.push_meta(Mark).number = 2\nm = pkt.meta(Mark)\n"
         "if m is not None:\n    pkt.read(Pair).a = m.number\n"
     ),
+    "write a structure": "w = pkt.write(Pair(a=1, b=2))\nw.b += len(pkt)\npkt.read(Pair).a = w.a\n",
+    "write padding": "pkt.write(Padded(small=1, large=2, half=3))\n",
+    "write what was copied": "old = pkt.read(Pair).copy()\npkt.push_head(8)\npkt.write(old)\n",
+    "write behind the end": "pkt.trim(u16(len(pkt)) - 14)\npkt.write(Pair(a=1, b=2))\npkt.write(Pair(a=3, b=4))\n",
     "metadata needs room": "pkt.push_head(212)\npkt.push_meta(Mark).number = 1\npkt.read(u8)\n",
 }
 
