@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.errors import CompileError, EbpfError
+from tests.compiler.everywhere import differences, outcomes
+from tests.compiler.random_language import LANGUAGE, language_body
 from tests.compiler.random_programs import MAPS, mutated_body, random_body
-from tests.compiler.support import check, packets, program
+from tests.compiler.support import PRELUDE, check, indent, load_module, packets, program
 
 FOLDED = {"division-by-zero"}
 """Refusals that a random program may well deserve: constants that meet."""
@@ -44,6 +46,22 @@ def test_random_programs_mean_the_same_everywhere(seed: int):
         agree_on(seed, Path(folder))
 
 
+@pytest.mark.kernel
+@pytest.mark.parametrize("first", range(0, 32, 4))
+def test_programs_over_the_whole_language_mean_the_same_everywhere(first: int, tmp_path: Path):
+    """What `tools/language_campaign.py` runs ten thousand of."""
+    numbers = range(first, first + 4)
+    text = PRELUDE + LANGUAGE
+    for number in numbers:
+        body = indent(language_body(number))
+        text += f"@bpf.xdp(short=XDP_DROP)\ndef prog_{number}(pkt: Packet) -> XdpAction:\n{body}\n"
+    module = load_module(text, tmp_path)
+    frames = packets(3, seed=first)
+    executors = ["python", "interpreter", "kernel", *(["jit"] if first == 8 else [])]
+    found = outcomes([getattr(module, f"prog_{number}") for number in numbers], frames, executors)
+    assert differences(found, frames) == []
+
+
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 def test_mutated_programs_compile_or_are_refused_at_a_place(tmp_path: Path):
     """Whatever is written, the compiler answers."""
@@ -54,7 +72,7 @@ def test_mutated_programs_compile_or_are_refused_at_a_place(tmp_path: Path):
         except SyntaxError:
             continue
         try:
-            function = lower_program(prog, cpu="v3", maps={}, variables={})
+            function = lower_program(prog, cpu="v3", maps={}, variables={}, subprograms={})
         except CompileError as error:
             assert error.span is not None and error.span.column and error.code and error.message, seed
             codes.add(error.code)
