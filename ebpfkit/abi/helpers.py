@@ -14,7 +14,7 @@ from ebpfkit.abi import helper_history, helper_permissions
 from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind
 from ebpfkit.abi.versions import is_at_least
 
-__all__ = ["HELPERS", "HELPERS_BY_NAME", "is_allowed"]
+__all__ = ["ATTACH_TYPES_SINCE", "BY_CONFIGURATION", "HELPERS", "HELPERS_BY_NAME", "OLDER_KINDS", "is_allowed"]
 
 _A = ArgKind
 _R = RetKind
@@ -1020,11 +1020,36 @@ _UNPRIVILEGED = frozenset(
 # Helpers of some attach types only.
 _ITERATORS = frozenset({"trace_iter"})
 _TRAMPOLINES = frozenset({"trace_fentry", "trace_fexit", "modify_return", "trace_fsession"})
+_HOOKS = frozenset({"lsm_mac"})
 _ATTACH_TYPES: Mapping[str, Mapping[str, frozenset[str]]] = {
     **{name: {"tracing": _ITERATORS} for name in ("seq_printf", "seq_write", "seq_printf_btf")},
-    **{name: {"tracing": _TRAMPOLINES} for name in ("get_func_arg", "get_func_ret", "get_func_arg_cnt")},
-    "get_attach_cookie": {"tracing": _TRAMPOLINES | {"trace_raw_tp"}},
+    **{name: {"tracing": _TRAMPOLINES, "lsm": _HOOKS} for name in ("get_func_arg", "get_func_ret", "get_func_arg_cnt")},
+    "get_attach_cookie": {"tracing": _TRAMPOLINES | {"trace_raw_tp"}, "lsm": _HOOKS},
+    "get_func_ip": {"tracing": _TRAMPOLINES},
+    "get_retval": {"lsm": frozenset({"lsm_cgroup"})},
+    "set_retval": {"lsm": frozenset({"lsm_cgroup"})},
 }
+
+ATTACH_TYPES_SINCE: Mapping[tuple[str, str], str] = {("get_attach_cookie", "trace_raw_tp"): "6.12"}
+"""Helper and attach type -> the first measured kernel that allows the one in the other."""
+
+BY_CONFIGURATION: Mapping[str, frozenset[str]] = {
+    "override_return": frozenset(),
+    "probe_write_user": frozenset({"6.1", "6.12"}),
+}
+"""Helpers that some kernels leave out by configuration or lockdown, and the measured kernels that have them."""
+
+OLDER_KINDS: Mapping[tuple[str, int], ArgKind] = {
+    ("task_storage_get", 1): _A.BTF_ID,
+    ("task_storage_delete", 1): _A.BTF_ID,
+    ("sk_storage_get", 1): _A.BTF_ID,
+    ("sk_storage_delete", 1): _A.BTF_ID,
+    ("cgrp_storage_get", 1): _A.BTF_ID,
+    ("cgrp_storage_delete", 1): _A.BTF_ID,
+    ("tcp_raw_gen_syncookie_ipv4", 2): _A.SIZE,
+    ("tcp_raw_gen_syncookie_ipv6", 2): _A.SIZE,
+}
+"""Helper and number of an argument -> what it had to be before 6.12: neither NULL nor of no bytes."""
 
 # Helpers whose memory arguments may lie in the packet.
 _PACKET_ACCESS = frozenset(
@@ -1046,7 +1071,8 @@ _DOCUMENTED: Mapping[str, str] = {
     "lsm": (
         "inode_storage_get inode_storage_delete sk_storage_get sk_storage_delete spin_lock spin_unlock bprm_opts_set"
         " ima_inode_hash ima_file_hash get_attach_cookie d_path get_socket_cookie perf_event_output"
-        " get_retval set_retval get_func_ip get_func_arg get_func_ret get_func_arg_cnt"
+        " get_retval set_retval get_func_arg get_func_ret get_func_arg_cnt probe_read probe_read_str"
+        " get_stackid get_stack"
     ),
     "tracing": "seq_printf seq_write seq_printf_btf d_path get_func_arg get_func_ret get_func_arg_cnt probe_write_user",
     "kprobe": "probe_write_user override_return",
@@ -1080,6 +1106,9 @@ def _later() -> dict[str, dict[str, str]]:
         for release, names in by_release.items():
             for name in names.split():
                 result.setdefault(name, {})[prog_type] = release
+    # The probe of older kernels left these types out.
+    for prog_type in ("tracing", "lsm"):
+        result["get_cgroup_classid"][prog_type] = "6.18"
     return result
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ebpfkit.abi.model import MapTypeSpec
 
-__all__ = ["MAP_TYPES", "WITH_KPTRS", "WITH_SPIN_LOCKS", "WITH_TIMERS"]
+__all__ = ["MAP_TYPES", "SOCKMAP_UPDATERS", "WITH_KPTRS", "WITH_SPIN_LOCKS", "WITH_TIMERS"]
 
 _ACCESS = frozenset({"BPF_F_RDONLY", "BPF_F_WRONLY"})
 _PROG_ACCESS = frozenset({"BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"})
@@ -299,3 +299,8 @@ WITH_KPTRS = frozenset(
     }
 )  # fmt: skip
 """Map types whose values may have pointers to objects."""
+
+SOCKMAP_UPDATERS = frozenset(
+    {"xdp", "sched_cls", "sched_act", "socket_filter", "sock_ops", "sk_reuseport", "sk_lookup", "flow_dissector"}
+)
+"""Program types that may take sockets out of a map, beside iterators."""

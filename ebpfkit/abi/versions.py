@@ -190,10 +190,19 @@ _ROWS = (
     Behaviour("tail-calls-return", "6.18", "what a tail call went to returns to the caller", False, "", _TO_618, True),
     Behaviour("callbacks-from-none", "6.12", "a loop of no rounds does not walk its callback", True, "", _TO_612, True),
     Behaviour("locks-while-sleeping", "6.7", "sleepable programs use maps with locks", True, "", _TO_612),
-    Behaviour("storage-of-null", "6.12", "storage of an object may be asked for with NULL", True, "", _TO_612, True),
+    Behaviour(
+        "storage-of-null",
+        "6.12",
+        "storage may be asked for with NULL",
+        True,
+        "",
+        _TO_612,
+        True,
+    ),
     Behaviour("counting-under-locks", "6.18", "loops over numbers under a spin lock", True, "", _TO_618, True),
     Behaviour("casts-to-void", "6.17", "bpf_rdonly_cast to memory without a type", True, "", _TO_618, True),
     Behaviour("modifiable-tests", "6.12", "the kernel's test functions may be modified", True, "", _TO_612, True),
+    Behaviour("more-sleepable-maps", "6.12", "sleepable programs use queues and stacks", True, "", _TO_612),
     Behaviour("kptr-tags", "6.2", "kptr tags are called kptr_untrusted and kptr", True, "", _TO_612),
     Behaviour(
         "message-reference-leak", "6.18", "a leak at exit is told as what the exit would lead to", True, "", _TO_618

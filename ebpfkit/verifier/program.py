@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, HelperSpec
-from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction
+from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction, is_in_force
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
 from ebpfkit.asm.isa import OPCODES, Kind, Opcode
@@ -368,10 +368,12 @@ def check_map_fits(code: Code, target: MapSpec, index: int) -> None:
     if target.type in ("struct_ops", "insn_array"):
         raise Unmodelled(f"maps of type {target.type}", index=index)
     check_program_type(spec, target, code.kernel, code.kernel_btf, index)
-    if spec.flags & (1 << 4) and target.type not in _SLEEPABLE_MAPS:
+    young = target.type in _SLEEPABLE_LATER and not is_in_force("more-sleepable-maps", code.kernel)
+    if spec.flags & (1 << 4) and (young or target.type not in _SLEEPABLE_MAPS):
         raise Rejection("invalid-map", "Sleepable programs can only use array, hash, ringbuf and local storage maps")
 
 
+_SLEEPABLE_LATER = frozenset({"queue", "stack"})
 _SLEEPABLE_MAPS = frozenset(
     {
         "hash", "lru_hash", "array", "percpu_hash", "percpu_array", "lru_percpu_hash", "array_of_maps", "hash_of_maps",

@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ebpfkit.abi import limits
-from ebpfkit.abi.model import ArgKind, Effect, HelperSpec, RetKind
+from ebpfkit.abi.helpers import ATTACH_TYPES_SINCE, BY_CONFIGURATION, OLDER_KINDS
+from ebpfkit.abi.map_types import MAP_TYPES, SOCKMAP_UPDATERS
+from ebpfkit.abi.model import ArgKind, ArgSpec, Effect, HelperSpec, RetKind
+from ebpfkit.abi.versions import is_at_least
 from ebpfkit.asm.insn import Instruction
 from ebpfkit.verifier import arguments, check, functions, kptrs, obligations, strings
 from ebpfkit.verifier.arguments import CallFacts
@@ -44,7 +47,6 @@ _SOCKET_RESULTS = {
     RetKind.SOCK_COMMON_OR_NULL: "sock_common",
     RetKind.TCP_SOCK_OR_NULL: "tcp_sock",
 }
-_WITHOUT_NULL = {ArgKind.BTF_ID_OR_NULL: ArgKind.BTF_ID}
 _DERIVED_SOCKETS = {"sk_fullsock", "tcp_sock"}  # held by the reference of the socket that they were made from
 
 
@@ -62,7 +64,7 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
     args = spec.args_in(w.prog_type.name)
     assert args is not None
     if "storage-of-null" not in w.behaviours:
-        args = tuple(replace(arg, kind=_WITHOUT_NULL.get(arg.kind, arg.kind)) for arg in args)
+        args = tuple(_older_argument(spec.name, number, arg) for number, arg in enumerate(args))
     checked = (number for number, arg in enumerate(args) if arg.kind is not ArgKind.UNCHECKED)
     tail_call = Effect.TAIL_CALL in spec.effects
     plans = [arguments.Plan(w, spec, args, number) for number in checked]
@@ -76,6 +78,14 @@ def build_helper_call(w: Walk, index: int, insn: Instruction) -> Step:
         return following
 
     return w.guarded(index, demands, step)
+
+
+def _older_argument(name: str, number: int, arg: ArgSpec) -> ArgSpec:
+    """The argument as the helper took it before 6.12."""
+    kind = OLDER_KINDS.get((name, number))
+    if kind is None or (kind is ArgKind.BTF_ID and arg.kind is not ArgKind.BTF_ID_OR_NULL):
+        return arg
+    return replace(arg, kind=kind)
 
 
 def _repeatable_call(w: Walk, index: int, spec: HelperSpec, plans: list[arguments.Plan]) -> Step:
@@ -105,7 +115,9 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
         raise Rejection("unknown-helper", f"invalid func unknown#{number}", index=index)
     name = f"bpf_{helper.name}#{number}"
     places = helper.attach_types.get(w.prog_type.name)
-    elsewhere = places is not None and w.code.spec.attach_type not in places
+    attach_type = w.code.spec.attach_type
+    elsewhere = places is not None and attach_type not in places
+    elsewhere |= not is_at_least(w.profile.kernel, ATTACH_TYPES_SINCE.get((helper.name, attach_type or ""), ""))
     if not w.may_call(helper) or elsewhere or not may_call_in_operation(w.code.spec, helper.name):
         message = f"program of this type cannot use helper {name}"
         raise Rejection("helper-not-allowed", message, index=index)
@@ -113,6 +125,9 @@ def check_usable(w: Walk, index: int, number: int, helper: HelperSpec | None) ->
         if w.prog_type.name != "tracing" or w.code.spec.attach_type != "trace_raw_tp":
             raise Unmodelled(f"helper {helper.name} at functions and hooks, of which few allow it", index=index)
         raise Rejection("helper-not-allowed", "helper call is not allowed in probe", index=index)
+    known_to = BY_CONFIGURATION.get(helper.name)
+    if known_to is not None and w.profile.helpers is None and w.profile.kernel not in known_to:
+        raise Unmodelled(f"{name}, which a kernel's configuration decides (tell it with --host)", index=index)
     if helper.gpl_only and not w.is_gpl:
         message = "cannot call GPL-restricted function from non-GPL compatible program"
         raise Rejection("missing-licence", message, index=index)
@@ -142,6 +157,7 @@ def call_helper(
         if spec.name == "for_each_map_elem" and spec.map_types and target.spec.type not in spec.map_types:
             raise Rejection("helper-map-type", "callback function not allowed for map", index=index)
         _check_map(index, spec, target.spec.type)
+        _check_socket_map(w, index, spec, target.spec.type)
         if spec.name in _RDONLY_WRITERS and (target.spec.frozen or target.spec.flags & _BPF_F_RDONLY_PROG):
             raise Rejection("read-only-memory", "write into map forbidden", index=index)
         if spec.name == "tail_call":
@@ -210,6 +226,15 @@ def _behind_tail_call(w: Walk, index: int) -> int:
 def _check_map(index: int, spec: HelperSpec, map_type: str) -> None:
     if spec.map_types is not None and map_type not in spec.map_types:
         message = f"cannot pass map_type {map_type} into func bpf_{spec.name}#{spec.id}"
+        raise Rejection("helper-map-type", message, index=index)
+
+
+def _check_socket_map(w: Walk, index: int, spec: HelperSpec, map_type: str) -> None:
+    """Sockets are taken out of a map by few program types only."""
+    if spec.name != "map_delete_elem" or map_type not in ("sockmap", "sockhash"):
+        return
+    if w.prog_type.name not in SOCKMAP_UPDATERS and w.code.spec.attach_type != "trace_iter":
+        message = f"cannot pass map_type {MAP_TYPES[map_type].id} into func bpf_{spec.name}#{spec.id}"
         raise Rejection("helper-map-type", message, index=index)
 
 
