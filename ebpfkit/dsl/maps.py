@@ -208,7 +208,7 @@ class MapFacade:
         self._memory = None
 
     def fill(self, store: MapStore) -> None:
-        """Put into a live map what does not go along as bytes: the maps in a map of maps."""
+        """Put into another store what does not go along as bytes: the maps in a map of maps."""
 
     def view(self, store: MapStore, *, name: str = "") -> Self:
         """This map on one store alone, as `collection[blocked]` gives it."""

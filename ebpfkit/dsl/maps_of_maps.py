@@ -122,7 +122,16 @@ class MapOfMaps(MapFacade, Generic[K, M]):
             self._place(store, key, inner)
 
     def fill(self, store: MapStore) -> None:
-        """Put copies of the maps that were put in into a live map, and bind nothing to them."""
+        """Put copies of the maps that were put in into another store, and bind nothing to them."""
+        if hasattr(store, "set_store"):
+            from ebpfkit.maps.memory import create_store
+
+            copies: dict[M, Any] = {}
+            for key, inner in self._placed.items():
+                if inner not in copies:
+                    copies[inner] = create_store(inner.spec.replace(contents=inner.initial_contents()))
+                store.set_store(key, copies[inner])
+            return
         live: dict[M, Any] = {}
         try:
             for key, inner in self._placed.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakKeyDictionary
 
+from ebpfkit.dsl.maps_of_maps import MapOfMaps
 from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import MapError, NotSupported, UsageError
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     from ebpfkit.vm.pcap import Packet
     from ebpfkit.vm.surroundings import Around
 
-__all__ = ["EXECUTORS", "MachineRun", "Result", "Surrounding", "entries_of", "require_verified", "run", "snapshot"]
+__all__ = [
+    "EXECUTORS", "MachineRun", "Result", "Surrounding", "entries_inside", "entries_of", "require_verified", "run",
+    "snapshot",
+]  # fmt: skip
 
 
 EXECUTORS = ("python", "interpreter", "jit", "kernel", "native")
@@ -251,12 +256,30 @@ def _values_of(program: Program) -> dict[str, Any]:
 def snapshot(facade: MapFacade, store: MapStore) -> dict[Any, Any]:
     """The entries of a map in its own types; of arrays those that are not zero; per-CPU values as lists.
 
-    None of program arrays: each executor has numbers of its own for programs.
+    None of program arrays: each executor has numbers of its own for programs. Maps in a map are dictionaries too.
     """
     if facade.map_type == "prog_array":
         return {}
+    if isinstance(facade, MapOfMaps):
+        return {facade.decode_key(key): _snapshot_inside(facade, store, key, value) for key, value in entries_of(store)}
     view = facade.view(store)
     return {view.decode_key(key): view.decode_value(value) for key, value in entries_of(store)}
+
+
+def _snapshot_inside(facade: MapOfMaps[Any, Any], store: MapStore, key: bytes, value: bytes) -> dict[Any, Any]:
+    view = facade.inner.view(store, name=f"{facade.name}[...]")
+    inside = entries_inside(store, key, value)
+    return {view.decode_key(inner): view.decode_value(data) for inner, data in inside}
+
+
+def entries_inside(outer: Any, key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+    """The entries of the map that is in a map of maps under `key`, where `value` stands for it."""
+    if hasattr(outer, "inner"):
+        return entries_of(outer.inner(key))
+    from ebpfkit.loader import Map
+
+    with Map.open_id(int.from_bytes(value, sys.byteorder)) as live:
+        return entries_of(live)
 
 
 def entries_of(store: MapStore) -> list[tuple[bytes, bytes]]:

@@ -206,6 +206,12 @@ class Executor:
     def close(self) -> None:
         """Let go of what the executor holds."""
 
+    def put_in_maps(self, stores: Mapping[str, Any]) -> None:
+        """Put copies of the maps in maps of maps into this executor's."""
+        for facade in self.subject.program.maps if self.subject.program is not None else ():
+            if facade.name in stores:
+                facade.fill(stores[facade.name])
+
     @property
     def maps(self) -> dict[str, dict[Any, Any]]:
         """The entries of every map: of arrays those that are not zero, of per-CPU maps a list for each CPU."""
@@ -220,10 +226,18 @@ class Executor:
     @property
     def raw_maps(self) -> dict[str, dict[bytes, tuple[bytes, ...]]]:
         """The entries of every map as bytes that can be compared between executors: per-CPU values without zeros."""
-        from ebpfkit.pipeline import entries_of
+        from ebpfkit.pipeline import entries_inside, entries_of
 
         return {
-            name: {key: cells for key, value in entries_of(store) if (cells := _cells(store, value))}
+            name: {
+                key: cells
+                for key, value in entries_of(store)
+                if (
+                    cells := _cells(store, value)
+                    if store.spec.inner is None
+                    else _flat(entries_inside(store, key, value))
+                )
+            }
             for name, store in self.stores().items()
         }
 
@@ -234,6 +248,11 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _flat(entries: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """The entries of a map in a map, in the order of their keys."""
+    return tuple(part for entry in sorted(entries) for part in entry)
 
 
 def _cells(store: MapStore, value: bytes) -> tuple[bytes, ...]:
@@ -265,13 +284,14 @@ class PythonExecutor(Executor):
         if unknown:
             why = f"it has {', '.join(_PYTHON_FIELDS)}"
             raise NotSupported(f"the field '{min(unknown)}' of the context in plain Python", why=why)
-        self._fields = {_PYTHON_FIELDS[name]: number for name, number in context.items()}
+        self._fields: dict[str, Any] = {_PYTHON_FIELDS[name]: number for name, number in context.items()}
         self._program = subject.program
         self._clock = clock
         self._numbers = numbers
         self._stores: dict[MapFacade, Any] = {
             facade: create_store(subject.object.maps[facade.name]) for facade in subject.program.maps
         }
+        self.put_in_maps(self.stores())
 
     def run(self, frame: bytes, time_ns: int = 0) -> Outcome:
         from ebpfkit.dsl.execute import run_python
@@ -320,6 +340,7 @@ class MachineExecutor(Executor):
             mode = {"jit": "trusted", "report": require_verified(subject.object)}
         self.machine = Machine(subject.object, program=subject.name, **{**mode, **options})
         self.machine.random = numbers
+        self.put_in_maps(self.machine.maps)
 
     def run(self, frame: bytes, time_ns: int = 0) -> Outcome:
         now = time_ns if self._clock is None else self._clock()
@@ -352,6 +373,7 @@ class KernelExecutor(Executor):
             raise NotSupported(f"the field '{next(iter(context))}' of the context in the kernel", why=why)
         self._cpus = os.sched_getaffinity(0)
         self._collection = Collection.load(subject.object, programs=[subject.name])
+        self.put_in_maps(self._collection.maps)
         os.sched_setaffinity(0, {min(self._cpus)})
 
     def refuses(self, frame: bytes) -> str:

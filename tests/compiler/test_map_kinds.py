@@ -202,6 +202,20 @@ def test_maps_of_maps_mean_the_same_everywhere(tmp_path: Path):
     assert prog.run(frames[0], on="kernel").data == prog.run(frames[0], on="python").data
 
 
+@pytest.mark.kernel
+def test_results_and_comparisons_look_into_maps_of_maps(tmp_path: Path):
+    from ebpfkit.testing import diff_run
+
+    prog = program(f"{READ}{IN_NESTED}\n{END}", tmp_path, MAPS + NESTED)
+    frame = bytes(300)
+    wanted = {0: {7: 10, 6: 4, 3: 8, 0: 1}, 2: {}}
+    for on in ("kernel", "python", "interpreter"):
+        prog.function.__globals__["begin"]()
+        assert prog.run(frame, on=on).maps["tables"] == wanted, on
+    prog.function.__globals__["begin"]()
+    diff_run(prog, [frame, *packets(4)])
+
+
 def test_only_maps_like_the_pattern_go_in():
     tables = bpf.ArrayOfMaps(bpf.Array[bpf.u64](max_entries=4), max_entries=2, name="tables")
     with pytest.raises(UsageError, match="not like the pattern"):
