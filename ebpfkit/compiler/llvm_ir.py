@@ -16,7 +16,7 @@ from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Null, Oper
 from ebpfkit.dsl.typeinfo import ArrayType, StructType, TypeInfo
 from ebpfkit.llvm.emit import DATA_LAYOUT, TRIPLE
 
-__all__ = ["BpfTarget", "DataDefinition", "Target", "print_module"]
+__all__ = ["BpfTarget", "DataDefinition", "Target", "print_module", "typed"]
 
 PACKET_BOUNDS = {
     name: {
@@ -115,7 +115,8 @@ def _plain(operand: Operand) -> str:
             return f'@"{quote(name)}"'
 
 
-def _typed(operand: Operand) -> str:
+def typed(operand: Operand) -> str:
+    """A type and a value."""
     return f"{operand.type} {_plain(operand)}"
 
 
@@ -151,7 +152,7 @@ class FunctionPrinter:
         node = self.debug.function(function)
         # Weak: the optimiser must believe nothing of what may be replaced, not even that it ignores an argument.
         linkage = "internal" if function.linkage == "static" else "weak dso_local"
-        params = ", ".join(_typed(param.arg) for param in function.params)
+        params = ", ".join(typed(param.arg) for param in function.params)
         section = f' section "{quote(function.section)}"' if function.section else ""
         return f'define {linkage} {function.result} @"{name}"({params}) #1{section} !dbg !{node} {{'
 
@@ -166,11 +167,11 @@ class FunctionPrinter:
         args = instr.args
         op = instr.op
         if op in _BINARY:
-            return [f"{result} = {op} {_typed(args[0])}, {_plain(args[1])}{debug}"]
+            return [f"{result} = {op} {typed(args[0])}, {_plain(args[1])}{debug}"]
         if op in _COMPARE:
-            return [f"{result} = icmp {op} {_typed(args[0])}, {_plain(args[1])}{debug}"]
+            return [f"{result} = icmp {op} {typed(args[0])}, {_plain(args[1])}{debug}"]
         if op in _CONVERT:
-            return [f"{result} = {op} {_typed(args[0])} to {type}{debug}"]
+            return [f"{result} = {op} {typed(args[0])} to {type}{debug}"]
         handler: Callable[[Instr, str, str, str], list[str]] = getattr(self, f"_{op}")
         return handler(instr, result, type, debug)
 
@@ -182,26 +183,26 @@ class FunctionPrinter:
         return [f"{result} = alloca {instr.note.split()[0]}, align 8{debug}"]
 
     def _load(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"{result} = load {type}, {_typed(instr.args[0])}, align {instr.align}{debug}"]
+        return [f"{result} = load {type}, {typed(instr.args[0])}, align {instr.align}{debug}"]
 
     def _store(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         how = "store volatile" if instr.note == "volatile" else "store"
-        return [f"{how} {_typed(instr.args[0])}, {_typed(instr.args[1])}, align {instr.align}{debug}"]
+        return [f"{how} {typed(instr.args[0])}, {typed(instr.args[1])}, align {instr.align}{debug}"]
 
     def _gep(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"{result} = getelementptr i8, {_typed(instr.args[0])}, {_typed(instr.args[1])}{debug}"]
+        return [f"{result} = getelementptr i8, {typed(instr.args[0])}, {typed(instr.args[1])}{debug}"]
 
     def _bswap(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"{result} = call {type} @llvm.bswap.{type}({_typed(instr.args[0])}){debug}"]
+        return [f"{result} = call {type} @llvm.bswap.{type}({typed(instr.args[0])}){debug}"]
 
     def _opaque(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f'{result} = call {type} asm "", "=r,0"({_typed(instr.args[0])}){debug}']
+        return [f'{result} = call {type} asm "", "=r,0"({typed(instr.args[0])}){debug}']
 
     def _present(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f'call void @llvm.assume(i1 true) [ "nonnull"({_typed(instr.args[0])}) ]{debug}']
+        return [f'call void @llvm.assume(i1 true) [ "nonnull"({typed(instr.args[0])}) ]{debug}']
 
     def _select(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"{result} = select {', '.join(_typed(a) for a in instr.args)}{debug}"]
+        return [f"{result} = select {', '.join(typed(a) for a in instr.args)}{debug}"]
 
     def _ctx_load(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         offset = instr.args[0]
@@ -219,15 +220,15 @@ class FunctionPrinter:
         return self.target.packet_length(result, _plain(start), _plain(end), debug)
 
     def _helper(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return self.target.helper(result, type or "void", instr.align, ", ".join(_typed(a) for a in instr.args), debug)
+        return self.target.helper(result, type or "void", instr.align, ", ".join(typed(a) for a in instr.args), debug)
 
     def _call(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        arguments = ", ".join(_typed(a) for a in instr.args)
+        arguments = ", ".join(typed(a) for a in instr.args)
         left = f"{result} = " if result else ""
         return [f'{left}call {type or "void"} @"{quote(instr.note)}"({arguments}){debug}']
 
     def _inttoptr(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"{result} = inttoptr {_typed(instr.args[0])} to ptr{debug}"]
+        return [f"{result} = inttoptr {typed(instr.args[0])} to ptr{debug}"]
 
     def _type_id(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         self.type_ids += 1
@@ -249,12 +250,12 @@ class FunctionPrinter:
         if instr.note == "cmpxchg":
             order = f"{instr.labels[0]} {instr.labels[0]}, align {size}"
             return [
-                f"{result}.c = cmpxchg {_typed(pointer)}, {_typed(value)}, {_typed(values[1])} {order}{debug}",
+                f"{result}.c = cmpxchg {typed(pointer)}, {typed(value)}, {typed(values[1])} {order}{debug}",
                 f"{result} = extractvalue {{ {type}, i1 }} {result}.c, 0{debug}",
             ]
         return [
             (
-                f"{result} = atomicrmw {instr.note} {_typed(pointer)}, {_typed(value)} {instr.labels[0]}, "
+                f"{result} = atomicrmw {instr.note} {typed(pointer)}, {typed(value)} {instr.labels[0]}, "
                 f"align {size}{debug}"
             )
         ]
@@ -264,7 +265,7 @@ class FunctionPrinter:
         return [
             (
                 f"call void @llvm.memcpy.p0.p0.i64(ptr align {instr.align} {_plain(target)}, "
-                f"ptr align {instr.note} {_plain(source)}, {_typed(size)}, i1 false){debug}"
+                f"ptr align {instr.note} {_plain(source)}, {typed(size)}, i1 false){debug}"
             )
         ]
 
@@ -272,7 +273,7 @@ class FunctionPrinter:
         target, size = instr.args
         return [
             (
-                f"call void @llvm.memset.p0.i64(ptr align {instr.align} {_plain(target)}, i8 0, {_typed(size)}, "
+                f"call void @llvm.memset.p0.i64(ptr align {instr.align} {_plain(target)}, i8 0, {typed(size)}, "
                 f"i1 false){debug}"
             )
         ]
@@ -283,10 +284,10 @@ class FunctionPrinter:
     def _condbr(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         weights = f", !prof !{self.likely(instr.note)}" if instr.note else ""
         yes, no = instr.labels
-        return [f'br {_typed(instr.args[0])}, label %"{yes}", label %"{no}"{debug}{weights}']
+        return [f'br {typed(instr.args[0])}, label %"{yes}", label %"{no}"{debug}{weights}']
 
     def _ret(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        return [f"ret {_typed(instr.args[0])}{debug}"]
+        return [f"ret {typed(instr.args[0])}{debug}"]
 
 
 def _struct_name(struct: StructType) -> str:

@@ -18,7 +18,7 @@ from ebpfkit.abi.limits import PAGE_SIZE, XDP_FRAME_BYTES, XDP_TAILROOM
 from ebpfkit.abi.uapi import XDP_PACKET_HEADROOM
 from ebpfkit.compiler.debuginfo import DebugInfo, quote
 from ebpfkit.compiler.ir import Arg, Function, GlobalRef, Imm, Instr, Operand
-from ebpfkit.compiler.llvm_ir import BpfTarget, FunctionPrinter
+from ebpfkit.compiler.llvm_ir import BpfTarget, FunctionPrinter, typed
 from ebpfkit.compiler.lower import lower_program
 from ebpfkit.compiler.native_helpers import CONTEXT, PREAMBLE, map_functions, supports
 from ebpfkit.compiler.subprograms import CompiledFunction
@@ -85,14 +85,8 @@ class NativePrinter(FunctionPrinter):
         return [*out, "}", ""]
 
     def _opaque(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        value = self.operand(instr.args[0])
+        value = typed(instr.args[0])
         return [f"{result} = select i1 true, {value}, {value}"]
-
-    def operand(self, operand: Operand) -> str:
-        """A type and a value."""
-        from ebpfkit.compiler.llvm_ir import _typed
-
-        return _typed(operand)
 
     def _ctx_load(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
         offset = instr.args[0]
@@ -119,7 +113,7 @@ class NativePrinter(FunctionPrinter):
     _packet_meta = _packet_data
 
     def _packet_length(self, instr: Instr, result: str, type: str, debug: str) -> list[str]:
-        start, end = (self.operand(argument) for argument in instr.args)
+        start, end = (typed(argument) for argument in instr.args)
         return [
             f"{result}.x = ptrtoint {end} to i64",
             f"{result}.y = ptrtoint {start} to i64",
@@ -133,7 +127,7 @@ class NativePrinter(FunctionPrinter):
         name = f"helper_{instr.note}"
         if arguments and isinstance(arguments[0], GlobalRef):
             name = f'"{quote(arguments.pop(0).name)}.{instr.note}"'  # type: ignore[union-attr]
-        given = ", ".join(["ptr %ctx", *(self.operand(a) for a in arguments if self.operand(a) != "ptr %ctx")])
+        given = ", ".join(["ptr %ctx", *(typed(a) for a in arguments if typed(a) != "ptr %ctx")])
         return [f"{left}call {type or 'void'} @{name}({given})"]
 
 

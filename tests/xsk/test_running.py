@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -320,3 +324,32 @@ def endless(pkt: Packet) -> bpf.XdpAction:
     while n < 1000:
         n &= 7
     return bpf.XDP_DROP
+
+
+@pytest.mark.kernel
+def test_the_handler_of_the_page_runs(
+    lab: VethLab, far: Far, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "af-xdp.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "def handler(pkt" in block)
+    path = tmp_path / "page.py"
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location("page", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.01):
+            far.send(b"to Python")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with lab.near.enter():
+            module.main(lab.near_dev)
+    finally:
+        stop.set()
+        sender.join()
+    assert capsys.readouterr().out.startswith(f"{HEADER + b'to Python'}\n")
