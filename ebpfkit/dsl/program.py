@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Generic, SupportsBytes
 
+from ebpfkit.dsl.kfuncs import is_kfunc
 from ebpfkit.dsl.kinds import KINDS, Kind
 from ebpfkit.dsl.maps import MapFacade
 from ebpfkit.dsl.prog_arrays import ProgArray
@@ -222,7 +223,7 @@ def _globals_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade | 
             elif isinstance(found, Var):
                 seen.add(id(found))
                 yield found
-            elif isinstance(found, FunctionType) and not found.__module__.startswith("ebpfkit."):
+            elif isinstance(found, FunctionType) and not is_kfunc(found) and not found.__module__.startswith("ebpfkit."):
                 yield from _globals_of(found, seen)
 
 
