@@ -118,7 +118,7 @@ def _explain_log(path: Path, as_json: bool) -> int:
     from ebpfkit.diag.explain import explain_kernel_log
     from ebpfkit.diag.kernel_log import parse_kernel_log
     from ebpfkit.diag.render_json import to_json as diagnosis_to_json
-    from ebpfkit.diag.render_text import render_text
+    from ebpfkit.diag.render_text import render_text, terminal_width
 
     text = _read(path)
     log = parse_kernel_log(text)
@@ -135,7 +135,7 @@ def _explain_log(path: Path, as_json: bool) -> int:
     if as_json:
         print_json(diagnosis_to_json(diagnosis))
     else:
-        click.echo(render_text(diagnosis))
+        click.echo(render_text(diagnosis, width=terminal_width()))
     return 1
 
 

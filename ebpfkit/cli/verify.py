@@ -220,11 +220,11 @@ def _problem(name: str, why: str, profile: Any) -> dict[str, Any]:
 
 def render(report: ProgramReport, spec: ProgramSpec) -> str:
     """One program's verdict for a terminal: a line when accepted, the reason and its place when not."""
-    from ebpfkit.diag.render_text import render_text
+    from ebpfkit.diag.render_text import render_text, terminal_width
     from ebpfkit.pipeline import diagnose
 
     head = f"{report.name} ({report.section}): {report.verdict} on Linux {report.kernel} ({report.basis})"
     walked = f"{report.insns_processed} instructions walked in {report.seconds * 1000:.1f} ms"
     if report.verdict == "accept":
         return f"{head}, {walked}"
-    return f"{head}, {walked}\n{render_text(diagnose(report, spec))}"
+    return f"{head}, {walked}\n{render_text(diagnose(report, spec), width=terminal_width())}"

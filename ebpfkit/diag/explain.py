@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from ebpfkit.diag.kernel_log import KernelLog, TraceStep, parse_kernel_log
 from ebpfkit.diag.messages import classify
@@ -163,6 +164,14 @@ def _leak(values: Mapping[str, str], registers: Mapping[str, str]) -> str:
     return f"what instruction {index} acquired is still held when the program ends" if index else ""
 
 
+def _returned(values: Mapping[str, str], registers: Mapping[str, str]) -> str:
+    if not {"reg", "low", "high", "where"} <= values.keys():
+        return ""
+    who = "a callback" if "callback" in values["where"] else "a program of this type"
+    state = registers.get(f"R{values['reg']}", "something else")
+    return f"{who} returns {values['low']} to {values['high']}, and R{values['reg']} is {state}"
+
+
 def _depth(values: Mapping[str, str], registers: Mapping[str, str]) -> str:
     size = values.get("size")
     calls = values.get("state")
@@ -186,6 +195,7 @@ _WHAT: Mapping[str, Callable[[Mapping[str, str], Mapping[str, str]], str]] = {
     "unreachable-code": _unreachable,
     "reference-leak": _leak,
     "stack-depth": _depth,
+    "return-value": _returned,
 }
 
 
@@ -200,7 +210,80 @@ def _mend_for(row: Rule, span: Span | None) -> str:
     example = EXAMPLES.get(row.id)
     suffix = span.file.rsplit(".", 1)[-1] if span is not None and span.file else ""
     own = "" if example is None else example.python if suffix == "py" else example.c if suffix in ("c", "h") else ""
-    return f"{own[0].upper()}{own[1:]}. {row.mend}" if own else row.mend
+    return f"{_sentence(own)} {row.mend}" if own else row.mend
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless a name of the program stands first, and a full stop."""
+    first = text.split()[0]
+    is_name = any(mark in first for mark in "_(`")
+    return f"{text if is_name else text[0].upper() + text[1:]}."
+
+
+_CALLED = re.compile(r"^call (\w+)")
+_GIVES_BACK = {
+    "bpf_ringbuf_reserve": "bpf_ringbuf_submit() or bpf_ringbuf_discard()",
+    "bpf_ringbuf_reserve_dynptr": "bpf_ringbuf_submit_dynptr() or bpf_ringbuf_discard_dynptr(), whatever it returned",
+    "bpf_task_from_pid": "bpf_task_release()",
+    "bpf_task_from_vpid": "bpf_task_release()",
+    "bpf_task_acquire": "bpf_task_release()",
+    "bpf_cgroup_from_id": "bpf_cgroup_release()",
+    "bpf_cgroup_ancestor": "bpf_cgroup_release()",
+    "bpf_cgroup_acquire": "bpf_cgroup_release()",
+    "bpf_cpumask_create": "bpf_cpumask_release()",
+    "bpf_cpumask_acquire": "bpf_cpumask_release()",
+    "bpf_obj_new_impl": "bpf_obj_drop(), or put it into a list, tree or map",
+    "bpf_refcount_acquire_impl": "bpf_obj_drop(), or put it into a list, tree or map",
+    "bpf_list_pop_front": "bpf_obj_drop(), or put it into a list, tree or map",
+    "bpf_list_pop_back": "bpf_obj_drop(), or put it into a list, tree or map",
+    "bpf_rbtree_remove": "bpf_obj_drop(), or put it into a list, tree or map",
+    "bpf_sk_lookup_tcp": "bpf_sk_release()",
+    "bpf_sk_lookup_udp": "bpf_sk_release()",
+    "bpf_skc_lookup_tcp": "bpf_sk_release()",
+    "bpf_map_lookup_elem": "bpf_sk_release()",
+    "bpf_xdp_ct_lookup": "bpf_ct_release()",
+    "bpf_skb_ct_lookup": "bpf_ct_release()",
+    "bpf_kptr_xchg": "the function that releases such an object",
+}
+"""What ends that which a call begins; iterators say it in their names."""
+
+
+def _specific(row: Rule, path: tuple[PathStep, ...], values: Mapping[str, str]) -> tuple[str, str]:
+    """What happened and what to write, where the call on the path that it is about says more than the rule."""
+    match = _CALLED.match(path[-1].text) if path else None
+    if match is None:
+        return "", ""
+    name, insn, reg = match[1], path[-1].insn, values.get("reg", "")
+    if row.id == "reference-leak":
+        back = _GIVES_BACK.get(name, "")
+        if name.endswith("_new") and "_iter_" in name:
+            back = f"{name.removesuffix('_new')}_destroy()"
+        return (
+            f"what {name}() gave at instruction {insn} is still held when the program ends",
+            f"Call {back} on every way out, early returns included." if back else "",
+        )
+    if row.id == "invalid-memory-access" and values.get("state") == "scalar" and name in _moving_helpers():
+        return (
+            f"R{reg} pointed into the packet until {name}() at instruction {insn}, which may move the packet",
+            f"Read data and data_end again from the context behind {name}(), and check the bounds again.",
+        )
+    if row.id in ("lock", "execution-context"):
+        return f"what {name}() began at instruction {insn} is not over here", ""
+    return "", ""
+
+
+@cache
+def _moving_helpers() -> frozenset[str]:
+    """Names of the helpers after which pointers into the packet are gone."""
+    from ebpfkit.abi.helpers import HELPERS
+    from ebpfkit.abi.model import Effect
+
+    return frozenset(f"bpf_{row.name}" for row in HELPERS.values() if Effect.CHANGES_PACKET in row.effects)
+
+
+def _unnumbered(instruction: str) -> str:
+    """A call of a kernel function without the number that only loading gives it."""
+    return instruction.removesuffix("#0") if instruction.startswith("call ") else instruction
 
 
 def _interesting(values: Mapping[str, str], instruction: str, registers: Mapping[str, str]) -> dict[str, str]:
@@ -257,18 +340,19 @@ def explain_rejection(
     if row.id == "unbounded-packet-access" and {"reg", "state"} <= values.keys():
         # Comparisons widen the range without printing every register: the message knows better.
         states[f"R{values['reg']}"] = f"pkt(r={values['state']})"
-    what = _WHAT[row.id](values, states) if row.id in _WHAT else ""
+    what, mend = _specific(row, path, values)
+    what = what or (_WHAT[row.id](values, states) if row.id in _WHAT else "")
     return Diagnosis(
         rule=row,
         message=message,
         what=what or row.title,
         why=row.why,
-        mend=_mend_for(row, span),
+        mend=mend or _mend_for(row, span),
         origin=origin,
         program=program,
         kernel=kernel,
         insn=insn,
-        instruction=instruction,
+        instruction=_unnumbered(instruction),
         span=span,
         registers=_interesting(values, instruction, states),
         path=path,

@@ -1,7 +1,8 @@
 """The kernel verifier's messages as templates, each with the rule it is about.
 
 The text of these messages is an interface: people search for it and tools read it. A template is a regular expression
-over one line; named groups carry what explanations need: `reg`, `off`, `size`, `index`, `helper`, `target`, `state`.
+over one line; named groups carry what explanations need: `reg`, `off`, `size`, `index`, `helper`, `target`, `state`,
+`where`, `low`, `high`.
 Rows stand in order of precedence: the first that matches decides. `since` and `until` say which kernels print that
 spelling ("": always), as far as known; a parser accepts every spelling from every kernel.
 """
@@ -236,7 +237,8 @@ MESSAGES: tuple[MessageTemplate, ...] = (
     _M("kfunc-argument", r"^(?:arg#\d+ |R\d+ must be |kernel function (?P<helper>\S+) args#?)"),
     _M(
         "return-value",
-        r"^At (?:program exit|async callback return|callback return|subprogram exit) the register R(?P<reg>\d+) ",
+        r"^At (?P<where>program exit|async callback return|callback return|subprogram exit) the register R(?P<reg>\d+) "
+        r"(?:.* should have been in \[(?P<low>-?\d+), (?P<high>-?\d+)\])?",
     ),
     _M("return-value", r"^The register R(?P<reg>\d+) .*should have been in"),
     _M("null-map-value", rf"^{_REG} type=(?P<state>\w+_or_null_?) expected=(?P<target>map_ptr)"),

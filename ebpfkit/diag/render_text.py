@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from ebpfkit.span import Span
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["render_kernel_layout", "render_rich", "render_text"]
+__all__ = ["render_kernel_layout", "render_rich", "render_text", "terminal_width"]
 
 _KERNEL_WIDTH = 100
 _CATEGORIES = {
@@ -28,7 +30,17 @@ _CATEGORIES = {
 
 
 def _wrap(label: str, text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=f"  {label}", subsequent_indent=" " * (len(label) + 2)) or []
+    return textwrap.wrap(
+        text, width, initial_indent=f"  {label}", subsequent_indent=" " * (len(label) + 2),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def terminal_width() -> int:
+    """Columns to wrap text to: what the terminal has, within reason; 100 where there is none."""
+    if not sys.stdout.isatty():
+        return 100
+    return min(120, max(60, shutil.get_terminal_size().columns))
 
 
 def _place(diagnosis: Diagnosis) -> str:
@@ -56,12 +68,22 @@ def render_text(diagnosis: Diagnosis, *, width: int = 100) -> str:
     lines += _wrap("why:  ", diagnosis.why, width)
     if diagnosis.path:
         lines.append("  how it came about:")
-        lines += [f"    {_step(step.insn, step.text, step.span, step.note)}" for step in diagnosis.path]
+        for step in diagnosis.path:
+            lines += _step_lines(step.insn, step.text, step.span, step.note, width)
     lines += _wrap("write instead: ", diagnosis.mend, width)
     if diagnosis.message:
         whose = f"kernel {diagnosis.kernel}".rstrip() if diagnosis.origin == "kernel" else "in the kernel's words"
-        lines.append(f"  {whose}: {diagnosis.message}")
+        words = f"  {whose}: {diagnosis.message}"
+        lines += [words] if len(words) <= width else [f"  {whose}:", f"    {diagnosis.message}"]
     return "\n".join(lines)
+
+
+def _step_lines(insn: int, text: str, span: Span | None, note: str, width: int) -> list[str]:
+    """One step; its place goes to a line of its own where there is no room."""
+    whole = f"    {_step(insn, text, span, note)}"
+    if len(whole) <= width or span is None:
+        return [whole]
+    return [f"    {_step(insn, text, None, note)}", f"        ({span})"]
 
 
 def _step(insn: int, text: str, span: Span | None, note: str) -> str:

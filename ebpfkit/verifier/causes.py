@@ -61,10 +61,12 @@ def causes_of(walk: Walk, outcome: Rejection) -> tuple[PathStep, ...]:
     code = walk.code
     if outcome.rule == "reference-leak" and walk.state.references:
         return (_step(code, walk.state.references[-1][1], "acquired here"),)
-    if outcome.register is None or not 0 <= outcome.register < 10:
-        return ()
     path = path_to(walk, outcome.index)
     if path is None:
+        return ()
+    if outcome.rule in ("lock", "execution-context") and (opened := _open_section(walk, path)):
+        return opened
+    if outcome.register is None or not 0 <= outcome.register < 10:
         return ()
     try:
         seen = walk.follow(walk.state.frames[0].function, path)
@@ -73,13 +75,30 @@ def causes_of(walk: Walk, outcome: Rejection) -> tuple[PathStep, ...]:
     return _trace_back(code, seen, outcome.register)
 
 
+def _open_section(walk: Walk, path: list[int]) -> tuple[PathStep, ...]:
+    """The call that took the lock, or began the section, that is still open where the path ends."""
+    code, state = walk.code, walk.state
+    names = [name for name, is_open in (
+        ("spin_lock", state.lock is not None), ("bpf_res_spin_lock", state.lock is not None),
+        ("bpf_res_spin_lock_irqsave", state.lock is not None), ("bpf_local_irq_save", bool(state.irqs)),
+        ("bpf_rcu_read_lock", state.rcu > 0), ("bpf_preempt_disable", state.preempt > 0),
+    ) if is_open]  # fmt: skip
+    for index in reversed(path[:-1]):
+        callee = code.helper_of(index) or code.kfunc_of(index)
+        if callee is not None and callee.name in names:
+            return (_step(code, index, "begun here"),)
+    return ()
+
+
 def _step(code: Code, index: int, note: str) -> PathStep:
     from ebpfkit.asm.printer import format_instruction
     from ebpfkit.diag.explain import PathStep
 
     slot = code.slots[index]
     insn = code.spec.instructions[index]
-    return PathStep(slot, format_instruction(insn, slot), insn.span, note)
+    text = format_instruction(insn, slot)
+    # A kernel function has its number from the kernel, at loading.
+    return PathStep(slot, text.removesuffix("#0") if insn.op.name == "CALL_KFUNC" else text, insn.span, note)
 
 
 def _trace_back(code: Code, seen: list[Seen], register: int) -> tuple[PathStep, ...]:
