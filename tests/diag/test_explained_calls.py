@@ -10,7 +10,7 @@ LEAK = "Unreleased reference id=1 alloc_insn=5; BPF_EXIT instruction in main pro
 
 # name -> (rule, message, the call on the path, part of what happened, part of the mend)
 CASES = {
-    "an iterator": ("reference-leak", LEAK, "call bpf_iter_num_new", "bpf_iter_num_new()", "Call bpf_iter_num_destroy()"),
+    "an iterator": ("reference-leak", LEAK, "call bpf_iter_num_new", "bpf_iter_num_new()", "bpf_iter_num_destroy()"),
     "a record": ("reference-leak", LEAK, "call bpf_ringbuf_reserve#131", "still held", "bpf_ringbuf_discard()"),
     "a task": ("reference-leak", LEAK, "call bpf_task_from_pid", "still held", "bpf_task_release()"),
     "something unknown": ("reference-leak", LEAK, "call bpf_brand_new", "bpf_brand_new()", "on every path"),
