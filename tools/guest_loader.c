@@ -126,6 +126,7 @@ int main(void) {
     close(open_to_all);
     uname(&host);
     answer(0, host.release, strlen(host.release), strlen(host.release));
+    tcdrain(out);
     log_text = malloc(LOG_ROOM);
     size_t size;
     char *at = read_file("/batch", &size);

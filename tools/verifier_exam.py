@@ -262,7 +262,7 @@ class Answer:
         place = "" if self.kernel.accepted else f" [{read.rule} at {read.insn}]"
         mine = self.ours.message or "accepts"
         mine = mine if self.ours.verdict == "accept" else f"{mine} [{self.ours.rule} at {self.ours.insn}]"
-        return f"#{self.case.number} {self.case.name}: kernel: {theirs}{place}; we: {mine}"
+        return f"case {self.case.number}: kernel: {theirs}{place}; we: {mine}"
 
 
 def text_of(answers: list[Answer], release: str, listed: Iterable[str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cases import program
+from cases import kernel_program, program
 
 from ebpfkit.abi.model import HostProfile
-from ebpfkit.elf.model import MapSpec
+from ebpfkit.elf.model import MapSpec, ProgramSpec
 from ebpfkit.verifier import verify_program
 
 KERNELS = ("6.1", "6.12", "6.18")
@@ -29,6 +29,10 @@ CASES = [
      " r6 += r9; r0 = *(u8 *)(r6 + 0); out: r0 = 0; exit"), "raa"),
     ("a copy four away in 32 bits", (f"{LOOKUP}; r6 = r0; call 7; w8 = w0; w9 = w8; w9 += 4; if r8 > 3 goto out;"
      " r6 += r9; r0 = *(u8 *)(r6 + 0); out: r0 = 0; exit"), "rra"),
+    ("the packet behind a tail call", ("r6 = r1; r7 = *(u32 *)(r1 + 0); r8 = *(u32 *)(r1 + 4); r2 = r7; r2 += 8;"
+     " if r2 > r8 goto out; r1 = r6; r2 = map[progs] ll; r3 = 1; call 12; r0 = *(u8 *)(r7 + 0); out: r0 = 1; exit"),
+     "ara"),
+    ("a loop that an addition closes", "r0 = 0; goto +1; r0 += 1; if r0 < 4 goto -2; exit", "raa"),
 ]  # fmt: skip
 
 
@@ -61,3 +65,44 @@ def test_the_number_of_processors_decides() -> None:
     asm = f"{LOOKUP}; r6 = r0; call 8; r6 += r0; r0 = *(u8 *)(r6 + 8); out: r0 = 0; exit"
     verdicts = {cpus: verify_program(program(asm), HostProfile(cpus=cpus)).verdict for cpus in (2, 64)}
     assert verdicts == {2: "accept", 64: "reject"}
+
+
+def _of_type(prog_type: str, asm: str, attach_type: str | None = None) -> ProgramSpec:
+    return program(asm, prog_type).replace(attach_type=attach_type)
+
+
+@pytest.mark.parametrize(
+    ("prog_type", "verdict"), [("kprobe", "reject"), ("sk_msg", "reject"), ("xdp", "accept"), ("sock_ops", "accept")]
+)
+def test_few_program_types_take_sockets_out_of_a_map(prog_type: str, verdict: str) -> None:
+    spec = _of_type(prog_type, "*(u32 *)(r10 - 4) = 1; r2 = r10; r2 += -4; r1 = map[progs] ll; call 3; r0 = 1; exit")
+    spec = spec.replace(maps={**spec.maps, "progs": MapSpec("progs", "sockmap", 4, 4, 4)})
+    assert {verify_program(spec, HostProfile(kernel=kernel)).verdict for kernel in KERNELS} == {verdict}
+
+
+def test_a_program_without_attach_type_is_taken_for_the_oldest_one() -> None:
+    spec = _of_type("cgroup_sock", "r0 = *(u32 *)(r1 + 0); r0 &= 1; exit")
+    assert {verify_program(spec, HostProfile(kernel=kernel)).verdict for kernel in KERNELS} == {"accept"}
+
+
+def test_what_a_kernel_is_built_without_has_no_verdict() -> None:
+    spec = _of_type("kprobe", "r2 = 0; call 58; r0 = 0; exit")
+    report = verify_program(spec)
+    assert (report.verdict, "configuration" in report.message) == ("unsupported", True)
+    host = HostProfile(helpers=frozenset({"override_return"}))
+    assert verify_program(spec, host).verdict == "accept"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "verdict", "word"),
+    [
+        ("6.1", "reject", "no kernel function"),
+        ("6.12", "accept", ""),
+        ("6.18", "accept", ""),
+        ("6.6", "unsupported", ""),
+    ],
+)
+def test_kernel_functions_are_those_of_the_kernel(kernel: str, verdict: str, word: str) -> None:
+    spec = kernel_program("kcall bpf_rcu_read_lock; kcall bpf_rcu_read_unlock; r0 = 1; exit")
+    report = verify_program(spec, HostProfile(kernel=kernel))
+    assert (report.verdict, word in report.message) == (verdict, True)

@@ -57,8 +57,8 @@ def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
     kernel = w.profile.kernel
     function = function_of(insn, w.code.kernel_btf, kernel)
     name = name_of(insn, w.code.kernel_btf)
-    if function is not None and has_kfunc(name, kernel) is False:
-        message = f"Linux {kernel} has no kernel function {name}"
+    if has_kfunc(name, kernel) is False and (function is not None or _is_missing(w, name)):
+        message = f"Linux {kernel} has no kernel function {name or 0}"
         raise Rejection("not-in-kernel", message, index=index)
     if function is None or has_kfunc(name, kernel) is None or kernel in _NOT_FOLLOWED:
         where = f" on Linux {kernel}" if function is not None else ""
@@ -75,6 +75,12 @@ def build_kfunc_call(w: Walk, index: int, insn: Instruction) -> Step:
         return ENDED if known.name == "bpf_throw" else following
 
     return w.guarded(index, obligations.of(insn), step)
+
+
+def _is_missing(w: Walk, name: str) -> bool:
+    """Whether the kernel's types have no function of this name; what loaders leave without a number has none."""
+    btf = w.code.kernel_btf
+    return btf is not None and (not name or not btf.find_id(name, Func))
 
 
 def _call(w: Walk, index: int, function: KernelFunction) -> None:
