@@ -63,6 +63,40 @@ def count(n: u32) -> bool:
         return False
     here.atomic_add(2)
     return True
+class Locked(Struct):
+    lock: bpf.SpinLock
+    n: u32
+locked = bpf.Array[Locked](max_entries=2)
+@bpf.noinline
+def note(n: u32) -> u32:
+    with events.record() as e:
+        if e is None:
+            return u32(1)
+        e.a = n
+        if n & 1 == 1:
+            return u32(2)
+        if n & 2 == 2:
+            e.discard()
+            return u32(3)
+    return u32(4)
+@bpf.noinline
+def add_up(n: u32) -> bool:
+    v = locked.get(n & 1)
+    if v is None:
+        return False
+    with v.lock:
+        v.n += n
+        if v.n > 1000:
+            v.n = 0
+            return True
+    return False
+@bpf.noinline
+def note_packet(pkt: Packet, n: u32) -> u32:
+    with events.record() as e:
+        if e is not None:
+            e.a = pkt.read(u32)
+            e.b = locked[n & 3].n
+    return n
 @bpf.noinline
 def even(n: be16) -> XdpAction:
     return XDP_TX if n.to_host() & 1 == 0 else XDP_DROP
@@ -113,6 +147,9 @@ FUNCTIONS = {
     "a map inside": "d.flag = count(d.x32)",
     "a map inside and outside": "d.r0 = counts[1]\nd.flag = count(u32(d.x8))\ncounts[2] = u64(d.x8)\nd.r1 = counts[2]",
     "inside of a with block": "with events.record() as e:\n    if e is not None:\n        e.a = look(d.x32 & 1)",
+    "a record inside, left in every way": "d.t32 = note(d.x32)",
+    "a lock inside": "d.flag = add_up(d.x32)",
+    "records inside and outside": "with events.record() as e:\n    if e is not None:\n        e.b = note(d.x32)\n        d.t32 = note_packet(pkt, d.x32)",
     "a verdict of network order": "return even(d.n16)",
     "a statement": "count(1)\ncount(u32(d.x8))",
     "global numbers": "d.r0 = add(d.x64, d.y32) + add(1, 2)",
