@@ -120,11 +120,11 @@ def measure_compile(twin: Twin, rounds: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = clang_process(twin, os.path.join(folder, "x.o"))
         subprocess.run(command, check=True)
-        for cache in [os.path.join(folder, "cache"), ""] * (rounds + 1):
-            os.environ["EBPFKIT_CACHE"] = cache
-            spent = clock(lambda: compile_programs([program])) * 1e3
-            (again if cache else ours).append(spent)
-        for _ in range(rounds):
+        for _ in range(rounds + 1):
+            for cache in (os.path.join(folder, "cache"), ""):
+                os.environ["EBPFKIT_CACHE"] = cache
+                spent = clock(lambda: compile_programs([program])) * 1e3
+                (again if cache else ours).append(spent)
             theirs.append(clock(lambda: subprocess.run(command, check=True)) * 1e3)
     return statistics.median(ours[1:]), statistics.median(again[1:]), statistics.median(theirs)
 
