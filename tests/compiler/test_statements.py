@@ -23,6 +23,11 @@ BEFORE = (
     MAPS
     + """
 events = bpf.RingBuf[Pair](max_entries=4096)
+other = bpf.RingBuf[Pair](max_entries=4096)
+class Locked(Struct):
+    lock: bpf.SpinLock
+    n: u32
+locks = bpf.Array[Locked](max_entries=2)
 def which(h: Pair | Nested) -> u32:
     match h:
         case Pair(a=0):
@@ -63,6 +68,9 @@ BODIES = {
     "a record in a loop": "for i in range(3):\n    with events.record() as e:\n        if e is None:\n            break\n        e.a = d.x32\n        if d.x8 & 1:\n            e.discard()\n            continue\n        e.b = 1\n        assert d.y8 & 1 == 0",
     "a record in a function": "keep(d.x32, d.x8 > 9)\nkeep(d.y32, False)",
     "a record that is submitted early": "with events.record() as e:\n    if e is not None:\n        e.a = 5\n        e.submit()\n    d.r0 = table[d.x8]",
+    "blocks in blocks": "l = locks[0]\nwith events.record() as e:\n    if e is None:\n        return XDP_DROP\n    e.a = 3\n    with l.lock:\n        l.n += 1\n        if d.x8 & 1:\n            return XDP_TX\n    with other.record() as o:\n        if o is not None:\n            o.a = e.a\n            if d.x8 & 2:\n                e.discard()\n                d.r0 = table[d.y8]\n            o.b = 4",
+    "every way out of a block": "n = d.x8 & 3\nwhile n > 0:\n    n -= 1\n    with events.record() as e:\n        if e is not None:\n            e.a = u32(n)\n            match d.y8 & 3:\n                case 0:\n                    continue\n                case 1:\n                    e.discard()\n                case _:\n                    assert d.x16 & 1",
+    "a block in a loop that is unrolled": "for k in (1, 2, 3):\n    with events.record() as e:\n        if e is None:\n            continue\n        e.a = k\n        if d.x8 == k:\n            break\n        for i in range(4):\n            if d.arr[i] == 7:\n                break\n            e.b += 1",
     "reserve in a loop": "for i in range(3):\n    e = events.reserve()\n    if e is None:\n        break\n    e.a = d.x32\n    if d.x8 & 1:\n        e.discard()\n        continue\n    e.submit()",
 }  # fmt: skip
 
