@@ -12,6 +12,7 @@ from typing import Any
 
 from ebpfkit.verifier.domain.values import Value
 from ebpfkit.verifier.explore import Step, Walk
+from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import ZERO, Slot, State
 
 __all__ = ["Observer", "Snapshot", "Trace", "watching"]
@@ -74,8 +75,12 @@ def watching(observe: Observer) -> type[Walk]:
 
     class Watched(Walk):
         def _build(self, index: int) -> Step:
-            step = super()._build(index)
             slot = self.code.slot_of(index)
+            try:
+                step = super()._build(index)
+            except (Rejection, Unmodelled):
+                observe(slot, self.state)  # some are refused for what they are, at the first visit
+                raise
 
             def watched(vals: list[Any], ids: list[int]) -> int:
                 observe(slot, self.state)

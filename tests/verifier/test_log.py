@@ -11,6 +11,7 @@ from generator import generate
 
 from ebpfkit.diag.kernel_log import parse_kernel_log
 from ebpfkit.verifier import verify_program
+from ebpfkit.verifier.trace import Trace
 
 if TYPE_CHECKING:
     from verifier_kernel import KernelOracle
@@ -67,3 +68,9 @@ def test_the_states_are_the_kernels(oracle: KernelOracle) -> None:
         assert len(ours) == len(theirs), f"seed {seed}"
         compared += 1
     assert compared >= 20
+
+
+def test_an_instruction_that_is_refused_for_what_it_is_was_seen() -> None:
+    trace = Trace()
+    report = verify_program(program("r6 = 7; call 999; exit"), observe=trace)
+    assert report.insn == 1 and trace.visits[1] == 1 and trace.states[1][0].words()["R6"] == "7"
