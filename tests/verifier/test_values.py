@@ -57,8 +57,8 @@ def test_a_full_table_drops_only_what_nobody_holds() -> None:
 def test_what_does_not_fit_is_remembered_until_the_table_is_full() -> None:
     values = Values(limit=100)
     one, two = values.constant(1), values.constant(2)
-    values.misfits_of(one).add(two)
-    assert two in values.misfits_of(one)
+    one.misfits = {two}
+    assert values.constant(1).misfits == {two}
     for number in range(1000, 3000):
         values.constant(number)
-    assert two not in values.misfits_of(one)
+    assert one.misfits is None
