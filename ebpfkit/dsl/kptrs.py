@@ -36,7 +36,10 @@ def drop(thing: Struct, /) -> None:
 
 
 class Kptr(Generic[T]):
-    """A pointer to an object, as a field of a map's value: `node: bpf.Kptr[Node]`, never named in a constructor."""
+    """A pointer to an object, as a field of a map's value; it is never named in a constructor.
+
+        node: bpf.Kptr[Node] = bpf.Kptr[Node]()      # what stands behind = is for type checkers, and may be left out
+    """
 
     __slots__ = ("_offset", "_region")
     __ebpf_type__: ClassVar[StructType]
