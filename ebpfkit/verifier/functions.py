@@ -261,7 +261,7 @@ def prove_call(w: Walk, index: int, function: Subprogram) -> frozenset[Effect]:
     for number, parameter in enumerate(parameters):
         _prove_argument(w, index, number, parameter)
     effects = effects_of(w, function)
-    if Effect.MAY_SLEEP in effects and not w.sleepable:
+    if Effect.MAY_SLEEP in effects and (not w.sleepable or w.state.rcu or w.state.preempt or w.state.irqs):
         message = "global functions that may sleep are not allowed in non-sleepable context"
         raise Rejection("execution-context", message, index=index)
     return effects

@@ -19,7 +19,7 @@ from ebpfkit.verifier.domain.stack_objects import PACKET_SLICE
 from ebpfkit.verifier.operations import may_call_in_operation
 from ebpfkit.verifier.rejection import Rejection, Unmodelled
 from ebpfkit.verifier.state import SPILL, Frame, Slot, reference_word
-from ebpfkit.verifier.transfer import callbacks, dynptrs, locks, repeats, stack, stack_objects
+from ebpfkit.verifier.transfer import callbacks, dynptrs, locks, repeats, sections, stack, stack_objects
 from ebpfkit.verifier.transfer.graph import in_comparison
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
@@ -149,6 +149,9 @@ def call_helper(
     facts = CallFacts()
     if w.state.lock is not None and Effect.UNLOCKS not in spec.effects:
         raise Rejection("lock", "function calls are not allowed while holding a lock", index=index)
+    if Effect.MAY_SLEEP in spec.effects and (region := sections.where_nothing_sleeps(w)):
+        message = f"sleepable helper bpf_{spec.name}#{spec.id} in {region} region"
+        raise Rejection("execution-context", message, index=index)
     w.stack_liveness.note_write(w.frame.chain, index, 0, 0)
     for plan in plans:
         arguments.prove_argument(w, index, plan, facts)

@@ -16,7 +16,7 @@ from ebpfkit.verifier.transfer import stack_objects
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Walk
 
-__all__ = ["enter_or_leave", "prove_flag"]
+__all__ = ["enter_or_leave", "prove_flag", "where_nothing_sleeps"]
 
 _LEFT_RCU = 2
 
@@ -50,6 +50,16 @@ def enter_or_leave(w: Walk, index: int, function: KernelFunction) -> None:
         raise _refuse(index, f"kernel func {name} is sleepable within non-preemptible region")
     if state.irqs and sleeps:
         raise _refuse(index, f"kernel func {name} is sleepable within IRQ-disabled region")
+
+
+def where_nothing_sleeps(w: Walk) -> str:
+    """The section that the walk is in and in which nothing may sleep, in the kernel's words; "" outside of any."""
+    state = w.state
+    if state.rcu:
+        return "rcu_read_lock"
+    if state.preempt:
+        return "non-preemptible"
+    return "IRQ-disabled" if state.irqs else ""
 
 
 def _left(w: Walk, value: Any) -> Any:
