@@ -147,6 +147,9 @@ def prove_exchanged(w: Walk, index: int, register: int, field: SpecialField) -> 
     if value.nullable and not value.target.flags & kinds.ALLOC:
         message = f"Possibly NULL pointer passed to helper arg{register}"
         raise Rejection("helper-argument", message, index=index, register=register)
+    if value.nullable:
+        message = "verifier bug: invalid PTR_TO_BTF_ID register for type match"
+        raise Rejection("verifier-bug", message, index=index, register=register)
     prove_value(w, index, register, field)
 
 
