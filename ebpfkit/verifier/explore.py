@@ -361,7 +361,7 @@ class Walk:
         index, previous = function.start, -1
         state = self.state
         frame, vals, ids = self.frame, self.vals, self.ids
-        checkpoints, update_liveness = self.checkpoints, self.stack_liveness.update
+        checkpoints = self.checkpoints
         visit = checkpoints.visit
         try:
             while True:
@@ -397,14 +397,7 @@ class Walk:
                     index = following
                     continue
                 if following == ENDED:
-                    for frame in reversed(state.frames):
-                        if frame.chain.dirty:
-                            update_liveness(frame.chain)
-                    parent = state.parent
-                    if parent is not None and parent.branches > 1:
-                        parent.branches -= 1
-                    else:
-                        checkpoints.finish(parent)
+                    self._end_path(state)
                     if not self._pending:
                         break
                     state, index = self._pending.pop()
@@ -418,6 +411,17 @@ class Walk:
                 ids = self.ids = frame.ids
         finally:
             self.processed = processed if begun < 0 else processed + index - begun + 1
+
+    def _end_path(self, state: State) -> None:
+        """What the path read of the stack counts from now on, and the states above it have one branch less."""
+        for frame in reversed(state.frames):
+            if frame.chain.dirty:
+                self.stack_liveness.update(frame.chain)
+        parent = state.parent
+        if parent is not None and parent.branches > 1:
+            parent.branches -= 1
+        else:
+            self.checkpoints.finish(parent)
 
     def follow(self, function: Subprogram, path: Sequence[int]) -> list[causes.Seen]:
         """Walk one path again, up to but without its last instruction, in a walk of its own, and note every step."""

@@ -253,7 +253,7 @@ class Checkpoint:
     """
 
     __slots__ = (
-        "branches", "chain", "checks", "depth", "evicted", "first", "frames", "goto_depth", "history", "hits",
+        "branches", "chain", "checks", "depth", "first", "frames", "goto_depth", "history", "hits",
         "index", "irqs", "last", "lock", "marks", "misfits", "misses", "parent", "place", "preempt", "rcu",
         "references", "site", "unrolled",
     )  # fmt: skip
@@ -277,7 +277,6 @@ class Checkpoint:
         self.branches = 1
         self.hits = 0
         self.misses = 0
-        self.evicted = False
         self.marks = [[0, 0]] if len(frames) == 1 else [[0, 0] for _ in frames]
         self.checks: Any = None
         # The register of the last frame that lately did not fit, and values that are known not to fit there.

@@ -85,21 +85,6 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
     # know of both operands, or how pointers part.
     memo = w.values.new_memo()
 
-    def decide_numbers(left: Scalar, right: Scalar) -> Any:
-        taken = decide(operation, width, left, right)
-        if taken is not None:
-            return taken
-        same = dst == src
-        values = w.values
-        stay = refine(NEGATED[operation], width, left, right, same)
-        go = refine(operation, width, left, right, same)
-        return (
-            values.scalar(stay[0]),
-            values.scalar(stay[1]),
-            values.scalar(go[0]),
-            values.scalar(go[1]),
-        )
-
     def split(vals: list[Any], ids: list[int], known: Any) -> int:
         """Both sides may happen and both operands are numbers."""
         left_id, right_id = ids[dst], ids[src] if src >= 0 else 0
@@ -142,7 +127,7 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
             check.prove(w, index, demands)
         known: Any = None
         if left.is_scalar and right.is_scalar:
-            known = decide_numbers(left, right)
+            known = _decide_numbers(w, operation, width, left, right, dst == src)
         elif width == 64:
             known = _known_parting(w, index, operation, dst, src, left, right, target)
         if known is None:
@@ -171,6 +156,17 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
         return split(vals, ids, known) if known.__class__ is tuple else known.part(vals, ids)
 
     return w.guarded(index, demands, step if constant is None else step_constant)
+
+
+def _decide_numbers(w: Walk, operation: str, width: int, left: Scalar, right: Scalar, same: bool) -> Any:
+    """The side that is taken, or what is known of both operands on either: (left, right) behind and at the target."""
+    taken = decide(operation, width, left, right)
+    if taken is not None:
+        return taken
+    values = w.values
+    stay = refine(NEGATED[operation], width, left, right, same)
+    go = refine(operation, width, left, right, same)
+    return values.scalar(stay[0]), values.scalar(stay[1]), values.scalar(go[0]), values.scalar(go[1])
 
 
 def _known_parting(
