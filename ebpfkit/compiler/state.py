@@ -131,8 +131,8 @@ def _of_one_map(left: Value, right: Value) -> Value:
     if isinstance(left, View) and isinstance(right, View) and left.facade is not right.facade:
         return replace(left, facade=None)
     if isinstance(left, OptionalView) and isinstance(right, OptionalView):
-        if left.view.facade is not right.view.facade:
-            return replace(left, view=replace(left.view, facade=None))
+        view = left.view if left.view.facade is right.view.facade else replace(left.view, facade=None)
+        return replace(left, view=view)
     return left
 
 

@@ -38,7 +38,7 @@ def drop(thing: Struct, /) -> None:
 class Kptr(Generic[T]):
     """A pointer to an object, as a field of a map's value; it is never named in a constructor.
 
-        node: bpf.Kptr[Node] = bpf.Kptr[Node]()      # what stands behind = is for type checkers, and may be left out
+    node: bpf.Kptr[Node] = bpf.Kptr[Node]()      # what stands behind = is for type checkers, and may be left out
     """
 
     __slots__ = ("_offset", "_region")

@@ -223,8 +223,13 @@ def _globals_of(function: FunctionType, seen: set[int]) -> Iterator[MapFacade | 
             elif isinstance(found, Var):
                 seen.add(id(found))
                 yield found
-            elif isinstance(found, FunctionType) and not is_kfunc(found) and not found.__module__.startswith("ebpfkit."):
+            elif isinstance(found, FunctionType) and not _is_foreign(found):
                 yield from _globals_of(found, seen)
+
+
+def _is_foreign(function: FunctionType) -> bool:
+    """Whether a function is no part of the program: this package's own, or one of the kernel's."""
+    return is_kfunc(function) or function.__module__.startswith("ebpfkit.")
 
 
 def _names_of(code: CodeType) -> Iterator[str]:

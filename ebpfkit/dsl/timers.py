@@ -75,12 +75,13 @@ class bpf_timer(Struct):  # the kernel finds it by this name in the map's types
         if known is not None:
             return s64(-_EBUSY)
         store, place = entries._run_store(run), self._place()
-        for key in list(store.keys()):
-            cell = store.lookup(key)
-            if cell is not None and 0 <= place - _address(cell) < len(cell):
-                _KNOWN[place] = _Armed(entries, store, key, place, run)
-                return s64(0)
-        refuse("bad-timer", f"this timer is in no value of the map '{entries.name}'", "name the map that has the value")
+        cells = ((key, store.lookup(key)) for key in list(store.keys()))
+        key = next((k for k, cell in cells if cell is not None and 0 <= place - _address(cell) < len(cell)), None)
+        if key is None:
+            what = f"this timer is in no value of the map '{entries.name}'"
+            refuse("bad-timer", what, "name the map that has the value")
+        _KNOWN[place] = _Armed(entries, store, key, place, run)
+        return s64(0)
 
     def set_callback(self, function: Callable[[Any, Any], None], /) -> s64:
         """What to call with the key and the value (bpf_timer_set_callback): 0, or -EINVAL (22) before `init`."""
