@@ -6,8 +6,10 @@ The function is called with its own code object. Only its global names are looke
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from ebpfkit.dsl.prog_arrays import TailCall
 from ebpfkit.dsl.running import RUN, Run, ShortExit
 from ebpfkit.dsl.skbuff import SkBuff
 from ebpfkit.dsl.types import Integer, NetworkInteger
-from ebpfkit.errors import CompileError
+from ebpfkit.errors import CompileError, UsageError
 from ebpfkit.maps.store import MapStore
 from ebpfkit.span import Span
 
@@ -219,6 +221,8 @@ def _seen_from_inside(value: Any) -> Any:
 
 def in_language(function: FunctionType) -> FunctionType:
     """The same code, with global names as the language has them."""
+    if not __debug__:
+        _refuse_lost_asserts(function)
     closure = tuple(CellType(_seen_from_inside(cell.cell_contents)) for cell in function.__closure__ or ())
     made = FunctionType(
         function.__code__,
@@ -229,6 +233,17 @@ def in_language(function: FunctionType) -> FunctionType:
     )
     made.__kwdefaults__ = function.__kwdefaults__
     return made
+
+
+def _refuse_lost_asserts(function: FunctionType) -> None:
+    """Python without asserts (-O) would run another function than the one that is compiled."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):
+        return
+    lost = next((node for node in ast.walk(tree) if isinstance(node, ast.Assert)), None)
+    if lost is not None:
+        raise UsageError(f"python -O has removed the asserts of {function.__name__}(): run it without -O")
 
 
 def _callee(function: FunctionType) -> Callable[..., Any]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,14 @@ def test_only_gpl_programs_trace(tmp_path: Path):
     plain = program("return XDP_PASS\n", tmp_path, "bpf.trace\n")
     with pytest.raises(CompileError, match="only in a running program"):
         plain.function.__globals__["bpf"].trace("x")
+
+
+def test_plain_python_without_asserts_is_refused(tmp_path: Path):
+    path = tmp_path / "asserting.py"
+    path.write_text(
+        "import ebpfkit as bpf\nfrom ebpfkit import Packet, u8\n@bpf.xdp\ndef prog(pkt: Packet) -> bpf.XdpAction:\n"
+        "    assert pkt.read(u8) < 5\n    return bpf.XDP_PASS\nprint(int(prog(bytes(64))))\n"
+    )
+    assert subprocess.run([sys.executable, path], capture_output=True, text=True, check=True).stdout == "2\n"
+    done = subprocess.run([sys.executable, "-O", path], capture_output=True, text=True, check=False)
+    assert "UsageError: python -O has removed the asserts of prog()" in done.stderr
