@@ -1,6 +1,6 @@
 """AF_XDP in packets a second: receive, send and echo over veth, copy mode, beside the same in C on libxdp.
 
-    sudo python benchmarks/xsk.py [--rounds 30] [--burst 1024] [--json]
+    sudo python benchmarks/xsk.py [--rounds 30] [--burst 1024] [--modes receive send echo] [--json]
 
 Compiled loops around handlers, batches of numpy descriptors, and frame by frame. A closed loop on one CPU: a burst of
 packets is put on the wire, then only the application's part is timed until all are
@@ -43,6 +43,7 @@ ETHERTYPE = b"\x88\xb5"
 PACKET = (
     b"\x02" + bytes(10) + b"\x01" + ETHERTYPE + bytes(46)
 )  # 60 bytes to a foreign address: the far stack drops them
+MODES = ["receive", "send", "echo"]
 BATCH = 256  # of our batches; C and the compiled loop take 64
 WARM = 64  # packets before the timed ones: an application does not start anew for each burst
 Action = Callable[[int], tuple[float, float] | None]  # what it took, where the action times itself
@@ -67,12 +68,12 @@ class Python:
 
     def receive_frames(self, count: int) -> None:
         while count > 0:
-            for frame in self.sock.receive(0):
+            for frame in self.sock.receive(0, count=min(64, count)):
                 count -= len(frame) > 0
 
     def receive_batches(self, count: int) -> None:
         while count > 0:
-            batch = self.sock.receive_batch(BATCH)
+            batch = self.sock.receive_batch(min(BATCH, count))
             self.sock.release_batch(batch)
             count -= len(batch)
 
@@ -95,7 +96,7 @@ class Python:
 
     def echo_frames(self, count: int) -> None:
         while count > 0:
-            for frame in self.sock.receive(0):
+            for frame in self.sock.receive(0, count=min(64, count)):
                 data = frame.data
                 data[0:6], data[6:12] = bytes(data[6:12]), bytes(data[0:6])
                 frame.send()
@@ -104,12 +105,12 @@ class Python:
 
     def echo_batches(self, count: int) -> None:
         sock = self.sock
-        swapped = np.array([6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5], np.uint64)
-        straight = np.arange(12, dtype=np.uint64)
-        flat = sock.umem.frames.reshape(-1)
+        # Two bytes at a time: received packets start at even addresses.
+        swapped, straight = np.array([3, 4, 5, 0, 1, 2]), np.arange(6)
+        flat = sock.umem.frames.reshape(-1).view(np.uint16)
         while count > 0:
-            batch = sock.receive_batch(BATCH)
-            starts = batch["addr"][:, None]
+            batch = sock.receive_batch(min(BATCH, count))
+            starts = (batch["addr"].view(np.int64) >> 1)[:, None]
             flat[starts + straight] = flat[starts + swapped]
             sock.send_batch(batch)
             count -= len(batch)
@@ -261,7 +262,7 @@ class Rig:
                 self.far.send(PACKET)
             patience = time.perf_counter() + 0.05
             while available() < before + step and time.perf_counter() < patience:
-                os.sched_yield()
+                time.sleep(0.0002)  # the kernel may want this CPU for it
         raise SystemExit(f"{missing} of {count} packets do not arrive")
 
     def close(self) -> None:
@@ -270,7 +271,7 @@ class Rig:
 
 
 @contextmanager
-def implementations(library: ctypes.CDLL | None) -> Iterator[dict[str, Rows]]:
+def implementations(library: ctypes.CDLL | None, chosen: list[str]) -> Iterator[dict[str, Rows]]:
     """What to measure: by mode, by name: where, and how. One veth pair each, so that nobody's frames mix."""
     rigs = [Rig()]
     ours = Python(rigs[0].lab)
@@ -279,7 +280,7 @@ def implementations(library: ctypes.CDLL | None) -> Iterator[dict[str, Rows]]:
             "frames": (rigs[0], getattr(ours, f"{mode}_frames"), ours.sock.rx.available),
             "batches": (rigs[0], getattr(ours, f"{mode}_batches"), ours.sock.rx.available),
         }
-        for mode in ("receive", "send", "echo")
+        for mode in chosen
     }
     compiled = []
     for mode, rows in modes.items():
@@ -334,6 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--burst", type=int, default=1024, help="packets a round, at most 1984: the fill ring has 2048")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not 1 <= options.burst <= 1984 or options.rounds < 2:
@@ -344,7 +346,7 @@ def main() -> None:
         library = build_twin(folder)
         if library is None:
             print("no column of C: that needs gcc and libxdp-dev", file=sys.stderr)
-        with implementations(library) as modes:
+        with implementations(library, options.modes) as modes:
             for mode, rows in modes.items():
                 samples = measure(rows, mode, options.rounds, options.burst)
                 found[mode] = {
