@@ -141,6 +141,7 @@ class Base:
         self._annotations: dict[types.FunctionType, dict[str, Any]] = {}
         self.guarded = {}
         self.inner_maps = {}
+        self.patterns = {}
 
     # Places and errors
 
@@ -444,6 +445,8 @@ class Base:
 
     inner_maps: dict[MapFacade, Operand]
     """Maps in maps of maps, as the program sees them, and the pointer that a look-up gave."""
+    patterns: dict[MapFacade, MapFacade]
+    """What is in a map of maps, by that map: one for all look-ups, so that paths agree."""
 
     def place_of(self, value: Value) -> Location | None:
         return value.place if isinstance(value, Scalar) else None

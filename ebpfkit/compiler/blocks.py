@@ -13,7 +13,7 @@ from ebpfkit.compiler.base import Frame
 from ebpfkit.compiler.calls import Calls
 from ebpfkit.compiler.ir import Imm, Operand, Temp
 from ebpfkit.compiler.state import Record
-from ebpfkit.compiler.values import Const, Space, View, describe
+from ebpfkit.compiler.values import Space, View, describe
 from ebpfkit.dsl.locks import SpinLock
 from ebpfkit.dsl.special_maps import RingBuf
 
@@ -78,15 +78,15 @@ class Blocks(Calls):
         call = item.context_expr
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "record":
             return None
-        owner = self.expr(call.func.value)
-        if not isinstance(owner, Const) or not isinstance(owner.value, RingBuf):
+        ring = self.map_of(self.expr(call.func.value))
+        if not isinstance(ring, RingBuf):
             return None
         target = item.optional_vars
         if not isinstance(target, ast.Name):
             raise self.error(call, "unsupported-syntax", "a record wants a name", "with ring.record() as event:")
         with self.at(call):
             args, kwargs = self.evaluate(call)
-            held = self.ring_reserve(owner.value, "record", args, kwargs, call)
+            held = self.ring_reserve(ring, "record", args, kwargs, call)
             slot = self.builder.slot("ptr", "$record")
             self.builder.store(held.view.pointer, slot, 8)
         self.guarded[held.view.owner] = slot

@@ -125,7 +125,7 @@ class Expressions(Conditions):
                 node,
                 "struct-alias",
                 f"{node.id} is a {describe(value)}, and = would give it a second name",
-                f"write {node.id}.copy(), or use {node.id} itself",
+                f"use {node.id} itself" if self.map_of(value) else f"write {node.id}.copy(), or use {node.id} itself",
             )
         if isinstance(node, ast.IfExp):
             self.no_alias(node.body, value)

@@ -110,8 +110,10 @@ class Maps(PacketBytes):
         reference = self.map_ref(facade, map_node)
         pointer = self.call("map_lookup_elem", "ptr", reference, self.key_pointer(facade, key, node))
         if isinstance(facade, MapOfMaps):
-            inner = copy.copy(facade.inner)
-            inner._name = f"{facade.name}[...]"
+            inner = self.patterns.get(facade)
+            if inner is None:
+                inner = self.patterns[facade] = copy.copy(facade.inner)
+                inner._name = f"{facade.name}[...]"
             return View(pointer, StructType(type(inner).__name__, (), 0, 8, opaque=True), inner, Space.MAP, 8)
         info = facade.value_type.__ebpf_type__
         return View(pointer, info, facade.value_type, Space.MAP, 8, facade=facade)

@@ -235,7 +235,30 @@ def test_only_maps_like_the_pattern_go_in():
         tables[1]
 
 
+MORE_NESTED = {
+    "a name that two look-ups give": "t = tables.get(d.x32 & 7)\nif t is None:\n    t = tables.get(0)\nif t is not None:\n    d.r0 = u64(t.set(1, 5) == 0)",
+    "in a loop": "for i in range(4):\n    t = tables.get(u32(i))\n    if t is None:\n        continue\n    t[1] = u64(d.x8)",
+    "a ring buffer": "r = rings.get(d.x32 & 1)\nif r is not None:\n    r.output(Pair(a=1, b=d.x32))\n    with r.record() as e:\n        if e is not None:\n            e.a = 2",
+    "prefixes": "t = tries.get(d.x8 & 1)\nif t is not None:\n    t[d.ip] = 5\n    v = t.get(d.ip)\n    if v is not None:\n        d.t32 = v",
+}  # fmt: skip
+INNERS = """
+rings = bpf.ArrayOfMaps(bpf.RingBuf[Pair](max_entries=4096), max_entries=4)
+tries = bpf.HashOfMaps(u8, bpf.LpmTrie[IPv4Addr, u32](max_entries=4), max_entries=4)
+tries[1] = bpf.LpmTrie[IPv4Addr, u32](max_entries=4, name="trie_in")
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("body", MORE_NESTED.values(), ids=MORE_NESTED)
+def test_maps_in_maps_are_used_as_any(body: str, tmp_path: Path):
+    prog = program(f"{READ}{body}\n{END}", tmp_path, MAPS + NESTED + INNERS)
+    compiled = check(prog, packets(4), kernel=True)
+    report = verify_program(open_object(compiled.elf).programs["prog"])
+    assert report.verdict == "accept", report.message
+
+
 NESTED_REFUSED = {
+    "a second name": ("t = tables[0]\nu = t", "struct-alias"),
     "an inner map untested": ("d.r0 = tables.get(1)[2]", "untested-optional"),
     "storing a map": ("tables[0] = one", "bad-map-operation"),
     "deleting a map": ("del byip[0]", "bad-map-operation"),
