@@ -18,7 +18,6 @@ import platform
 import re
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -120,13 +119,13 @@ def chunk(first: int, count: int) -> tuple[int, Counter[str], list[str]]:
     return first, counts, wrong
 
 
-def report(counts: Counter[str], wrong: list[str], seconds: float) -> str:
+def report(counts: Counter[str], wrong: list[str]) -> str:
     """The summary as Markdown."""
     kinds = ", ".join(f"{name} {counts[f'with {name}']:,}" for name in KINDS)
     refusals = [(name[9:], count) for name, count in sorted(counts.items()) if name.startswith("refused")]
     refused = ", ".join(f"`{name}` {count}" for name, count in refusals)
     return "\n".join((
-        f"Linux {platform.release()}, Python {platform.python_version()}, {seconds / 60:.0f} minutes of work:",
+        f"Linux {platform.release()}, Python {platform.python_version()}:",
         "",
         "| | |",
         "|---|--:|",
@@ -157,7 +156,6 @@ def main() -> int:
     if chosen.log is not None and chosen.log.exists():
         done = {row["first"]: row for row in map(json.loads, chosen.log.read_text().splitlines())}
     todo = [first for first in range(chosen.first, chosen.first + chosen.programs, CHUNK) if first not in done]
-    started = time.time()
     with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(chunk, first, min(CHUNK, chosen.first + chosen.programs - first)): first for first in todo}
         for job in as_completed(jobs):
@@ -165,7 +163,7 @@ def main() -> int:
                 first, counts, wrong = job.result()
             except Exception as error:  # the process died
                 first, counts, wrong = jobs[job], Counter(), [f"chunk {jobs[job]}: {type(error).__name__}: {error}"]
-            done[first] = {"first": first, "counts": dict(counts), "wrong": wrong, "seconds": 0.0}
+            done[first] = {"first": first, "counts": dict(counts), "wrong": wrong}
             if chosen.log is not None:
                 with chosen.log.open("a") as log:
                     log.write(json.dumps(done[first]) + "\n")
@@ -176,7 +174,7 @@ def main() -> int:
     for row in done.values():
         total.update(row["counts"])  # type: ignore[arg-type]
         wrong += row["wrong"]  # type: ignore[arg-type]
-    text = report(total, wrong, time.time() - started)
+    text = report(total, wrong)
     print(text)
     if chosen.write is not None:
         before, _, rest = chosen.write.read_text().partition(START)

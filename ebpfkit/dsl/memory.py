@@ -46,7 +46,8 @@ class Region:
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`."""
         if self.kind is RegionKind.READ_ONLY_CONTEXT and offset < RECORD_START:
-            refuse("context-field", "no program may read the common fields of a record", "copy the fields that you need")
+            message = "no program may read the common fields of a record"
+            refuse("context-field", message, "copy the fields that you need")
         if self.dead:
             refuse("dead-view", f"this view died: {self.dead}")
         return bytes(self.data[offset : offset + size])

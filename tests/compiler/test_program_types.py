@@ -1,7 +1,7 @@
 """Types of programs beside XDP: the same in every executor, and attached where this kernel lets them be.
 
 What this machine's kernel refuses (probes, fentry) is run on another one: `python tools/guest_python.py --package
-llvmlite --package numpy 6.12 -m pytest tests/compiler/test_program_types.py`, where nothing may be refused.
+llvmlite --module veth 6.12 -m pytest tests/compiler/test_program_types.py`, where nothing may be refused.
 """
 
 from __future__ import annotations
@@ -234,7 +234,9 @@ def trigger_unlink(folder: Path) -> None:
     for number in range(3):
         path = folder / f"gone{number}"
         path.touch()
-        os.unlink(path)
+        here = os.open(folder, os.O_RDONLY)
+        os.unlink(path.name, dir_fd=here)  # unlinkat(2)
+        os.close(here)
 
 
 def burn(_: Path) -> None:
