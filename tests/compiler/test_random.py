@@ -49,7 +49,7 @@ def test_random_programs_mean_the_same_everywhere(seed: int):
 @pytest.mark.kernel
 @pytest.mark.parametrize("first", range(0, 32, 4))
 def test_programs_over_the_whole_language_mean_the_same_everywhere(first: int, tmp_path: Path):
-    """What `tools/language_campaign.py` runs ten thousand of."""
+    """A few of the programs that `tools/language_campaign.py` runs by the thousand."""
     numbers = range(first, first + 4)
     text = PRELUDE + LANGUAGE
     for number in numbers:
