@@ -258,6 +258,11 @@ class Walk:
         for frame in reversed(self.state.frames):
             update(frame.chain)
 
+    def release(self) -> None:
+        """Let go of everything: steps refer to each other and to the walk, and would keep it for the collector."""
+        self.values.release()
+        self.__dict__.clear()
+
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _begin(self, function: Subprogram) -> None:

@@ -177,7 +177,7 @@ class _Run:
     def release(self) -> None:
         """Let go of the walk, so that its states are freed here and not by the garbage collector later."""
         if self.walk is not None:
-            self.walk.steps.clear()
+            self.walk.release()
             self.walk = None
 
     def _check_privilege(self) -> None:

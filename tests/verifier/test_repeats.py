@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from cases import program
 
 from ebpfkit.abi.model import HostProfile
 from ebpfkit.verifier import verify_program
+from ebpfkit.verifier.state import Checkpoint
 
 if TYPE_CHECKING:
     from verifier_kernel import KernelOracle
@@ -104,3 +106,13 @@ def test_watching_changes_nothing(kernel: str) -> None:
         plain = verify_program(program(asm), profile)
         assert (watched.message, watched.insns_processed) == (plain.message, plain.insns_processed)
         assert len(seen) <= plain.insns_processed  # a path that ends at a stored state takes no step there
+
+
+def test_what_a_walk_stored_goes_without_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        assert verify_program(program(_LOOP)).total_states > 1
+        assert not [found for found in gc.get_objects() if isinstance(found, Checkpoint)]
+    finally:
+        gc.enable()

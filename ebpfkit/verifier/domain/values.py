@@ -76,6 +76,11 @@ class Values:
                 del self._scalars[bounds]
         self._limit = max(self._limit, 2 * len(self._scalars), 2 * len(self._pointers))
 
+    def release(self) -> None:
+        """Nobody asks again: what the memos hold is free."""
+        for memo in self._memos:
+            memo.clear()
+
     def compute(self, operation: str, width: int, a: Scalar, b: Scalar) -> Scalar:
         """`a operation b` in `width` bits, zero-extended to 64: what `arithmetic.compute` says."""
         if a.const is not None and b.const is not None:

@@ -144,7 +144,7 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
             precision.demand_register(w.state, index, dst)
             precision.demand_register(w.state, index, src)
             return target if known else following
-        return split(vals, ids, known) if known.__class__ is tuple else known.part(vals, ids)
+        return split(vals, ids, known) if known.__class__ is tuple else known.part(w, vals, ids)
 
     def step_constant(vals: list[Any], ids: list[int]) -> int:
         known = memo.get(vals[dst])
@@ -153,7 +153,7 @@ def build_jump(w: Walk, index: int, insn: Instruction) -> Step:
         if known is True or known is False:
             w.precision.demand_register(w.state, index, dst)
             return target if known else following
-        return split(vals, ids, known) if known.__class__ is tuple else known.part(vals, ids)
+        return split(vals, ids, known) if known.__class__ is tuple else known.part(w, vals, ids)
 
     return w.guarded(index, demands, step if constant is None else step_constant)
 
@@ -374,10 +374,9 @@ def _decide_packet(operation: str, left: Pointer, right: Pointer) -> bool | None
 class NullTest:
     """The test of a map value that may be null, at one jump: the path parts."""
 
-    __slots__ = ("following", "index", "is_null_there", "present", "register", "target", "walk")
+    __slots__ = ("following", "index", "is_null_there", "present", "register", "target")
 
     def __init__(self, w: Walk, index: int, operation: str, register: int, tested: Pointer, target: int) -> None:
-        self.walk = w
         self.index = index
         self.following = index + 1
         self.target = target
@@ -385,9 +384,9 @@ class NullTest:
         self.is_null_there = operation == "jeq"
         self.present = non_null(w, tested)
 
-    def part(self, vals: list[Any], ids: list[int]) -> int:
+    def part(self, w: Walk, vals: list[Any], ids: list[int]) -> int:
         """Push the side of the jump, go on with the other."""
-        w, register = self.walk, self.register
+        register = self.register
         word = ids[register]
         state = w.state
         twin = w.push(self.target, self.index)
@@ -419,12 +418,11 @@ class PacketTest:
     """A comparison with the packet's end (or of metadata with its start) at one jump: it proves bytes on one side."""
 
     __slots__ = (
-        "following", "index", "inside_here", "kind", "outside", "proved", "raised", "register", "target", "walk",
+        "following", "index", "inside_here", "kind", "outside", "proved", "raised", "register", "target",
     )  # fmt: skip
 
     def __init__(self, w: Walk, index: int, operation: str, register: int, measured: Pointer, target: int) -> None:
         """It reads `measured operation end`."""
-        self.walk = w
         self.index = index
         self.following = index + 1
         self.target = target
@@ -443,36 +441,35 @@ class PacketTest:
         if measured.kind == PACKET:
             self.outside = w.values.with_range(measured, AT_END if open_end else BEYOND_END)
 
-    def part(self, vals: list[Any], ids: list[int]) -> int:
+    def part(self, w: Walk, vals: list[Any], ids: list[int]) -> int:
         """Push the side of the jump, go on with the other."""
-        w = self.walk
         state = w.state
         twin = w.push(self.target, self.index)
         inside, outside = (state, twin) if self.inside_here else (twin, state)
         if self.proved >= 0:
-            self._prove_range(inside, ids[self.register])
+            self._prove_range(w, inside, ids[self.register])
         if self.outside is not None:
             outside.frames[-1].vals[self.register] = self.outside
         return self.following
 
-    def _prove_range(self, state: State, identity: int) -> None:
+    def _prove_range(self, w: Walk, state: State, identity: int) -> None:
         """Pointers of this kind and identity have so many bytes behind the packet's start."""
         kind, proved, raised = self.kind, self.proved, self.raised
         for frame in state.frames:
             vals, ids = frame.vals, frame.ids
             for number, value in enumerate(vals):
                 if value is not None and value.kind == kind and ids[number] == identity and value.range < proved:
-                    vals[number] = raised.get(value) or self._raise(value)
+                    vals[number] = raised.get(value) or self._raise(w, value)
             places = [number for number, slot in frame.slots.items() if slot.id == identity and slot.types[0] == SPILL]
             for number in places:
                 slot = frame.slots[number]
                 value = slot.value
                 if value is not None and value.kind == kind and value.range < proved:
-                    value = raised.get(value) or self._raise(value)
+                    value = raised.get(value) or self._raise(w, value)
                     frame.set_slot(number, Slot(slot.types, value, slot.id))
 
-    def _raise(self, value: Pointer) -> Pointer:
-        found = self.raised[value] = self.walk.values.with_range(value, self.proved)
+    def _raise(self, w: Walk, value: Pointer) -> Pointer:
+        found = self.raised[value] = w.values.with_range(value, self.proved)
         return found
 
 
