@@ -125,7 +125,7 @@ class Tally:
         lines = [
             "# The last verifier campaign",
             "",
-            f"Kernel {platform.release()}, {self.compared} programs compared in {seconds:.0f} s.",
+            f"Kernel {platform.release().partition('-')[0]}, {self.compared} programs compared in {seconds:.0f} s.",
             f"{self.skipped} more were not compared (walks beyond 20,000 instructions).",
             "Written by `tools/verifier_campaign.py`. A false accept is a program that the kernel rejects.",
             "",
