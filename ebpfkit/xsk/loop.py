@@ -170,6 +170,7 @@ class Loop:
             sock.refill()
         for umem, top in self._tops.items():
             top[0] = len(umem)
+            umem.resume(0)  # while the loop runs, no frame is free to others
         for sock, words in self.words.items():
             for name, value in self._describe(sock).items():
                 if name in SOCKET:

@@ -268,6 +268,7 @@ def test_what_cannot_be_run_is_refused(lab: VethLab) -> None:
             with pytest.raises(XskError, match="runs a compiled loop already"):
                 group.run(obey)
             assert group.statistics().lost == 0 and group[0].fileno() > 0
+            assert len(group[0].umem.allocate(1)) == 0  # the frames are the loop's
         with XskSocket(other.near_dev, tx_size=0) as receiver, pytest.raises(UsageError, match="has no TX ring"):
             receiver.run(tagged)
         with XskSocket(other.near_dev, multi_buffer=True) as large, pytest.raises(UsageError, match="of one frame"):
