@@ -133,7 +133,7 @@ class RingText(IrText):
         self.line(f"br i1 {condition}, label %{then}, label %{other}{known}")
 
     def when(self, condition: str) -> str:
-        """Go on where the condition holds; the label of the rest, to be reached by `otherwise`."""
+        """Go on where the condition holds; the label of what follows, for `rest`."""
         yes, rest = self.name("yes"), self.name("rest")
         self.branch(condition, yes, rest)
         self.label(yes)
