@@ -249,7 +249,7 @@ def test_random_bytes_in_any_program_type(prog_type: str) -> None:
 
 def test_the_walk_keeps_its_tables_to_itself() -> None:
     """Two verifications share no interned value."""
-    walks = []
+    tables = []
     original = Walk.__init__
 
     def spying(self: Walk, *arguments: object) -> None:
@@ -260,5 +260,5 @@ def test_the_walk_keeps_its_tables_to_itself() -> None:
         patch.setattr(Walk, "__init__", spying)
         verify_program(program("r0 = 7; exit"))
         verify_program(program("r0 = 7; exit"))
-    assert walks[0].values.constant(7) is walks[0].values.constant(7)
-    assert walks[0].values.constant(7) is not walks[1].values.constant(7)
+    assert tables[0].constant(7) is tables[0].constant(7)
+    assert tables[0].constant(7) is not tables[1].constant(7)
