@@ -254,7 +254,7 @@ def test_the_walk_keeps_its_tables_to_itself() -> None:
 
     def spying(self: Walk, *arguments: object) -> None:
         original(self, *arguments)  # type: ignore[arg-type]
-        walks.append(self)
+        tables.append(self.values)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Walk, "__init__", spying)
