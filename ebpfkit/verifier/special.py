@@ -54,15 +54,18 @@ _NEVER_TRACED = {
     "bpf_rb_root": "bpf_{list_head,rb_root}",
 }
 """Fields that programs of tracing types must not even see in a map, and the kernel's words for them."""
-_TAGS = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr", "uptr": "uptr"}
+_TAGS = {"kptr": "kptr", "kptr_untrusted": "kptr", "percpu_kptr": "percpu_kptr", "uptr": "uptr", "kptr_ref": "kptr"}
 KPTRS = frozenset(_TAGS.values())
 """Kinds of fields that are pointers to objects."""
 _SINGLE = frozenset({LOCK, "bpf_res_spin_lock", "bpf_timer", "bpf_wq", "bpf_refcount"})
 ONLY_IN_MAPS = frozenset({"bpf_timer", "bpf_wq", "bpf_task_work"})
 """Fields that are plain memory in allocated objects."""
+_OLD_TAGS = {"kptr": "kptr_untrusted", "kptr_ref": "kptr"}
+"""What the tags of kernels before 6.2 are called since."""
 _SINCE = {
-    LOCK: "5.1", "bpf_timer": "5.15", "kptr": "5.19", "kptr_untrusted": "6.2", "bpf_list_head": "6.2",
-    "bpf_list_node": "6.2", "bpf_rb_root": "6.3", "bpf_rb_node": "6.3", "bpf_refcount": "6.4", "percpu_kptr": "6.7",
+    LOCK: "5.1", "bpf_timer": "5.15", "kptr": "5.19", "kptr_ref": "5.19", "kptr_untrusted": "6.2",
+    "bpf_list_head": "6.2", "bpf_list_node": "6.2",
+    "bpf_rb_root": "6.3", "bpf_rb_node": "6.3", "bpf_refcount": "6.4", "percpu_kptr": "6.7",
     "bpf_wq": "6.10", "uptr": "6.13", "bpf_res_spin_lock": "6.15", "bpf_task_work": "6.18",
 }  # fmt: skip
 """The first kernel to which a field, or the tag of a pointer, is special."""
@@ -111,12 +114,14 @@ def _known_to(
     from ebpfkit.btf.types import Struct
 
     known = tuple(field for field in fields if is_at_least(kernel, _SINCE[field.tag or field.kind]))
-    if is_in_force("kptr-tags", kernel) or not any(field.tag for field in known):
+    if is_in_force("kptr-tags", kernel):
+        return tuple(field for field in known if field.tag != "kptr_ref")
+    if not any(field.tag for field in known):
         return known
-    # Here a kptr is one without a reference, and one alone that the kernel has no type for spoils all.
+    # Here a kptr is one without a reference, kptr_ref one with it; one that the kernel has no type for spoils all.
     if kernel_btf is None:
         raise Unmodelled("kptrs without the kernel's types")
-    loose = tuple(replace(field, tag="kptr_untrusted") if field.tag == "kptr" else field for field in known)
+    loose = tuple(replace(field, tag=_OLD_TAGS.get(field.tag, field.tag)) for field in known)
     if all(kernel_btf.find_id(btf.name(field.type_id), Struct) for field in loose if field.tag):
         return loose
     return tuple(field for field in loose if not field.tag)

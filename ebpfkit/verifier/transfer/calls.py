@@ -439,6 +439,8 @@ def build_exit(w: Walk, index: int, insn: Instruction) -> Step:
 
 def _return(w: Walk, index: int) -> int:
     """Leave the current frame for the one that called it."""
+    if w.state.lock is not None and "lock-over-static-calls" not in w.behaviours:
+        raise Rejection("lock", "bpf_spin_unlock is missing", index=index)
     w.update_stack_liveness()
     frames = w.state.frames
     frame = frames[-1]
