@@ -22,6 +22,7 @@ from ebpfkit.compiler.source import find_source
 from ebpfkit.compiler.subprograms import CompiledFunction
 from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.variables import Config, Var
+from ebpfkit.elf.run_config import RUN_CONFIG_SECTION, RunConfig, run_config_rows
 from ebpfkit.errors import CompileError, UsageError
 from ebpfkit.llvm.emit import Emission, optimise
 from ebpfkit.llvm.fence import LlvmError
@@ -230,7 +231,18 @@ def _module_text(
     debug = DebugInfo(find_source(programs[0].function).file, sources)
     definitions = [(name, *define_map(debug, facade, functions[0])) for name, facade in maps.items()]
     data = [_define_variable(debug, name, variable, functions[0]) for name, variable in variables.items()]
+    data += [_define_run_config(debug, program) for program in programs if program.run_config != RunConfig()]
     return print_module(list(functions), BpfTarget(cpu), debug, definitions, programs[0].license, data)
+
+
+def _define_run_config(debug: DebugInfo, program: Program) -> DataDefinition:
+    """How the program wants to run beside others, for libxdp and for us: all of it is in the type."""
+    rows = run_config_rows(program.run_config)
+    span = _span(program)
+    node = debug.map_variable(
+        f"_{program.name}", span.file, span.line, [(name, debug.number(value)) for name, value in rows]
+    )
+    return DataDefinition(f"_{program.name}", bytes(8 * len(rows)), False, node, RUN_CONFIG_SECTION)
 
 
 def _define_variable(debug: DebugInfo, name: str, variable: Config | Var[Any], function: Function) -> DataDefinition:

@@ -321,20 +321,24 @@ def _kernel_structs(functions: list[Function]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class DataDefinition:
-    """A global variable of an object: its first bytes, whether programs only read it, its debug node."""
+    """A global variable of an object: its first bytes, whether programs only read it, its debug node.
+
+    `section` is where it lies when that is not one of the usual three.
+    """
 
     name: str
     initial: bytes
     constant: bool
     debug: int
+    section: str = ""
 
     def print(self) -> str:
         """Its definition. Constants are set before the load, so the optimiser must not believe these bytes."""
         kind = "externally_initialized constant" if self.constant else "global"
         data = f'c"{_bytes(self.initial)}"' if any(self.initial) or self.constant else "zeroinitializer"
-        return (
-            f'@"{quote(self.name)}" = dso_local {kind} [{len(self.initial)} x i8] {data}, align 8, !dbg !{self.debug}'
-        )
+        where = f', section "{self.section}"' if self.section else ""
+        shape = f"[{len(self.initial)} x i8]"
+        return f'@"{quote(self.name)}" = dso_local {kind} {shape} {data}{where}, align 8, !dbg !{self.debug}'
 
 
 def _bytes(data: bytes) -> str:

@@ -331,7 +331,9 @@ class Operators(Conversions):
             raise self.error(node, "division-by-zero", f"{symbol} by the constant 0")
         if symbol == "%" and isinstance(two.op, Imm) and two.op.value > 0 and two.op.value & (two.op.value - 1) == 0:
             mask = two.op.value - 1  # an `and` bounds its result for the verifier as well
-            return scalar(self.builder.binary("and", one.op, Imm(mask, kind)), one.type, 0, min(mask, computed_high(one)))
+            return scalar(
+                self.builder.binary("and", one.op, Imm(mask, kind)), one.type, 0, min(mask, computed_high(one))
+            )
         divisor, zero = two.op, None
         if two.lo <= 0:
             zero = self.builder.compare("eq", two.op, Imm(0, kind))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal, overload
 
+from ebpfkit._bits import U32_MAX
 from ebpfkit.dsl.actions import SK_DROP, TC_ACT_SHOT, SkAction, TcAction
 from ebpfkit.dsl.kinds import KINDS
 from ebpfkit.dsl.packet import Packet
 from ebpfkit.dsl.program import Program, TracingProgram
 from ebpfkit.dsl.skbuff import SkBuff
-from ebpfkit.dsl.verdicts import XDP_ABORTED, XdpAction
+from ebpfkit.dsl.verdicts import XDP_ABORTED, XDP_PASS, XdpAction
+from ebpfkit.elf.run_config import RunConfig
 from ebpfkit.errors import UsageError
 
 __all__ = [
@@ -25,7 +27,13 @@ Traced = Callable[[Callable[..., int | None]], TracingProgram]
 def xdp(function: Callable[[Packet], int], /) -> Program[XdpAction]: ...
 @overload
 def xdp(
-    *, short: XdpAction = XDP_ABORTED, frags: bool = False, at: Literal["", "devmap", "cpumap"] = "", name: str = ""
+    *,
+    short: XdpAction = XDP_ABORTED,
+    frags: bool = False,
+    at: Literal["", "devmap", "cpumap"] = "",
+    name: str = "",
+    priority: int = ...,
+    chain: Collection[XdpAction] = ...,
 ) -> Callable[[Callable[[Packet], int]], Program[XdpAction]]: ...
 def xdp(
     function: Callable[[Packet], int] | None = None,
@@ -35,18 +43,28 @@ def xdp(
     frags: bool = False,
     at: Literal["", "devmap", "cpumap"] = "",
     name: str = "",
+    priority: int = RunConfig().priority,
+    chain: Collection[XdpAction] = (XDP_PASS,),
 ) -> Program[XdpAction] | Callable[[Callable[[Packet], int]], Program[XdpAction]]:
     """Make an XDP program of a function from a packet to a verdict.
 
     `short` is the verdict for a packet that is too short to read and for a missing key; `frags` lets packets come in
     several buffers (section "xdp.frags"); `at` makes it a program of the entries of a "devmap" or "cpumap"; `name` is
-    the program's name where it is not the function's.
+    the program's name where it is not the function's. Beside other programs of a device, behind a dispatcher, those of
+    lower `priority` run first, and after a verdict of `chain` the next one runs; libxdp reads both from the object.
     """
     if at not in ("", "devmap", "cpumap"):
         raise UsageError(f"at={at!r} is neither 'devmap' nor 'cpumap'")
+    if not 0 <= priority <= U32_MAX:
+        raise UsageError(f"priority={priority} is not within 0..{U32_MAX}")
+    if any(not isinstance(verdict, XdpAction) for verdict in chain):
+        raise UsageError(f"chain={chain!r} is a tuple of verdicts, such as (XDP_PASS, XDP_DROP)")
+    run_config = RunConfig(priority, frozenset(verdict.name for verdict in chain))
+    if at and run_config != RunConfig():
+        raise UsageError(f"a program of a {at} stands alone in its entry: priority and chain have no meaning there")
     if function is not None:
         return Program(function)
-    return lambda wrapped: Program(wrapped, short=short, frags=frags, at=at, name=name)
+    return lambda wrapped: Program(wrapped, short=short, frags=frags, at=at, name=name, run_config=run_config)
 
 
 @overload

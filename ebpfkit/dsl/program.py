@@ -19,6 +19,7 @@ from ebpfkit.dsl.prog_arrays import ProgArray
 from ebpfkit.dsl.refusal import refuse
 from ebpfkit.dsl.running import current_run
 from ebpfkit.dsl.variables import Var
+from ebpfkit.elf.run_config import RunConfig
 from ebpfkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Program(Generic[V]):
         frags: bool = False,
         at: str = "",
         name: str = "",
+        run_config: RunConfig | None = None,
     ) -> None:
         if not isinstance(function, FunctionType):
             refuse("not-a-function", f"@{kind.decorator} decorates a function, not a {type(function).__name__}")
@@ -69,6 +71,7 @@ class Program(Generic[V]):
         self.short = _short_verdict(kind, short)
         self.frags = frags
         self.at = at
+        self.run_config = run_config or RunConfig()
         self._named = False
 
     @property

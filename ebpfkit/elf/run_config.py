@@ -12,7 +12,7 @@ from ebpfkit.abi import uapi
 from ebpfkit.btf import types as t
 from ebpfkit.btf.build import BtfBuilder
 
-__all__ = ["RUN_CONFIG_SECTION", "RunConfig", "add_run_config", "read_run_config"]
+__all__ = ["RUN_CONFIG_SECTION", "RunConfig", "add_run_config", "read_run_config", "run_config_rows"]
 
 RUN_CONFIG_SECTION = ".xdp_run_config"
 _DEFAULT_PRIORITY = 50
@@ -39,6 +39,12 @@ def read_run_config(btf: t.Btf | None, function: str) -> RunConfig:
     return RunConfig(members.get("priority", _DEFAULT_PRIORITY), frozenset(chain))
 
 
+def run_config_rows(config: RunConfig) -> list[tuple[str, int]]:
+    """The members that say it: the priority, and each verdict that the defaults have otherwise."""
+    changed = [name for name in _VERDICTS if (name in config.chain) != (name in RunConfig().chain)]
+    return [("priority", config.priority), *((name, int(name in config.chain)) for name in changed)]
+
+
 def add_run_config(builder: BtfBuilder, configs: dict[str, RunConfig]) -> None:
     """Describe the section of an object: one variable a function."""
     integer = builder.integer("int", 4, signed=True)
@@ -48,9 +54,7 @@ def add_run_config(builder: BtfBuilder, configs: dict[str, RunConfig]) -> None:
 
     variables = []
     for function, config in configs.items():
-        changed = [name for name in _VERDICTS if (name in config.chain) != (name in RunConfig().chain)]
-        rows = [("priority", config.priority), *((name, int(name in config.chain)) for name in changed)]
-        members = [(name, number(value), i * _POINTER) for i, (name, value) in enumerate(rows)]
+        members = [(name, number(value), i * _POINTER) for i, (name, value) in enumerate(run_config_rows(config))]
         size = len(members) * _POINTER
         variables.append((builder.var(f"_{function}", builder.struct("", size, members)), size))
     offsets = [sum(size for _, size in variables[:i]) for i in range(len(variables))]

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from ebpfkit.loader.program import Program as LiveProgram
 
 __all__ = [
-    "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "join_source", "leave", "load", "unload",
-    "unload_name",
-    "verify_before_load",
+    "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "join_source", "leave", "load",
+    "unload", "unload_name", "verify_before_load",
 ]  # fmt: skip
 
 
