@@ -10,6 +10,7 @@ from ebpfkit.dsl.functions import subprogram_of
 from ebpfkit.dsl.kinds import KINDS
 from ebpfkit.dsl.program import Program
 from ebpfkit.dsl.refusal import refuse
+from ebpfkit.elf.run_config import RunConfig
 from ebpfkit.errors import UsageError
 
 __all__ = ["Replacement", "freplace"]
@@ -28,6 +29,7 @@ class Replacement(Program[Any]):
         self.function, self.kind, self.target = function, kind, target
         self.name = name or function.__name__
         self.short, self.frags, self.at, self._named = short, False, "", False
+        self.run_config = RunConfig()
 
     @property
     def prog_type(self) -> str:
