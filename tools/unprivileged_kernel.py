@@ -36,8 +36,7 @@ def unprivileged_bpf() -> Iterator[None]:
 def ask_unprivileged(oracle: KernelOracle, specs: list[Any], **options: Any) -> list[Verdict]:
     """The verdicts on programs whose maps are made first, with privilege; raises RuntimeError when the child fails."""
     for spec in specs:
-        for shape in spec.maps.values():
-            oracle.map_fd(shape)
+        oracle.prepare(spec)
     reader, writer = os.pipe()
     child = os.fork()
     if not child:

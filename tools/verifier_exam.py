@@ -2,10 +2,13 @@
 
     apt install linux-source-6.1 libbpf-dev libelf-dev gcc
     python tools/verifier_exam.py [--kernel 6.1] [--write docs/verifier-exam.md] [--case NUMBER] [--list]
+        [--unprivileged]
 
 Reads tools/testing/selftests/bpf/verifier out of /usr/src/linux-source-6.1.tar.xz (or --source), compiles its
 test program with tools/verifier_exam.c, which prints the table, and makes the maps that each case asks for. With
---kernel the oracle is that kernel under qemu (see guest_kernel.py), otherwise the running one. Exit status 1 if we
+--kernel the oracle is that kernel under qemu (see guest_kernel.py), otherwise the running one; with
+--unprivileged it is the running one for a user without capabilities, on the cases whose program types such a user may
+load. Exit status 1 if we
 accepted a program that the kernel rejects. Needs CAP_BPF; nothing of the package's text is kept.
 """
 
@@ -28,6 +31,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from guest_kernel import Guest, Load, NotSubmitted
+from unprivileged_kernel import ask_unprivileged, unprivileged_bpf
 from verifier_kernel import KernelOracle, Verdict
 
 from ebpfkit.abi import uapi
@@ -42,6 +46,7 @@ from ebpfkit.elf.model import FuncInfo, MapSpec, ProgramSpec
 from ebpfkit.errors import EbpfError, UsageError
 from ebpfkit.verifier import verify_program
 from ebpfkit.verifier.report import ProgramReport
+from ebpfkit.verifier.unprivileged import PROGRAM_TYPES
 
 SOURCE = Path("/usr/src/linux-source-6.1.tar.xz")
 _REJECT = 2
@@ -224,6 +229,24 @@ def ask_kernel(chosen: list[Case], kernel: str) -> tuple[str, Btf, list[Verdict]
     return platform.release(), oracle.types, found
 
 
+def ask_for_nobody(chosen: list[Case]) -> tuple[str, Btf, list[Verdict]]:
+    """The same for a user without capabilities on the running kernel; maps and types are made with privilege."""
+    oracle = KernelOracle()
+    found: dict[int, Verdict] = {}
+    for case in chosen:
+        try:
+            oracle.prepare(case.spec)
+        except EbpfError as error:
+            found[case.number] = NotSubmitted(False, 0, 0, 0, str(error))
+    asked = [case for case in chosen if case.number not in found]
+    with unprivileged_bpf():
+        verdicts = ask_unprivileged(oracle, [case.spec for case in asked])
+    found |= {case.number: verdict for case, verdict in zip(asked, verdicts, strict=True)}
+    types = oracle.types
+    oracle.close()
+    return f"{platform.release()}, without privilege", types, [found[case.number] for case in chosen]
+
+
 @dataclass(frozen=True)
 class Answer:
     """Both verdicts on one case."""
@@ -316,13 +339,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, default=SOURCE, help="the package's archive, or a tree")
     parser.add_argument("--kernel", default="", help="a series for guest_kernel.py instead of the running kernel")
+    parser.add_argument("--unprivileged", action="store_true", help="as a user without capabilities; running kernel")
     parser.add_argument("--case", type=int, nargs="*", default=[])
     parser.add_argument("--list", action="store_true", help="also the rejections with another reason")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     chosen = [case for case in cases(table(options.source)) if not options.case or case.number in options.case]
-    release, types, verdicts = ask_kernel(chosen, options.kernel)
-    profile = HostProfile(kernel=options.kernel) if options.kernel else HostProfile()
+    if options.unprivileged:
+        if options.kernel:
+            parser.error("--unprivileged asks the running kernel: leave --kernel out")
+        chosen = [case for case in chosen if case.spec.prog_type in PROGRAM_TYPES]
+        release, types, verdicts = ask_for_nobody(chosen)
+        profile = HostProfile(privileged=False)
+    else:
+        release, types, verdicts = ask_kernel(chosen, options.kernel)
+        profile = HostProfile(kernel=options.kernel) if options.kernel else HostProfile()
     reports = [verify_program(case.spec, profile, kernel_btf=types) for case in chosen]
     answers = [Answer(*both) for both in zip(chosen, verdicts, reports, strict=True)]
     if options.case:
@@ -340,10 +371,14 @@ def main() -> int:
 
 def replace_section(document: str, section: str) -> str:
     """The document with the section of the same heading replaced, or added."""
-    heading = section.split("\n", 1)[0]
-    series = ".".join(heading.split(".")[:2])
+
+    def key(part: str) -> tuple[str, str]:
+        heading = part.split("\n", 1)[0]
+        release, _, user = heading.partition(", ")
+        return ".".join(release.split(".")[:2]), user
+
     parts = document.split("\n## ")
-    kept = [part for part in parts[1:] if not f"## {part}".startswith(f"{series}.")]
+    kept = [part for part in parts[1:] if key(part) != key(section.removeprefix("## "))]
     return "\n## ".join([parts[0].rstrip() + "\n", *kept, section.removeprefix("## ")]).rstrip() + "\n"
 
 

@@ -164,6 +164,12 @@ class KernelOracle:
                 bpf.map_freeze(found)
         return found.fileno()
 
+    def prepare(self, spec: ProgramSpec) -> None:
+        """Make the maps and the types that `spec` needs, for who may not make them."""
+        btf = self._btf_fd(spec) if needs_types(spec) else None
+        for shape in spec.maps.values():
+            self.map_fd(shape, btf, spec.prog_type)
+
     def ask(self, spec: ProgramSpec, *, log_level: int = 1, log_size: int = 1 << 16) -> Verdict:
         """Load the program and say what the kernel thinks of it."""
         btf = self._btf_fd(spec) if needs_types(spec) else None

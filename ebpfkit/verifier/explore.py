@@ -90,7 +90,6 @@ class Walk:
         if "exact-infinite-loop" not in self.behaviours:
             self.checkpoints.same = NOT_EXACT
         self.masked: dict[int, tuple[Any, ...]] = {}  # without privilege: how speculation is kept in bounds
-        self.masks_variables = False
         self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
         self.function_effects: dict[int, frozenset[Effect]] = {}
         self.inlined: dict[int, Subprogram | None] = {}  # calls of bpf_loop that the kernel may turn into loops

@@ -177,6 +177,7 @@ class Comparison:
         self.live = live  # of each instruction, as masks: other registers count nowhere
         self._alive = [list(_registers_of(mask & 0x3FF)) for mask in live]
         self.privileged = privileged
+        self.strict = False  # numbers match only themselves: different ones might need different masks
         self.memo = values.new_memo()
         self._types: dict[tuple[bytes, bytes], bool] = {}
         self._matter: dict[bytes, bool] = {}
@@ -204,7 +205,7 @@ class Comparison:
         if new is None:
             return False
         if old.is_scalar:
-            if not new.is_scalar:
+            if not new.is_scalar or (self.strict and old is not new):
                 return False
             if not precise and level == NOT_EXACT:
                 return True
@@ -274,6 +275,9 @@ class Comparison:
         """Whether what was proved from `stored` on holds for the current state too."""
         if level == NOT_EXACT:
             return self.covers_finished(stored, state)
+        return self._covers_each(stored, state, level)
+
+    def _covers_each(self, stored: Checkpoint, state: State, level: int) -> bool:
         if stored.chain is not state.frames[-1].chain or len(stored.references) != len(state.references):
             return False
         ids = IdMap()
@@ -299,7 +303,7 @@ class Comparison:
                     level,
                 ):
                     return False
-            if old_frame.depth > new_frame.depth:
+            if level != NOT_EXACT and old_frame.depth > new_frame.depth:
                 return False
             places = {**old_frame.slots, **_limited(new_frame, old_frame.depth)}
             for place in places:
@@ -319,6 +323,8 @@ class Comparison:
 
         What failed last time is tested first: states at one place tend to differ at one place.
         """
+        if self.strict:
+            return self._covers_each(stored, state, NOT_EXACT)
         frames = state.frames
         frame = frames[-1]
         if stored.chain is not frame.chain:

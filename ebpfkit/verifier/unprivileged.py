@@ -2,8 +2,8 @@
 and pointer arithmetic that speculation could abuse.
 
 Steps of the walk are wrapped: `guarded` judges an instruction before and after the step that does its work. What the
-kernel does on paths that only speculation takes never decides a verdict on the modelled kernel. Where arithmetic needs
-the masking of a variable, the walk itself differs, and an acceptance is no verdict of ours.
+kernel does on paths that only speculation takes never decides a verdict on the modelled kernel. From the first masking
+of a variable on, states match only where all their numbers are the same (see `states`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ebpfkit.verifier.state import INVALID, SPILL
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
 
-__all__ = ["MISSING", "PROGRAM_TYPES", "check_helper_stack", "check_program", "guarded"]
+__all__ = ["MISSING", "PROGRAM_TYPES", "check_helper_stack", "check_program", "guarded", "released"]
 
 PROGRAM_TYPES = frozenset({"socket_filter", "cgroup_skb"})
 """The program types that users without capabilities may load."""
@@ -48,6 +48,7 @@ _WHY = "pointer arithmetic with it prohibited for !root"
 _STACK = 512
 _NEVER_NULL = (MAP_VALUE, MEM, MAP_PTR, OPAQUE)
 _TESTS = ("jeq", "jne")
+_GONE = "released"
 _PRIVILEGED_FIELDS = {"data", "data_end", "data_meta"}
 _PRIVILEGED_WRITES = {"tstamp"}
 
@@ -64,13 +65,17 @@ def check_program(w: Walk) -> None:
 def guarded(w: Walk, index: int, insn: Instruction, step: Step) -> Step:
     """`step` between the checks that only this user's programs undergo."""
     before = _BEFORE.get(insn.op.kind)
+    fills = insn.op.kind is Kind.LOAD
     moves = insn.op.kind is Kind.ALU and insn.op.operation in ("add", "sub")
 
     def careful(vals: list[Any], ids: list[int]) -> int:
         if before is not None:
             before(w, index, insn)
         if not moves:
-            return step(vals, ids)
+            following = step(vals, ids)
+            if fills and _is_gone(vals[int(insn.dst)]):
+                vals[int(insn.dst)] = None
+            return following
         left = vals[int(insn.dst)]
         right = vals[int(insn.src)] if insn.op.source == "reg" else None
         following = step(vals, ids)
@@ -79,6 +84,17 @@ def guarded(w: Walk, index: int, insn: Instruction, step: Step) -> Step:
         return following
 
     return careful
+
+
+def released(w: Walk) -> tuple[Any, Any]:
+    """What registers and slots hold whose reference was given back: numbers, which are addresses to who may not see."""
+    if w.profile.privileged:
+        return w.values.unknown, w.values.unknown
+    return None, w.values.pointer(OPAQUE, _GONE)
+
+
+def _is_gone(value: Any) -> bool:
+    return value is not None and value.kind == OPAQUE and value.target == _GONE
 
 
 def _is_pointer(value: Any) -> bool:
@@ -136,12 +152,16 @@ def _load(w: Walk, index: int, insn: Instruction) -> None:
     if p.kind == STACK:
         _read_stack(w, index, int(insn.src), p, insn.off, insn.op.size)
     elif p.kind == MAP_PTR:
-        struct = MAP_STRUCTS.get(p.target.spec.type, "bpf_map")
-        message = f"'struct {struct}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN"
-        raise _refuse("invalid-memory-access", index, int(insn.src), message)
+        raise _map_access(index, int(insn.src), p)
     elif p.kind == CTX and w.field_name(p.off + insn.off) in _PRIVILEGED_FIELDS:
         message = f"invalid bpf_context access off={p.off + insn.off} size={insn.op.size}"
         raise _refuse("invalid-context-access", index, int(insn.src), message)
+
+
+def _map_access(index: int, register: int, p: Pointer) -> Rejection:
+    struct = MAP_STRUCTS.get(p.target.spec.type, "bpf_map")
+    message = f"'struct {struct}' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN"
+    return _refuse("invalid-memory-access", index, register, message)
 
 
 def _read_stack(w: Walk, index: int, register: int, p: Pointer, offset: int, size: int) -> None:
@@ -171,6 +191,8 @@ def _store(w: Walk, index: int, insn: Instruction) -> None:
     leaks = insn.op.source == "reg" and src <= 10 and _is_pointer(w.vals[src])
     if p.kind == STACK:
         _write_stack(w, index, int(insn.dst), p, insn.off, insn.op.size)
+    elif p.kind == MAP_PTR:
+        raise _map_access(index, int(insn.dst), p)
     elif leaks:
         place = _PLACES.get(p.kind)
         if place is None:
@@ -267,15 +289,17 @@ def _sanitise(w: Walk, index: int, insn: Instruction, left: Any, right: Any) -> 
     """The masking of a variable that is added to a pointer is possible, and the sum stays inside its object."""
     dst = int(insn.dst)
     constant = insn.op.source == "imm"
-    word = "add" if insn.op.operation == "add" else "sub"
     if left.is_scalar and (right is None or right.is_scalar):
         if not constant:
-            _note_masking(w, index, dst, word, ("scalar", 0))
+            _note_masking(w, index, insn, ("scalar",))
         return
     pointer, number = (left, right) if not left.is_scalar else (right, left)
     result = w.vals[dst]
+    leftwards, before = False, 0
     if not constant:
-        _check_limit(w, index, insn, pointer, number, pointer is left)
+        leftwards, before = _direction(index, insn, pointer, number, pointer is left)
+        if number.const is None:
+            w.comparison.strict = True
     if result is None or result.is_scalar:
         return
     if result.kind == STACK:
@@ -287,43 +311,46 @@ def _sanitise(w: Walk, index: int, insn: Instruction, left: Any, right: Any) -> 
         except Rejection:
             message = f"R{dst} pointer arithmetic of map value goes out of range, prohibited for !root"
             raise _refuse("map-value-out-of-bounds", index, dst, message) from None
+    if not constant:
+        # The room for the mask is what the pointer really moved by, at most.
+        moved = abs(before - _limit(index, insn, result, leftwards, dst))
+        _note_masking(w, index, insn, ("pointer", number.smin < 0, number.const is not None, pointer is left, moved))
 
 
-def _check_limit(w: Walk, index: int, insn: Instruction, pointer: Any, number: Any, reads_pointer_first: bool) -> None:
-    dst = int(insn.dst)
-    word = "add" if insn.op.operation == "add" else "sub"
-    known = number.const is not None
+def _direction(index: int, insn: Instruction, pointer: Any, number: Any, reads_pointer_first: bool) -> tuple[bool, int]:
+    """Whether the pointer moves to lower addresses, and how far it stands from the end that it moves away from."""
+    register = int(insn.src) if reads_pointer_first else int(insn.dst)
     negative = number.smin < 0
-    reverse = not reads_pointer_first
-    if not known and negative != (number.smax < 0):
-        register = dst if reverse else int(insn.src)
-        raise _refuse(
-            "pointer-arithmetic", index, register, f"R{register} has unknown scalar with mixed signed bounds, {_WHY}"
-        )
-    left = negative if word == "add" else not negative
+    if number.const is None and negative != (number.smax < 0):
+        message = f"R{register} has unknown scalar with mixed signed bounds, {_WHY}"
+        raise _refuse("pointer-arithmetic", index, register, message)
+    leftwards = negative if insn.op.operation == "add" else not negative
+    return leftwards, _limit(index, insn, pointer, leftwards, int(insn.dst) if reads_pointer_first else int(insn.src))
+
+
+def _limit(index: int, insn: Instruction, pointer: Any, leftwards: bool, register: int) -> int:
+    limit: int
     if pointer.kind == STACK:
-        room = _STACK + left
-        limit = -(pointer.var.value + pointer.off)
+        room = _STACK + leftwards
+        limit = -(to_signed(pointer.var.value, 64) + pointer.off)
     elif pointer.kind == MAP_VALUE:
         room = pointer.target.spec.value_size
-        limit = pointer.var.smin if left else pointer.var.umax + pointer.off
+        limit = (pointer.var.smin if leftwards else pointer.var.umax) + pointer.off
     else:
-        register = int(insn.src) if reverse else dst
         message = f"R{register} has pointer with unsupported alu operation, {_WHY}"
         raise _refuse("pointer-arithmetic", index, register, message)
     if limit >= room or limit < 0:
-        raise _refuse("pointer-arithmetic", index, dst, f"R{dst} tried to {word} beyond pointer bounds, {_WHY}")
-    if not known:
-        w.masks_variables = True
-    _note_masking(w, index, dst, word, ("pointer", left, known, pointer.kind, limit if not known else number.const))
+        dst = int(insn.dst)
+        message = f"R{dst} tried to {insn.op.operation} beyond pointer bounds, {_WHY}"
+        raise _refuse("pointer-arithmetic", index, dst, message)
+    return limit
 
 
-def _note_masking(w: Walk, index: int, dst: int, word: str, how: tuple[Any, ...]) -> None:
+def _note_masking(w: Walk, index: int, insn: Instruction, how: tuple[Any, ...]) -> None:
     """One instruction is masked in one way only."""
     if w.masked.setdefault(index, how) != how:
-        if how[0] == "pointer" and w.masked[index][0] == "pointer":
-            raise Unmodelled("pointer arithmetic by different amounts without privilege", index=index)
-        message = f"R{dst} tried to {word} from different maps, paths or scalars, {_WHY}"
+        dst = int(insn.dst)
+        message = f"R{dst} tried to {insn.op.operation} from different maps, paths or scalars, {_WHY}"
         raise _refuse("pointer-arithmetic", index, dst, message)
 
 

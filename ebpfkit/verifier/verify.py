@@ -165,8 +165,6 @@ class _Run:
             if not self.profile.privileged:
                 unprivileged.check_program(self.walk)
             self.walk.run()
-            if self.walk.masks_variables:
-                raise Unmodelled("pointer arithmetic by a variable without privilege")
             _check_stack_depth(code, self.profile, self.prog_type)
             _check_followed(code, self.profile.kernel)
             _check_dropped_callbacks(code, self.walk)

@@ -23,6 +23,7 @@ from ebpfkit.verifier.transfer import callbacks, dynptrs, locks, repeats, sectio
 from ebpfkit.verifier.transfer.graph import in_comparison
 from ebpfkit.verifier.transfer.jumps import keeps_identity
 from ebpfkit.verifier.typed_arguments import TYPED_RESULTS, give_object
+from ebpfkit.verifier.unprivileged import released
 
 if TYPE_CHECKING:
     from ebpfkit.verifier.explore import Step, Walk
@@ -264,16 +265,17 @@ def _release(w: Walk, index: int, spec: HelperSpec, facts: CallFacts) -> None:
 def release_reference(w: Walk, reference: int) -> None:
     """The reference is gone, and with it every pointer that carries it."""
     state = w.state
+    left, left_in_slot = released(w)
     state.references = tuple(held for held in state.references if held[0] != reference)
     for frame in state.frames:
         for register in range(10):
             value = frame.vals[register]
             if value is not None and not value.is_scalar and frame.ids[register] >> 32 == reference:
-                frame.vals[register] = w.values.unknown
+                frame.vals[register] = left
                 frame.ids[register] = 0
         for number, slot in list(frame.slots.items()):
             if slot.types[0] == SPILL and not slot.value.is_scalar and slot.id >> 32 == reference:
-                frame.set_slot(number, Slot(slot.types, w.values.unknown, 0))
+                frame.set_slot(number, Slot(slot.types, left_in_slot, 0))
 
 
 def _give_result(w: Walk, index: int, spec: HelperSpec, facts: CallFacts, vals: list[Any], ids: list[int]) -> None:
