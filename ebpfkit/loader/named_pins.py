@@ -1,4 +1,6 @@
-"""What outlives its process and is on no device: tracing links and kernel operations, under `<bpffs>/ebpfkit/by-name/`.
+"""What outlives its process and is on no device: links of programs and kernel operations.
+
+They are kept under `<bpffs>/ebpfkit/by-name/`.
 
 The folder of a name holds `link` (for operations without a link, their map) and `maps/<name>`. Devices are `pin`'s.
 """
@@ -16,7 +18,7 @@ from ebpfkit.errors import AttachError, KernelError
 from ebpfkit.host.pins import explain_no_bpffs, explain_pin
 from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import find_bpffs
-from ebpfkit.loader.links.base import BpfLink
+from ebpfkit.loader.links.base import BpfLink, Link
 from ebpfkit.loader.maps import Map
 from ebpfkit.loader.operations import is_registration, open_registration
 from ebpfkit.loader.pin import map_ids_in, pin_maps, to_file_name
@@ -40,7 +42,7 @@ def _folder(name: str, bpffs: str | Path | None) -> Path:
     return Path(root) / "ebpfkit" / "by-name" / to_file_name(name)
 
 
-def pin_named(link: BpfLink, name: str, maps: Mapping[str, Map], *, bpffs: str | Path | None = None) -> Path:
+def pin_named(link: Link, name: str, maps: Mapping[str, Map], *, bpffs: str | Path | None = None) -> Path:
     """Pin the maps and, last, the link under a name; returns the folder. Raises AttachError, MapError."""
     folder = _folder(name, bpffs)
     if (folder / "link").exists():

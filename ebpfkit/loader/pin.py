@@ -1,6 +1,7 @@
 """Where attachments that outlive their process are kept: `<bpffs>/ebpfkit/<namespace>/<device>/`.
 
-The folder of a device holds `link`, `program` and `maps/<name>`. The namespace part is the network namespace's cookie
+The folder of a device holds `link`, `program` and `maps/<name>`; traffic control's are beside it, in
+`<device>:<direction>` (no device's name has a colon). The namespace part is the network namespace's cookie
 (its inode, marked so, before Linux 5.14), since the names of devices repeat between namespaces that share a bpffs.
 Maps that an object asks to pin by name are `collection`'s.
 """
@@ -17,9 +18,10 @@ from pathlib import Path
 from ebpfkit.errors import AttachError, KernelError
 from ebpfkit.host.attach import explain_missing_device
 from ebpfkit.host.pins import explain_no_bpffs, explain_pin
+from ebpfkit.kernel import bpf
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.netns import namespace_cookie, namespace_inode
-from ebpfkit.loader.links.base import Link
+from ebpfkit.loader.links.base import BpfLink, Link
 from ebpfkit.loader.links.xdp import XdpLink
 from ebpfkit.loader.maps import Map
 from ebpfkit.loader.program import Program
@@ -51,24 +53,28 @@ def namespace_folder(bpffs: str | Path | None = None) -> Path:
     return Path(root) / _ROOT / (str(cookie) if cookie else f"inode-{namespace_inode()}")
 
 
-def device_folder(dev: str, bpffs: str | Path | None = None) -> Path:
-    """The folder of a device of the current network namespace. Raises AttachError when no bpffs is mounted."""
+def device_folder(dev: str, bpffs: str | Path | None = None, *, at: str = "") -> Path:
+    """The folder of a device of the current network namespace. Raises AttachError when no bpffs is mounted.
+
+    `at` is the direction of a traffic control program; "" means the XDP program.
+    """
     if not dev:
         raise AttachError(explain_missing_device(dev), errno=errno.ENODEV)
-    return namespace_folder(bpffs) / to_file_name(dev)
+    return namespace_folder(bpffs) / to_file_name(f"{dev}:{at}" if at else dev)
 
 
 def pin_attachment(
-    link: Link, dev: str, program: Program, maps: Mapping[str, Map], *, bpffs: str | Path | None = None
+    link: Link, dev: str, program: Program, maps: Mapping[str, Map], *, bpffs: str | Path | None = None, at: str = ""
 ) -> Path:
     """Pin the maps, the program and, last, the link of a device; returns the folder. Raises AttachError, MapError.
 
     When one of them cannot be pinned, those before it are removed again.
     """
-    folder = device_folder(dev, bpffs)
+    folder = device_folder(dev, bpffs, at=at)
     if (folder / "link").exists():
+        where = f"{dev} --at {at}" if at else dev
         raise AttachError(
-            f"something of ebpfkit's is pinned for {dev} already; `ebpfkit unload --dev {dev}` removes it",
+            f"something of ebpfkit's is pinned for {dev} already; `ebpfkit unload --dev {where}` removes it",
             errno=errno.EEXIST,
         )
     _remove_tree(folder)
@@ -122,18 +128,19 @@ def list_pinned(bpffs: str | Path | None = None) -> dict[str, Path]:
         raise AttachError(explain_pin("open", "link", str(folder), number), errno=number) from error
 
 
-def remove(dev: str, *, bpffs: str | Path | None = None) -> Removed:
+def remove(dev: str, *, bpffs: str | Path | None = None, at: str = "") -> Removed:
     """Detach what is pinned for a device and remove the pins. Raises AttachError when nothing is pinned there."""
-    folder = device_folder(dev, bpffs)
+    folder = device_folder(dev, bpffs, at=at)
     if not _is_there(folder):
         others = ", ".join(list_pinned(bpffs)) or "nothing"
+        where = f"the {at} of {dev}" if at else dev
         raise AttachError(
-            f"nothing of ebpfkit's is pinned for {dev} in this network namespace; pinned here: {others}",
+            f"nothing of ebpfkit's is pinned for {where} in this network namespace; pinned here: {others}",
             errno=errno.ENOENT,
         )
     program_id, mode = 0, ""
     if (folder / "link").exists():
-        with Link.open_pinned(folder / "link") as link:
+        with _open_traffic(folder / "link") if at else Link.open_pinned(folder / "link") as link:
             program_id = link.program_id
             mode = link.mode if isinstance(link, XdpLink) else ""
             with contextlib.suppress(AttachError):  # a link whose device is gone has nothing to detach
@@ -145,6 +152,10 @@ def remove(dev: str, *, bpffs: str | Path | None = None) -> Removed:
         number = error.errno or 0
         raise AttachError(explain_pin("remove", "link", str(folder), number), errno=number) from error
     return Removed(dev, program_id, mode, map_ids)
+
+
+def _open_traffic(path: Path) -> Link:
+    return BpfLink(bpf.obj_get(str(path), what=f"BPF link {path}"))
 
 
 def _is_there(folder: Path) -> bool:

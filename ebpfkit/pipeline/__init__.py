@@ -33,6 +33,7 @@ from ebpfkit.pipeline.loading import (
     unload_name,
     verify_before_load,
 )
+from ebpfkit.pipeline.placing import ShellPlace, shell_place
 from ebpfkit.pipeline.running import (
     EXECUTORS,
     MachineRun,
@@ -70,6 +71,7 @@ __all__ = [
     "MachineRun",
     "Report",
     "Result",
+    "ShellPlace",
     "Source",
     "Surrounding",
     "attach",
@@ -96,6 +98,7 @@ __all__ = [
     "run",
     "run_tracing",
     "running_kernel",
+    "shell_place",
     "snapshot",
     "unload",
     "unload_name",

@@ -16,6 +16,7 @@ from ebpfkit.dsl.replacements import Replacement
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.errors import UsageError
 from ebpfkit.pipeline.judging import open_kernel_btf, profile_for, running_kernel
+from ebpfkit.pipeline.placing import ShellPlace, attach_live
 from ebpfkit.pipeline.sources import RUNNING_BTF, Source, build, facades_of, programs_of, with_contents
 from ebpfkit.pipeline.variables import first_values, variables_of
 
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from ebpfkit.dsl.program import Program
     from ebpfkit.dsl.variables import Var
     from ebpfkit.loader.collection import Collection
-    from ebpfkit.loader.links.base import BpfLink
     from ebpfkit.loader.links.base import Link as LiveLink
-    from ebpfkit.loader.program import Program as LiveProgram
 
 __all__ = [
     "Attached", "Held", "Link", "Loaded", "attach", "attach_source", "hold_source", "join_source", "leave", "load",
@@ -168,9 +167,10 @@ def attach(
     """Load one program and attach it to a place that suits its type; see `Program.attach`."""
     if isinstance(program, Replacement):
         return _replace(program, place)
+    given = {**options, **({"mode": mode} if mode is not None else {})}
     loaded = _load(programs_of(program), verify_first, {}, place)
     try:
-        return Link(_attach_live(program, loaded.programs[program.name], place, mode, options), loaded)
+        return Link(attach_live(loaded.programs[program.name], program.kind.decorator, place, given), loaded)
     except BaseException:
         loaded.close()
         raise
@@ -198,46 +198,19 @@ def _replace(program: Replacement, place: Any) -> Link:
         raise
 
 
-def _attach_live(
-    program: Program, live: LiveProgram, place: Any, mode: str | None, options: Mapping[str, Any]
-) -> LiveLink:
-    """Attach a loaded program by its type. Raises UsageError for a place that is none for it."""
-    decorator = program.kind.decorator
-    given = {**options, **({"mode": mode} if mode is not None else {})}
-    if decorator in ("kprobe", "kretprobe", "tracepoint", "raw_tracepoint", "fentry", "fexit", "tp_btf"):
-        if place is not None or given:
-            raise UsageError(f"a {decorator} program knows its place by itself: write attach()")
-        return live.attach_tracing() if decorator not in _BY_EVENT else live.attach_event()
-    if decorator == "perf_event":
-        if place is not None or mode is not None or "hz" not in options:
-            raise UsageError("a perf_event program attaches to a clock: write attach(hz=100), with pid= or cpu=")
-        return live.attach_clock(**options)
-    if place is None:
-        wanted = {"cgroup_skb": "the folder of a control group", "socket_filter": "a socket"}.get(decorator, "a device")
-        raise UsageError(f"say where to attach: a {decorator} program attaches to {wanted}")
-    if decorator == "xdp":
-        return live.attach_xdp(place, **given)
-    if decorator == "tc":
-        return live.attach_tc(place, mode or "ingress", **options)
-    if given:
-        raise UsageError(f"attaching a {decorator} program takes no {', '.join(given)}")
-    return live.attach_cgroup(place) if decorator == "cgroup_skb" else live.attach_socket(place)
-
-
-_BY_EVENT = frozenset({"kprobe", "kretprobe", "tracepoint"})
-
-
 class Attached:
     """A program of a FILE on a device, as `ebpfkit load` holds it."""
 
-    def __init__(self, link: LiveLink, loaded: Loaded, name: str, dev: str) -> None:
-        self.link, self.loaded, self.name, self.dev = link, loaded, name, dev
+    def __init__(self, link: LiveLink, loaded: Loaded, name: str, place: ShellPlace) -> None:
+        self.link, self.loaded, self.name, self.place = link, loaded, name, place
 
     def summary(self) -> dict[str, Any]:
-        """Device, mode, program id and map ids."""
+        """Device, mode (of traffic control: direction), program id and map ids."""
+        mode = getattr(self.link, "mode", None)
+        how = {"direction": self.place.direction} if self.place.direction else {"mode": mode}
         return {
-            "device": self.dev,
-            "mode": getattr(self.link, "mode", None),
+            "device": self.place.dev,
+            **how,
             "program": self.name,
             "program_id": self.link.program_id,
             "map_ids": sorted(live.info.id for live in self.loaded.maps.values()),
@@ -254,9 +227,9 @@ class Attached:
 
 
 def attach_source(
-    source: Source, name: str, dev: str, *, mode: str | None = None, settings: Sequence[str] = (), pin: bool = False
+    source: Source, name: str, place: ShellPlace, *, settings: Sequence[str] = (), pin: bool = False
 ) -> Attached:
-    """Load one program of a FILE, with its maps, and attach it; `pin` leaves link and maps behind for `unload`."""
+    """Load one program of a FILE, with its maps, onto a device; `pin` leaves link and maps behind for `unload`."""
     from ebpfkit.loader import Collection
     from ebpfkit.loader.pin import pin_attachment
 
@@ -264,17 +237,17 @@ def attach_source(
     obj = with_contents(source.object, source.facades)
     loaded = Loaded(Collection.load(obj, programs=[name], variables=variables), source.facades.values())
     try:
-        link = loaded.programs[name].attach_xdp(dev, mode=mode)
+        link = place.attach(loaded.programs[name])
         try:
             if pin:
-                pin_attachment(link, dev, loaded.programs[name], loaded.maps)
+                pin_attachment(link, place.dev, loaded.programs[name], loaded.maps, at=place.direction)
         except BaseException:
             link.close()
             raise
     except BaseException:
         loaded.close()
         raise
-    return Attached(link, loaded, name, dev)
+    return Attached(link, loaded, name, place)
 
 
 def join_source(
@@ -331,7 +304,7 @@ def _order(dev: str) -> list[dict[str, Any]]:
 class Held:
     """A program, or kernel operations, in a place that is no device, as `ebpfkit load` holds it."""
 
-    def __init__(self, link: BpfLink, loaded: Loaded, shown: dict[str, Any]) -> None:
+    def __init__(self, link: LiveLink, loaded: Loaded, shown: dict[str, Any]) -> None:
         self.link, self.loaded, self._shown = link, loaded, shown
 
     def summary(self) -> dict[str, Any]:
@@ -353,31 +326,35 @@ class Held:
 
 
 def hold_source(
-    source: Source, name: str, *, target: int | None = None, settings: Sequence[str] = (), pin: bool = False
+    source: Source, name: str, place: ShellPlace | None = None, *, settings: Sequence[str] = (), pin: bool = False
 ) -> Held:
-    """Load a program of a FILE that says itself where it attaches, or a structure of kernel operations, and attach it.
+    """Load a program of a FILE and attach it to a place that is no device; None: register kernel operations.
 
-    `target` is the id of the program that it traces or replaces a function of; `pin` leaves link and maps behind for
-    `unload_name`.
+    `pin` leaves link and maps behind for `unload_name`.
     """
     from ebpfkit.loader import Collection
     from ebpfkit.loader.named_pins import pin_named
     from ebpfkit.loader.program import Program
 
     variables = dict(_setting(text) for text in settings)
+    obj = with_contents(source.object, source.facades)
+    target = place.target if place is not None else None
     with ExitStack() as stack:
         targets = {name: stack.enter_context(Program.open_id(target))} if target is not None else None
-        loaded = Loaded(Collection.load(source.object, programs=[name], variables=variables, targets=targets))
+        collection = Collection.load(obj, programs=[name], variables=variables, targets=targets)
+        loaded = Loaded(collection, source.facades.values())
     try:
-        link: BpfLink
-        operations = loaded.collection.operations.get(name)
-        if operations is not None:
+        link: LiveLink
+        if place is None:
+            operations = loaded.collection.operations.get(name)
+            if operations is None:
+                raise UsageError(f"{name} is a program, no structure of kernel operations: give it with --prog")
             link = operations.register()
             shown = {"operations": name, "type": operations.spec.type_name}
         else:
-            link = loaded.programs[name].attach_tracing()
-            spec = source.object.programs[name]
-            shown = {"program": name, "type": spec.prog_type, "target": spec.attach_target or ""}
+            spec = obj.programs[name]
+            link = place.attach(loaded.programs[name])
+            shown = {"program": name, "type": spec.prog_type, "target": place.named(spec)}
         try:
             if pin:
                 pin_named(link, name, loaded.maps)
@@ -408,14 +385,17 @@ def unload_name(name: str) -> dict[str, Any]:
     return {"name": removed.name, "program_id": removed.program_id, "map_ids": sorted(removed.map_ids)}
 
 
-def unload(dev: str) -> dict[str, Any]:
-    """Detach what was pinned for a device and remove its pins; what was taken away, as `Attached.summary` tells it."""
+def unload(dev: str, at: str = "") -> dict[str, Any]:
+    """Detach what was pinned for a device and remove its pins; what was taken away, as `Attached.summary` tells it.
+
+    `at` is the direction of a traffic control program; "" means the XDP program.
+    """
     from ebpfkit.loader.pin import remove
 
-    removed = remove(dev)
+    removed = remove(dev, at=at)
     return {
         "device": removed.device,
-        "mode": removed.mode,
+        **({"direction": at} if at else {"mode": removed.mode}),
         "program_id": removed.program_id,
         "map_ids": sorted(removed.map_ids),
     }

@@ -1,19 +1,26 @@
-"""`ebpfkit load` and `unload` on a veth pair of the test's own: what stays, what goes, and what is said."""
+"""`ebpfkit load` and `unload` on a veth pair of the test's own, and elsewhere: what stays, goes, and is said."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ebpfkit.errors import KernelError
+from ebpfkit.loader import Map
+from ebpfkit.loader import Program as LiveProgram
 from ebpfkit.testing import VethLab
+from ebpfkit.testing.lab import ping
+from tests.cli.conftest import Command
 from tests.conftest import require_tool
 from tests.elf.objects import compile_c
 
@@ -225,3 +232,215 @@ def test_load_beside_others(lab: VethLab, tmp_path: Path) -> None:
 def test_wrong_options_of_a_dispatcher(lab: VethLab, program: Path, arguments: list[str], message: str) -> None:
     done = run(lab, "load", program, *arguments)
     assert done.returncode == 2 and message in done.stderr
+
+
+TC = """
+import ebpfkit as bpf
+from ebpfkit import u64
+
+seen = bpf.Array[u64](max_entries=1)
+
+@bpf.tc
+def count(skb: bpf.SkBuff) -> bpf.TcAction:
+    seen[0] += 1
+    return bpf.TC_ACT_OK
+"""
+CLSACT = ["--via", "clsact"]
+GROUPS = next((Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line),
+              None)  # fmt: skip
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    path = tmp_path / "places.o"
+    path.write_bytes(compile_c("places"))
+    return path
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of the test's own."""
+    if GROUPS is None:
+        pytest.skip("no cgroup2 is mounted")
+    made = GROUPS / f"ebpfkit-load-{os.getpid()}"
+    made.mkdir()
+    yield made
+    wait_until(lambda: not (made / "cgroup.procs").read_text())
+    made.rmdir()
+
+
+def hits(shown: dict[str, Any]) -> int:
+    """What the one map of a loaded program has counted, in its first word."""
+    (number,) = shown["map_ids"]
+    with Map.open_id(number) as live:
+        value = live.get(bytes(4))
+        return int.from_bytes(value[:4], sys.byteorder) if value is not None else 0
+
+
+def is_loaded(number: int) -> bool:
+    try:
+        LiveProgram.open_id(number).close()
+    except KernelError:
+        return False
+    return True
+
+
+@contextmanager
+def held(lab: VethLab, *arguments: object) -> Iterator[dict[str, Any]]:
+    """`ebpfkit load` in the foreground for the length of a block; afterwards its program is gone."""
+    with start(lab, "load", *arguments) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            shown = json.loads(line)
+            yield shown
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    ids = [shown["program_id"]] if "program_id" in shown else shown["program_ids"].values()
+    wait_until(lambda: not any(map(is_loaded, ids)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "direction"),
+    [
+        ("arrives", [], "ingress"),
+        ("departs", [], "egress"),
+        ("departs", CLSACT, "egress"),
+        ("either", ["--at", "ingress"], "ingress"),
+        ("either", ["--at", "egress", *CLSACT], "egress"),
+        ("count", ["--at", "ingress"], "ingress"),
+        ("count", ["--at", "egress", *CLSACT], "egress"),
+    ],
+)
+def test_traffic_control_sees_packets_in_its_direction(
+    lab: VethLab, places: Path, tmp_path: Path, name: str, options: list[str], direction: str
+) -> None:
+    (tmp_path / "tc.py").write_text(TC)
+    file = tmp_path / "tc.py" if name == "count" else places
+    with held(lab, file, "--prog", name, "--dev", lab.far_dev, *options) as shown:
+        assert (shown["device"], shown["direction"], shown["program"]) == (lab.far_dev, direction, name)
+        with lab.near.enter():
+            assert ping(lab.far_address, count=2) == 2
+        assert hits(shown) >= 2
+
+
+def test_traffic_control_is_pinned_by_device_and_direction(lab: VethLab, places: Path) -> None:
+    command, dev = " ".join(EBPFKIT), lab.far_dev
+    done = in_private_mounts(
+        lab,
+        f"""set -e
+        mount -t bpf bpf /sys/fs/bpf
+        {command} load {places} --prog arrives --dev {dev} --pin
+        {command} load {places} --prog departs --dev {dev} --pin
+        {command} load {places} --prog departs --dev {dev} --pin || true
+        {command} unload --dev {dev} || true
+        {command} unload --dev {dev} --at ingress
+        {command} unload --dev {dev} --at egress
+        ls /sys/fs/bpf | grep -c ebpfkit || true
+        {command} unload --dev {dev} --at egress""",
+    )
+    assert done.returncode == 3, done.stderr
+    arrives, departs, first, second, left = map(json.loads, done.stdout.splitlines())
+    assert left == 0
+    for loaded, gone, direction in ((arrives, first, "ingress"), (departs, second, "egress")):
+        assert gone == {name: loaded[name] for name in ("device", "direction", "program_id", "map_ids")}
+        assert gone["direction"] == direction
+        wait_until(lambda number=gone["program_id"]: not is_loaded(number))
+    again, xdp, nothing = done.stderr.splitlines()
+    assert f"`ebpfkit unload --dev {dev} --at egress` removes it" in again
+    assert f"nothing of ebpfkit's is pinned for {dev} in" in xdp and f"{dev}:egress" in xdp
+    assert f"nothing of ebpfkit's is pinned for the egress of {dev} in" in nothing
+
+
+def test_a_control_group_sees_what_its_processes_send(lab: VethLab, places: Path, group: Path) -> None:
+    with held(lab, places, "--prog", "sends", "--cgroup", group) as shown:
+        assert (shown["program"], shown["type"], shown["target"]) == ("sends", "cgroup_skb", str(group))
+        with lab.near.enter():
+            send = f"echo $$ > {group}/cgroup.procs && exec ping -c 1 -W 5 {lab.far_address}"
+            subprocess.run(["sh", "-c", send], check=True, capture_output=True, timeout=30)
+        assert hits(shown) >= 1
+    command = " ".join(EBPFKIT)
+    done = in_private_mounts(
+        lab,
+        f"""set -e
+        mount -t bpf bpf /sys/fs/bpf
+        {command} load {places} --prog sends --cgroup {group} --pin
+        {command} unload --name sends""",
+    )
+    assert done.returncode == 0, done.stderr
+    loaded, gone = map(json.loads, done.stdout.splitlines())
+    assert gone["program_id"] == loaded["program_ids"]["sends"]
+    wait_until(lambda: not is_loaded(gone["program_id"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "target"), [("calls", [], "sys_enter"), ("ticks", ["--hz", 200], "200 Hz")]
+)
+def test_places_of_the_whole_machine(lab: VethLab, places: Path, name: str, options: list[object], target: str) -> None:
+    with held(lab, places, "--prog", name, *options) as shown:
+        assert shown["target"] == target
+        wait_until(lambda: hits(shown) > 0)
+
+
+def test_a_probe_runs_or_says_what_the_kernel_lacks(lab: VethLab, places: Path) -> None:
+    if Path("/sys/bus/event_source/devices/kprobe").exists():
+        with held(lab, places, "--prog", "unlinks") as shown:
+            assert shown["target"] == "do_unlinkat"
+    else:
+        done = run(lab, "load", places, "--prog", "unlinks")
+        assert done.returncode == 3 and done.stderr.count("\n") == 1
+        assert "kprobe 'do_unlinkat'" in done.stderr and "CONFIG_KPROBE_EVENTS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("arrives", "program arrives is of traffic control: say on which device, --dev D"),
+        ("either --dev far0", "program either does not say its direction: --at ingress or --at egress"),
+        ("arrives --dev far0 --at egress", "is for the ingress by its section 'tcx/ingress', not for --at egress"),
+        ("arrives --dev far0 --mode skb", "--mode says where on a device an XDP program runs"),
+        ("arrives --dev far0 --dispatcher", "--dispatcher is for XDP programs; program arrives is none"),
+        ("arrives --dev far0 --via clsact --pin", "--pin keeps a bpf_link"),
+        ("primary --dev far0", "netkit"),
+        ("sends", "say in which control group, --cgroup FOLDER"),
+        ("sends --cgroup /tmp --dev far0", "program sends is of type cgroup_skb"),
+        ("keeps", "it attaches to a socket that the process has open, and a shell has none"),
+        ("unlinks --hz 9", "--hz is the clock of a perf_event program"),
+        ("ticks", "say how many times a second it runs, --hz N"),
+        ("looks", "attaching a program of type sk_lookup (looks) by `ebpfkit load` is not supported"),
+    ],
+)
+def test_places_that_do_not_suit_a_program(ebpfkit: Command, places: Path, arguments: str, message: str) -> None:
+    done = ebpfkit("load", places, "--prog", *arguments.split())
+    assert done.status == (4 if "is not supported" in done.err else 2) and message in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("arrives --dev nowhere", "nowhere"),
+        ("sends --cgroup /tmp", "'/tmp' is no control group of version 2"),
+        ("elsewhere --no-verify", "probes are attached to one function of the kernel"),
+    ],
+)
+def test_places_that_are_none(lab: VethLab, places: Path, arguments: str, message: str) -> None:
+    done = run(lab, "load", places, "--prog", *arguments.split())
+    assert (
+        done.returncode == (4 if "is not supported" in done.stderr else 3)
+        and message in done.stderr
+        and done.stderr.count("\n") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--at ingress", "say what to unload"),
+        ("--name any --at ingress", "--at is a direction of a device"),
+        ("--dev far0 --at ingress --prog any", "goes without --prog"),
+    ],
+)
+def test_a_direction_is_unloaded_from_a_device(ebpfkit: Command, arguments: str, message: str) -> None:
+    done = ebpfkit("unload", *arguments.split())
+    assert done.status == 2 and message in done.err

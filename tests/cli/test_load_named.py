@@ -63,7 +63,7 @@ def test_programs_that_say_where_they_attach(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("--prog asks", "program asks is XDP: say on which device, --dev D"),
-        ("--ops fixed --dev lo", "--dev is for XDP programs"),
+        ("--ops fixed --dev lo", "it goes without --prog and a place"),
         ("--ops fixed --prog asks", "--ops names a structure with all its functions"),
         ("--prog enter --mode skb", "--mode says where on a device"),
         ("--ops other", "the object has no program 'other'"),

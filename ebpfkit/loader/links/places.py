@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpfkit.abi import uapi
-from ebpfkit.errors import AttachError, KernelError, UsageError
+from ebpfkit.errors import AttachError, KernelError, NotSupported, UsageError
 from ebpfkit.host.errnos import describe_errno, explain_permission
 from ebpfkit.kernel import bpf, perf
 from ebpfkit.kernel.cpus import online_cpus
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["SeveralLinks", "SocketFilter", "attach_cgroup", "attach_clock", "attach_event", "attach_socket"]
 
 _PERF_LINKS_SINCE = (5, 15)
+# Others of these types are not about a function of the kernel by its name: uprobes, usdt, system calls, many at once.
+_EVENT_SECTIONS = frozenset({"kprobe", "kretprobe", "tracepoint", "tp", "tracepoint.s", "tp.s"})
+_OTHER_PROBES = 'probes are attached to one function of the kernel: SEC("kprobe/NAME") or SEC("kretprobe/NAME")'
 _SO_ATTACH_BPF, _SO_DETACH_BPF = 50, 27
 
 
@@ -171,12 +174,15 @@ def attach_event(program: Program) -> Link:
     target = spec.attach_target if spec is not None else ""
     if spec is None or not target or program.prog_type not in ("kprobe", "tracepoint"):
         raise UsageError(f"program {program.name!r} of type {program.prog_type} does not say which event it is for")
-    where = f"{spec.section.partition('/')[0]} {target!r}"
+    kind = spec.section.removeprefix("?").partition("/")[0]
+    if kind not in _EVENT_SECTIONS:
+        raise NotSupported(f"attaching program {program.name!r}, section {spec.section!r}", why=_OTHER_PROBES)
+    where = f"{kind} {target!r}"
     try:
         if program.prog_type == "tracepoint":
             group, _, name = target.partition("/")
             return _at_event(program, perf.open_tracepoint(group, name))
-        return _at_event(program, perf.open_probe(target, at_return=spec.section.startswith("kretprobe")))
+        return _at_event(program, perf.open_probe(target, at_return=kind == "kretprobe"))
     except KernelError as error:
         raise _refused(program, where, error) from error
 
