@@ -592,7 +592,7 @@ _ROWS: tuple[_Row, ...] = (
         (CTX, SOCK, FLAGS),
         _R.INTEGER,
         "5.7",
-        variants={"sk_lookup": (CTX, ArgSpec("sk", _A.SOCKET, "struct bpf_sock *"), FLAGS)},
+        variants={"sk_lookup": (CTX, ArgSpec("sk", _A.SOCKET_OR_NULL, "struct bpf_sock *"), FLAGS)},
     ),
     _row(125, "ktime_get_boot_ns", (), _R.INTEGER, "5.8", ret_ctype="u64"),
     _row(

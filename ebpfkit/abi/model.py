@@ -63,6 +63,7 @@ class ArgKind(Enum):
     KPTR_VALUE = "kptr_value"  # a referenced object of the kptr's type, or null
     SOCK_COMMON = "sock_common"
     SOCKET = "socket"
+    SOCKET_OR_NULL = "socket_or_null"
     BTF_SOCK_COMMON = "btf_sock_common"
     BTF_ID = "btf_id"  # pointer to the kernel type named in `btf_type`
     BTF_ID_OR_NULL = "btf_id_or_null"

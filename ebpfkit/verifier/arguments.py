@@ -49,7 +49,7 @@ _DYNPTRS = {_A.DYNPTR, _A.DYNPTR_UNINIT}
 _SIZES = {_A.SIZE: False, _A.SIZE_OR_ZERO: True}
 _NULL_OK = {
     _A.MEM_OR_NULL, _A.MEM_UNINIT_OR_NULL, _A.MAP_VALUE_OR_NULL, _A.CTX_OR_NULL, _A.STACK_OR_NULL, _A.BTF_ID_OR_NULL,
-    _A.KPTR_VALUE,
+    _A.KPTR_VALUE, _A.SOCKET_OR_NULL,
 }  # fmt: skip
 _WRITES = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_RW, _A.MEM_FIXED_UNINIT, _A.MEM_FIXED_RW, _A.MAP_VALUE_UNINIT}
 _BLANK = {_A.MEM_UNINIT, _A.MEM_UNINIT_OR_NULL, _A.MEM_FIXED_UNINIT, _A.MAP_VALUE_UNINIT}
@@ -65,7 +65,7 @@ MODELLED_KINDS = (
     }
 )  # fmt: skip
 """Kinds of arguments that are judged."""
-_SOCKETS = {_A.SOCK_COMMON, _A.SOCKET, _A.BTF_SOCK_COMMON}
+_SOCKETS = {_A.SOCK_COMMON, _A.SOCKET, _A.SOCKET_OR_NULL, _A.BTF_SOCK_COMMON}
 _SOCKET_MAPS = {"sockmap", "sockhash"}
 
 
@@ -101,6 +101,7 @@ class Plan:
     __slots__ = (
         "acquires",
         "arg",
+        "by_map",
         "constant",
         "gives_back",
         "is_map",
@@ -133,11 +134,18 @@ class Plan:
         self.packet_ok = bool(w.prog_type.direct_packet_access) and spec.packet_access
         self.typed = kind in TYPED
         self.gives_back = kind is _A.DYNPTR and Effect.RELEASES in spec.effects
+        # The same argument for maps of which the helper wants another.
+        others = spec.variants_by_map
+        self.by_map: dict[str, Plan] = (
+            {} if args in others.values() else {name: Plan(w, spec, other, number) for name, other in others.items()}
+        )
         self.acquires = Effect.DYNPTR_ACQUIRES in spec.effects
 
 
 def prove_argument(w: Walk, index: int, plan: Plan, facts: CallFacts) -> None:
     """The register of the argument fits."""
+    if plan.by_map and facts.target is not None:
+        plan = plan.by_map.get(facts.target.spec.type, plan)
     register = plan.register
     value = w.vals[register]
     if value is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ebpfkit._bits import to_signed
 from ebpfkit.abi.licenses import GPL_COMPATIBLE
 from ebpfkit.abi.model import Effect, HelperSpec
+from ebpfkit.abi.uapi import BPF_F_NO_PREALLOC
 from ebpfkit.abi.versions import DEFAULT_KERNEL, has_instruction, is_in_force
 from ebpfkit.asm.codec import resolve_labels, slot_starts
 from ebpfkit.asm.insn import FuncRef, Instruction, Label, MapRef, MapValueRef
@@ -371,8 +372,22 @@ def check_map_fits(code: Code, target: MapSpec, index: int) -> None:
     young = target.type in _SLEEPABLE_LATER and not is_in_force("more-sleepable-maps", code.kernel)
     if spec.flags & (1 << 4) and (young or target.type not in _SLEEPABLE_MAPS):
         raise Rejection("invalid-map", "Sleepable programs can only use array, hash, ringbuf and local storage maps")
+    if not is_in_force("hashes-allocate-anywhere", code.kernel):
+        _check_preallocated(spec, target, index)
 
 
+def _check_preallocated(spec: ProgramSpec, target: MapSpec, index: int) -> None:
+    """Where the program may have interrupted the allocator, or sleeps, elements are there from the beginning."""
+    shapes = [target] if target.inner is None else [target, target.inner]
+    if not any(shape.type in _HASHES and shape.flags & BPF_F_NO_PREALLOC for shape in shapes):
+        return
+    if spec.prog_type == "perf_event":
+        raise Rejection("invalid-map", "perf_event programs can only use preallocated hash map", index=index)
+    if spec.flags & (1 << 4):
+        raise Rejection("invalid-map", "Sleepable programs can only use preallocated maps", index=index)
+
+
+_HASHES = frozenset({"hash", "percpu_hash", "hash_of_maps"})
 _SLEEPABLE_LATER = frozenset({"queue", "stack"})
 _SLEEPABLE_MAPS = frozenset(
     {

@@ -24,6 +24,7 @@ _WANTED = {
     _A.SOCK_COMMON: _SOCKETS,
     _A.BTF_SOCK_COMMON: f"{_SOCKETS}, ptr_, trusted_ptr_",
     _A.SOCKET: "sock",
+    _A.SOCKET_OR_NULL: "sock",
     _A.BTF_ID: "ptr_, trusted_ptr_, rcu_ptr_",
     _A.BTF_ID_OR_NULL: "ptr_, trusted_ptr_, rcu_ptr_",
     _A.PERCPU_BTF_ID: "percpu_ptr_, percpu_rcu_ptr_, percpu_trusted_ptr_",
@@ -35,6 +36,7 @@ TYPED_RESULTS = frozenset(
     {RetKind.BTF_ID, RetKind.BTF_ID_OR_NULL, RetKind.MEM_OR_BTF_ID, RetKind.MEM_OR_BTF_ID_OR_NULL}
 )
 _TRUSTED_RESULTS = frozenset({"get_current_task_btf", "task_pt_regs"})
+_WHOLE_SOCKETS = frozenset({_A.SOCKET, _A.SOCKET_OR_NULL})
 _PLAIN_FLAGS = {
     _A.BTF_SOCK_COMMON: (0, kinds.TRUSTED),
     _A.BTF_ID: (0, kinds.TRUSTED, kinds.RCU),
@@ -46,11 +48,10 @@ _PLAIN_FLAGS = {
 def prove_typed(w: Walk, index: int, register: int, value: Any, arg: ArgSpec, releases: bool) -> None:
     """The register holds an object of the kind that the argument wants."""
     kind = arg.kind
-    may_be_null = kind is _A.BTF_ID_OR_NULL
+    may_be_null = kind in (_A.BTF_ID_OR_NULL, _A.SOCKET_OR_NULL)
     if value.kind == OPAQUE:
-        fits = not value.nullable and kind in (_A.SOCK_COMMON, _A.BTF_SOCK_COMMON, _A.SOCKET)
-        if fits and kind is _A.SOCKET:
-            fits = value.target == "sock"
+        wanted = value.target == "sock" if kind in _WHOLE_SOCKETS else kind in (_A.SOCK_COMMON, _A.BTF_SOCK_COMMON)
+        fits = wanted and (not value.nullable or may_be_null)
     elif value.kind == kinds.BTF:
         flags = value.target.flags
         fits = flags in _PLAIN_FLAGS.get(kind, ()) and (not value.nullable or may_be_null)
