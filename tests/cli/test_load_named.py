@@ -67,6 +67,7 @@ def test_programs_that_say_where_they_attach(tmp_path: Path) -> None:
         ("--ops fixed --prog asks", "--ops names a structure with all its functions"),
         ("--prog enter --mode skb", "--mode says where on a device"),
         ("--ops other", "the object has no program 'other'"),
+        ("--ops asks", "asks is a program, no structure of kernel operations"),
     ],
 )
 def test_arguments_that_make_no_sense(tmp_path: Path, arguments: str, message: str) -> None:

@@ -389,6 +389,7 @@ def test_places_that_do_not_suit_are_refused():
         (programs.on_unlink, ("eth0",), {}, "knows its place by itself"),
         (programs.tick, (), {}, "attaches to a clock"),
         (programs.mark, ("lo", "sideways"), {}, "'ingress' or 'egress'"),
+        (programs.mark, ("lo",), {"hz": 5}, "attaching a tc program takes no hz"),
     ):
         with pytest.raises((UsageError, LoadError), match=why):
             program.attach(*arguments, **options)
