@@ -135,9 +135,7 @@ _ROWS = (
     # It came with 6.3, and 6.1's stable releases have it too.
     Behaviour("uninitialised-reads", "6.1", "the privileged may read stack that was never written"),
     Behaviour("netfilter-programs", "6.4", "netfilter programs"),
-    Behaviour(
-        "hashes-allocate-anywhere", "6.1", "perf events and sleepers use hash maps without preallocation"
-    ),
+    Behaviour("hashes-allocate-anywhere", "6.1", "perf events and sleepers use hash maps without preallocation"),
     Behaviour("cgroup-unix-hooks", "6.7", "socket address hooks for AF_UNIX"),
     Behaviour("cpu-id-range", "6.12", "bpf_get_smp_processor_id is below the number of CPUs", True, "", _TO_612, True),
     Behaviour(

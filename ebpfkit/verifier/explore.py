@@ -90,6 +90,7 @@ class Walk:
         if "exact-infinite-loop" not in self.behaviours:
             self.checkpoints.same = NOT_EXACT
         self.masked: dict[int, tuple[Any, ...]] = {}  # without privilege: how speculation is kept in bounds
+        self.mispredicts = False  # without privilege: a branch was decided
         self.prototypes: dict[int, tuple[functions.Parameter, ...]] = {}
         self.function_effects: dict[int, frozenset[Effect]] = {}
         self.inlined: dict[int, Subprogram | None] = {}  # calls of bpf_loop that the kernel may turn into loops
@@ -256,6 +257,11 @@ class Walk:
         update = self.stack_liveness.update
         for frame in reversed(self.state.frames):
             update(frame.chain)
+
+    @property
+    def waiting(self) -> int:
+        """How many paths are still to be walked."""
+        return len(self._pending)
 
     def release(self) -> None:
         """Let go of everything: steps refer to each other and to the walk, and would keep it for the collector."""

@@ -65,14 +65,17 @@ def check_program(w: Walk) -> None:
 def guarded(w: Walk, index: int, insn: Instruction, step: Step) -> Step:
     """`step` between the checks that only this user's programs undergo."""
     before = _BEFORE.get(insn.op.kind)
-    fills = insn.op.kind is Kind.LOAD
+    fills, jumps = insn.op.kind is Kind.LOAD, insn.op.kind is Kind.JUMP
     moves = insn.op.kind is Kind.ALU and insn.op.operation in ("add", "sub")
 
     def careful(vals: list[Any], ids: list[int]) -> int:
         if before is not None:
             before(w, index, insn)
         if not moves:
+            waiting = w.waiting
             following = step(vals, ids)
+            if jumps and w.waiting == waiting:
+                w.mispredicts = True  # only one side is walked: speculation takes the other
             if fills and _is_gone(vals[int(insn.dst)]):
                 vals[int(insn.dst)] = None
             return following
@@ -349,6 +352,10 @@ def _limit(index: int, insn: Instruction, pointer: Any, leftwards: bool, registe
 def _note_masking(w: Walk, index: int, insn: Instruction, how: tuple[Any, ...]) -> None:
     """One instruction is masked in one way only."""
     if w.masked.setdefault(index, how) != how:
+        if w.mispredicts:
+            # A path of speculation that fails here makes the kernel put a barrier, and then no mask is needed.
+            what = "pointer arithmetic by different amounts behind a decided branch, without privilege"
+            raise Unmodelled(what, index=index)
         dst = int(insn.dst)
         message = f"R{dst} tried to {insn.op.operation} from different maps, paths or scalars, {_WHY}"
         raise _refuse("pointer-arithmetic", index, dst, message)

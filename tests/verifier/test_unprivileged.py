@@ -96,6 +96,13 @@ def test_most_program_types_need_privilege() -> None:
     assert verify_program(program("r0 = 2; exit", "xdp"), NOBODY).verdict == "reject"
 
 
+def test_barriers_of_speculation_have_no_verdict() -> None:
+    # The kernel accepts: the side of the decided branch that only speculation takes fails, and a barrier replaces masks.
+    text = f"{LOOKUP}10; r2 = *(u32 *)(r6 + 0); r1 = *(u32 *)(r6 + 4); r1 &= 7; r3 = 1; if r2 > 7 goto +3; r1 &= 3; if r3 == 1 goto +1; r1 = *(u32 *)(r6 + 4); r0 += r1; r0 = 0; exit"
+    report = verify_program(program(text, "socket_filter"), NOBODY)
+    assert report.verdict == "unsupported" and "decided branch" in report.message
+
+
 def test_other_kernels_have_no_verdict_for_them() -> None:
     report = verify_program(program("r0 = 0; exit", "socket_filter"), HostProfile(kernel="6.1", privileged=False))
     assert report.verdict == "unsupported"
