@@ -115,9 +115,15 @@ def clang_process(twin: Twin, target: str) -> list[str]:
     return [zig(), "clang", "--target=bpfel", *FLAGS, own, *twin.flags, "-c", str(twin.c), "-o", target]
 
 
+def zig_cc(twin: Twin, target: str) -> list[str]:
+    """Clang 22 as PyPI's ziglang offers it."""
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", *FLAGS, *twin.flags]
+    return [*command, "-c", str(twin.c), "-o", target]
+
+
 def compile_c(twin: Twin) -> bytes:
     """The object of a twin, kept by the content of its source, its neighbours and its command."""
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "bpfel-freestanding", *FLAGS, *twin.flags]
+    command = zig_cc(twin, "")
     headers = b"".join(path.read_bytes() for path in sorted(twin.c.parent.glob("*.h")))
     digest = hashlib.sha256("\0".join(command).encode() + headers + twin.c.read_bytes()).hexdigest()[:24]
     folder = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "ebpfkit-twins"
@@ -125,7 +131,7 @@ def compile_c(twin: Twin) -> bytes:
     kept = folder / f"{twin.name}-{digest}.o"
     if not kept.exists():
         made = folder / f"{twin.name}-{os.getpid()}.o"
-        subprocess.run([*command, "-c", str(twin.c), "-o", str(made)], check=True)
+        subprocess.run(zig_cc(twin, str(made)), check=True)
         made.rename(kept)
     return kept.read_bytes()
 

@@ -2,9 +2,9 @@
 
     python benchmarks/verifier.py [OBJECT.o ...]
 
-Programs: the objects given, else those of Debian's xdp-tools and suricata where installed and those of
-`benchmarks/parsers.py`; and generated ones. CPU time of this process, ours and the kernel's in turn; the best of some
-rounds counts, and the ratio of every round makes the spread. Without CAP_BPF only ours is measured.
+Programs: the objects given, else those of Debian's xdp-tools and suricata where installed, `benchmarks/parsers.py`,
+`programs/` and `tests/programs/cases/`; and generated ones. CPU time of this process, ours and the kernel's in turn;
+the best of some rounds counts, and the ratio of every round makes the spread. Without CAP_BPF only ours is measured.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ebpfkit.pipeline import open_source  # noqa: E402
 from ebpfkit.verifier import verify_program  # noqa: E402
 
 DEBIAN = (("/usr/lib/x86_64-linux-gnu/bpf", "*.o"), ("/usr/lib/suricata/ebpf", "*.bpf"))
+OURS = ("benchmarks/parsers.py", "programs/[!x]*.py", "tests/programs/cases/*.py")
 ROUNDS = 7
 LARGE = 1000
 
@@ -47,8 +48,8 @@ class Row:
 
 def programs(paths: list[str]) -> list[ProgramSpec]:
     found: list[ProgramSpec] = []
-    installed = [str(path) for folder, pattern in DEBIAN for path in sorted(Path(folder).glob(pattern))]
-    for path in paths or [*installed, str(ROOT / "benchmarks" / "parsers.py")]:
+    places = [*DEBIAN, *((str(ROOT), pattern) for pattern in OURS)]
+    for path in paths or [str(path) for folder, pattern in places for path in sorted(Path(folder).glob(pattern))]:
         try:
             source = open_source(path).object if path.endswith(".py") else open_object(path)
         except EbpfError as error:
