@@ -15,7 +15,7 @@ from ebpfkit.kernel import bpf, ethtool, netlink
 from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.netlink import Device
 
-__all__ = ["describe_owner", "dispatched", "explain_missing_device", "explain_xdp_attach"]
+__all__ = ["describe_owner", "dispatched", "dispatchers_folder", "explain_missing_device", "explain_xdp_attach"]
 
 LINK_TYPE_XDP = 6
 _OURS = "/ebpfkit/"  # the folder of our pins on a bpffs
@@ -46,11 +46,19 @@ def describe_owner(device: Device) -> str:
     return (" and ".join(parts) or "no program") + runs
 
 
+def dispatchers_folder() -> Path | None:
+    """Where libxdp's dispatchers are pinned; None when no bpffs is mounted."""
+    root = os.environ.get("LIBXDP_BPFFS") or find_bpffs()
+    return Path(root, "xdp") if root is not None else None
+
+
 def dispatched(device: Device) -> list[tuple[int, str]]:
     """The ids and names of the programs that the device's dispatcher runs, where libxdp, and we, pin them."""
-    root = os.environ.get("LIBXDP_BPFFS") or find_bpffs() or "/"
-    folder = Path(root, "xdp", f"dispatch-{device.index}-{device.xdp.program_id}")
-    found = []
+    root = dispatchers_folder()
+    found: list[tuple[int, str]] = []
+    if root is None:
+        return found
+    folder = root / f"dispatch-{device.index}-{device.xdp.program_id}"
     for path in sorted(folder.glob("prog*-prog"), key=lambda path: (len(path.name), path.name)):
         try:
             with bpf.obj_get(str(path)) as fd:

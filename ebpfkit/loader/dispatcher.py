@@ -22,11 +22,10 @@ from ebpfkit.abi import uapi
 from ebpfkit.elf.model import ObjectFile, ProgramSpec
 from ebpfkit.elf.run_config import RunConfig, read_run_config
 from ebpfkit.errors import AttachError, KernelError, LoadError, UsageError
-from ebpfkit.host.attach import explain_xdp_attach
+from ebpfkit.host.attach import dispatchers_folder, explain_xdp_attach
 from ebpfkit.host.errnos import describe_errno
 from ebpfkit.host.pins import explain_no_bpffs, explain_pin
 from ebpfkit.kernel import bpf, netlink
-from ebpfkit.kernel.bpffs import find_bpffs
 from ebpfkit.kernel.fd import Fd
 from ebpfkit.kernel.netlink import Device, NetlinkError
 from ebpfkit.kernel.netns import NamespaceHandle
@@ -40,7 +39,6 @@ from ebpfkit.loader.targets import find_function
 
 __all__ = ["Component", "Joined", "add", "components", "remove"]
 
-_FOLDER = "xdp"
 _PATIENCE = 10.0  # seconds for another tool to let go of the lock
 _KEY = bytes(4)
 
@@ -203,10 +201,10 @@ def remove(dev: str | int, program: int | str, *, bpffs: str | Path | None = Non
 
 
 def _root(bpffs: str | Path | None) -> Path:
-    root = str(bpffs) if bpffs is not None else os.environ.get("LIBXDP_BPFFS") or find_bpffs()
+    root = Path(bpffs, "xdp") if bpffs is not None else dispatchers_folder()
     if root is None:
         raise AttachError(explain_no_bpffs(), errno=errno.ENODEV)
-    return Path(root) / _FOLDER
+    return root
 
 
 def _folder(root: Path, device: Device, program_id: int = 0) -> Path:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebpfkit._bits import round_up
+from ebpfkit.abi.uapi import XDP_TX
 from ebpfkit.compiler.native import Handler, lower_handler
 from ebpfkit.errors import NotSupported, UsageError, XskError
 from ebpfkit.llvm.native import NativeModule, compile_native
@@ -37,7 +38,6 @@ __all__ = ["Loop", "prepare_handler"]
 SPIN = 200
 """Turns without a packet before the loop sleeps in poll(2)."""
 PATIENCE = 1000  # milliseconds of one sleep
-_XDP_TX = 3
 _COUNTED = slice(SOCKET[COUNTERS[0]], SOCKET[COUNTERS[-1]] + 1)
 _DONE, _LIMIT = RUN["done"], RUN["limit"]
 _FILL = int(FrameOwner.FILL)
@@ -347,5 +347,5 @@ def _check_sockets(sockets: Sequence[XskSocket], handler: Handler | None) -> Non
             raise UsageError("two sockets on one queue share its rings; a compiled loop wants a queue for each")
         if sum(users) != sum(other.umem is umem for other in sockets):
             raise UsageError("sockets that share a UMEM are served by one thread: name all of them")
-        if handler is not None and not sock.sizes.tx and _XDP_TX in (handler.verdicts or ()):
+        if handler is not None and not sock.sizes.tx and XDP_TX in (handler.verdicts or ()):
             raise UsageError(f"the handler returns XDP_TX, and {sock!r} has no TX ring (tx_size=0)")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpfkit.abi import uapi
+from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.errors import AttachError, KernelError, NotSupported, UsageError
 from ebpfkit.host.errnos import describe_errno, explain_permission
 from ebpfkit.kernel import bpf, perf
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SeveralLinks", "SocketFilter", "attach_cgroup", "attach_clock", "attach_event", "attach_socket"]
 
-_PERF_LINKS_SINCE = (5, 15)
+_PERF_LINKS_SINCE = parse_version(ATTACH_TYPES["perf_event"].since)
 # Others of these types are not about a function of the kernel by its name: uprobes, usdt, system calls, many at once.
 _EVENT_SECTIONS = frozenset({"kprobe", "kretprobe", "tracepoint", "tp", "tracepoint.s", "tp.s"})
 _OTHER_PROBES = 'probes are attached to one function of the kernel: SEC("kprobe/NAME") or SEC("kretprobe/NAME")'

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpfkit.abi import uapi
+from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.errors import AttachError, KernelError, UsageError
 from ebpfkit.host.errnos import describe_errno, explain_permission
 from ebpfkit.kernel import bpf, traffic
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClsactFilter", "attach"]
 
-_TCX_SINCE = (6, 6)
+_TCX_SINCE = parse_version(ATTACH_TYPES["tcx_ingress"].since)
 _TYPES = {"ingress": uapi.BPF_TCX_INGRESS, "egress": uapi.BPF_TCX_EGRESS}
 _GONE = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
 

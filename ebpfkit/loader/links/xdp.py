@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpfkit.abi import uapi
+from ebpfkit.abi.attach_types import ATTACH_TYPES
+from ebpfkit.abi.versions import parse_version
 from ebpfkit.errors import AttachError, KernelError, UsageError
 from ebpfkit.host.attach import LINK_TYPE_XDP, explain_missing_device, explain_xdp_attach
 from ebpfkit.kernel import bpf, netlink
@@ -33,7 +35,7 @@ MODES = {
 }
 """XDP_FLAGS_* by mode; None leaves the choice to the kernel."""
 
-_LINKS_SINCE = (5, 9)
+_LINKS_SINCE = parse_version(ATTACH_TYPES["xdp"].since)
 _NO_PROGRAM = -1
 
 
